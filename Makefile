@@ -1,0 +1,38 @@
+# `make demo` and `make test` set up all that they need in .venv, from Python 3.10+ with pip.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test check format clean
+
+help: ## what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(READY) ## train a network on real data, with nothing tuned
+	@$(BIN)/python -m untuned.lab.demo
+
+test: $(READY) ## run every test
+	@$(BIN)/python -m pytest -q -n 2
+
+check: $(READY) ## format, lint and types
+	@$(BIN)/ruff format --check -q .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy
+
+format: $(READY) ## mend format and lint
+	@$(BIN)/ruff check -q --fix .
+	@$(BIN)/ruff format -q .
+
+clean: ## remove the environment and caches
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+
+# torch comes first, in one exact version: anything looser may pull gigabytes of CUDA packages.
+# The stamp comes last, so that a set-up cut short starts again.
+$(READY): pyproject.toml
+	@echo "Setting up .venv (once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --editable '.[lab]' --group dev
+	@touch $@
