@@ -1,0 +1,8 @@
+"""Untuned: train PyTorch networks without hyperparameter tuning."""
+
+from untuned import errors, geometry, rules
+from untuned.initialise import initialise_
+from untuned.optimizer import AGD, Optimizer
+
+__all__ = ["AGD", "Optimizer", "errors", "geometry", "initialise_", "rules"]
+__version__ = "0.1.0"

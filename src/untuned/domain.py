@@ -1,0 +1,48 @@
+"""The domains of hyperparameters, declared once beside each field of a rule."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from untuned.errors import DomainError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The real numbers from `low` to `high`; an end belongs to it if it is `closed_*`."""
+
+    low: float
+    high: float
+    closed_low: bool
+    closed_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low or (self.closed_low and value == self.low)
+        below = value < self.high or (self.closed_high and value == self.high)
+        return above and below
+
+    def __str__(self) -> str:
+        left, right = "(["[self.closed_low], ")]"[self.closed_high]
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise `DomainError`, naming the hyperparameter, unless `value` is a number in here."""
+        try:
+            inside = float(value) in self
+        except (TypeError, ValueError, RuntimeError):
+            inside = False
+        if not inside:
+            raise DomainError(f"{name}={value!r}: give a number in {self}")
+
+
+POSITIVE = Interval(0.0, math.inf, closed_low=False)
+NON_NEGATIVE = Interval(0.0, math.inf, closed_low=True)
+UNIT = Interval(0.0, 1.0, closed_low=True)
+
+
+def hyperparameter(default: float, domain: Interval) -> Any:
+    """A field of a rule: its initial value, and the domain that it may not leave."""
+    return dataclasses.field(default=default, metadata={"domain": domain})

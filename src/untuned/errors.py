@@ -1,0 +1,37 @@
+"""What goes wrong, by name: every error says which argument is at fault and how to mend it.
+
+Each class also derives from the built-in that `torch.optim` raises in the same place, so that
+code written for torch catches ours.
+"""
+
+
+class UntunedError(Exception):
+    """The root of every error that this library raises on purpose."""
+
+
+class UnknownRuleError(UntunedError, ValueError):
+    """A rule was asked for that does not exist, or its text cannot be read."""
+
+
+class UnknownHyperparameterError(UntunedError, TypeError, ValueError):
+    """A rule was given, or asked for, a hyperparameter that it does not have."""
+
+
+class DomainError(UntunedError, ValueError):
+    """A hyperparameter lies outside the interval in which its equation means anything."""
+
+
+class ParameterError(UntunedError, ValueError):
+    """The list of parameters cannot be optimised: it is empty, or names a tensor twice."""
+
+
+class ParameterTypeError(UntunedError, TypeError):
+    """A parameter is not a real floating-point tensor with memory behind it."""
+
+
+class SparseGradientError(UntunedError, RuntimeError, TypeError):
+    """A gradient is sparse; the rules here are defined on dense ones."""
+
+
+class NonFiniteGradientWarning(UserWarning):
+    """A gradient held inf or NaN, so the step was skipped and the weights left as they were."""

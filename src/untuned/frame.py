@@ -1,0 +1,104 @@
+"""The blocks of many tensors, side by side in one vector.
+
+A frame is what lets a rule's arithmetic be a handful of operations on a vector, however many
+tensors, gates and submatrices there are. It holds shapes, never tensors of the network.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from untuned.geometry import Layer, Shape, by_shape
+
+
+class Frame:
+    """Where the blocks of each of some tensors stand in the vector (blocks,).
+
+    Tensors that are one block come first, so that their norms are one `_foreach_norm`.
+    """
+
+    def __init__(self, layers: Sequence[Layer], shapes: Sequence[Shape]) -> None:
+        self.layers, self.shapes = layers, shapes
+        self.blocks = [layer.blocks(shape) for layer, shape in zip(layers, shapes, strict=True)]
+        indices = range(len(shapes))
+        self.whole = [i for i in indices if self.blocks[i].whole]
+        self.parted = [i for i in indices if not self.blocks[i].whole]
+        self.counts = [math.prod(self.blocks[i].stack) for i in self.parted]
+        self.depth = sum(layer.depth() for layer in layers)
+        self._radius: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._owner: dict[torch.device, Tensor] = {}
+
+    def owner(self, device: torch.device) -> Tensor:
+        """The index of the tensor that each block belongs to, (blocks,)."""
+        if device not in self._owner:  # kept, so that a step sends nothing from host to device
+            parted = [i for i, n in zip(self.parted, self.counts, strict=True) for _ in range(n)]
+            self._owner[device] = torch.tensor([*self.whole, *parted]).to(device)
+        return self._owner[device]
+
+    def radius(self, like: Tensor) -> Tensor:
+        """The radius of each block, (blocks,), in the precision and on the device of `like`."""
+        key = (like.dtype, like.device)
+        if key not in self._radius:
+            # an empty tensor has no step to take, and perhaps no fan to divide by
+            radii = [
+                layer.radius(shape) if math.prod(shape) else 0.0
+                for layer, shape in zip(self.layers, self.shapes, strict=True)
+            ]
+            each = torch.tensor(radii, dtype=like.dtype)[self.owner(torch.device("cpu"))]
+            self._radius[key] = each.to(like.device)
+        return self._radius[key]
+
+    def norms(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The Frobenius norm of each block, (blocks,), in at least 32 bits."""
+        double = any(tensor.dtype == torch.float64 for tensor in tensors)
+        dtype = torch.float64 if double else torch.float32
+        norms = []
+        if self.whole:
+            whole = [tensors[i] for i in self.whole]
+            norms.append(torch.stack(torch._foreach_norm(whole, 2, dtype)))
+        for i in self.parted:
+            view, dims = tensors[i].view(self.blocks[i].shape), self.blocks[i].dims
+            norms.append(torch.linalg.vector_norm(view, dim=dims, dtype=dtype).flatten())
+        return norms[0] if len(norms) == 1 else torch.cat(norms)
+
+    def dual(self, norms: Tensor) -> Tensor:
+        """What to multiply each block of the gradient with, for the unit step: (blocks,).
+
+        `dual(g) = radius * g / ||g||`, and nothing at all where the gradient is zero.
+        """
+        return torch.nan_to_num(self.radius(norms) / norms, nan=0.0, posinf=0.0)
+
+    def spread(self, vector: Tensor) -> list[Tensor]:
+        """Numbers of blocks, (blocks,), as one tensor for each that broadcasts to its `views`."""
+        whole = vector[: len(self.whole)].unbind()
+        if not self.parted:
+            return list(whole)
+        spread = dict(zip(self.whole, whole, strict=True))
+        parted = vector[len(self.whole) :].split(self.counts)
+        for i, numbers in zip(self.parted, parted, strict=True):
+            spread[i] = numbers.view(self.blocks[i].stack)
+        return [spread[i] for i in range(len(self.shapes))]
+
+    def views(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors, each viewed so that its blocks are dimensions of their own."""
+        views = list(tensors)
+        for i in self.parted:
+            views[i] = views[i].view(self.blocks[i].shape)
+        return views
+
+
+@functools.lru_cache(maxsize=256)
+def frame_of(layer: Layer | None, shapes: tuple[Shape, ...]) -> Frame:
+    """The frame of tensors of one layer, or each by its shape; made once, then looked up."""
+    return Frame([layer or by_shape(tuple(shape)) for shape in shapes], shapes)
+
+
+def depth(frames: Iterable[Frame]) -> int:
+    """L: how many layers the network has; where nothing is a matrix, each tensor is a layer."""
+    frames = list(frames)
+    return sum(frame.depth for frame in frames) or sum(len(frame.shapes) for frame in frames)

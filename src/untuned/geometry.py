@@ -1,0 +1,250 @@
+"""The geometry of a parameter: what it is made of, and how far a step of unit size reaches.
+
+A layer sees its tensor as a stack of *blocks*, each a linear map of its own, and says for each
+the radius of the unit ball: how large, in Frobenius norm, a unit step is. The direction of
+steepest descent of unit size is then, block by block,
+
+    dual(g) = radius * g / ||g||_F        and        <g, dual(g)> = radius * ||g||_F,
+
+AGD's gradient-conditioning assumption (arXiv:2304.05187, section 3: the gradient of a layer has
+one dominant direction, so that its spectral and its Frobenius norm are about equal).
+
+The radius follows from one wish, the paper's prescription: inputs whose entries have size one
+should give outputs whose entries have size one.
+
+    layer       block                                     radius
+    Dense       the matrix, or each of the gates, or      sqrt(fan_out / fan_in)
+                each of fused queries, keys and values
+    Conv        each of the kx x ky submatrices           sqrt(fan_out / (fan_in kx ky))
+    Conv,       each group's filters as one matrix        sqrt(fan_out / fan_in) of the group
+      grouped   on patches; depthwise: each filter
+    Embedding   each row: the input is one-hot            sqrt(width), or 1 beside a tied one
+    Vector      all entries together                      sqrt(entries)
+    Stack       the last two dimensions, each matrix      sqrt(rows / columns)
+
+Legend: fan_out, fan_in = d_l, d_(l-1) of the paper; kx, ky = size of the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from untuned.errors import ParameterError
+
+Shape = tuple[int, ...]
+
+
+class Blocks(NamedTuple):
+    """How to see a tensor as blocks: view it in `shape`; each block spans `dims` of that."""
+
+    shape: Shape
+    dims: tuple[int, ...]
+
+    @property
+    def stack(self) -> Shape:
+        """The view's shape with the blocks' own dimensions as 1: what broadcasts against it."""
+        return tuple(1 if dim in self.dims else size for dim, size in enumerate(self.shape))
+
+    @property
+    def whole(self) -> bool:
+        """Whether the tensor is a single block."""
+        return len(self.dims) == len(self.shape)
+
+
+def split(shape: Shape, dim: int, parts: int) -> Shape:
+    """The shape with dimension `dim` in `parts` equal parts: (..., parts, size / parts, ...)."""
+    if dim >= len(shape) or shape[dim] % parts:
+        raise ParameterError(f"shape {shape} does not divide into {parts} parts along {dim}")
+    return (*shape[:dim], parts, shape[dim] // parts, *shape[dim + 1 :])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The geometry of one parameter tensor. Shapes are global where tensors are sharded."""
+
+    def blocks(self, shape: Shape) -> Blocks:
+        """How a tensor of this shape falls into blocks; by default it is one."""
+        return Blocks(shape, tuple(range(len(shape))))
+
+    def radius(self, shape: Shape) -> float:
+        """The Frobenius norm of a unit step in each block."""
+        raise NotImplementedError
+
+    def depth(self) -> int:
+        """How many of the paper's layers the tensor is; biases and gains belong to another."""
+        return 1
+
+    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
+        """Fill `weight` in place on the surface of the ball; False if there is no saying how."""
+        return False
+
+
+def orthogonal_(matrices: Tensor, radius: float, generator: torch.Generator | None) -> None:
+    """Fill each of (..., rows, columns), in place, with a random orthogonal matrix times `radius`.
+
+    Uniform over the orthogonal matrices: Q of a Gaussian matrix's QR, its signs those of R's
+    diagonal. Rows are orthonormal where there are fewer of them, else columns.
+    """
+    *stack, rows, columns = matrices.shape
+    normal = torch.randn(
+        (*stack, max(rows, columns), min(rows, columns)),
+        dtype=torch.promote_types(matrices.dtype, torch.float32),  # no QR in half precision
+        device=matrices.device,
+        generator=generator,
+    )
+    Q, R = torch.linalg.qr(normal)
+    Q = Q * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius).unsqueeze(-2)
+    matrices.copy_(Q if rows >= columns else Q.mT)
+
+
+@dataclass(frozen=True)
+class Dense(Layer):
+    """A matrix (fan_out, fan_in), or several of one shape stacked along fan_out.
+
+    `parts` is how many: 4 for an LSTM's gates, 3 for fused queries, keys and values; each moves
+    as if it had a tensor of its own. `transposed`: the tensor is (fan_in, fan_out). Dimensions
+    after the second belong to fan_in (bilinear layers).
+    """
+
+    parts: int = 1
+    transposed: bool = False
+
+    def blocks(self, shape: Shape) -> Blocks:
+        if self.parts == 1:
+            return super().blocks(shape)
+        out = 1 if self.transposed else 0
+        divided = split(shape, out, self.parts)
+        return Blocks(divided, tuple(dim for dim in range(len(divided)) if dim != out))
+
+    def radius(self, shape: Shape) -> float:
+        rows, columns = shape[0], math.prod(shape[1:])
+        fan_out, fan_in = (columns, rows) if self.transposed else (rows, columns)
+        return math.sqrt(fan_out / self.parts / fan_in)
+
+    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
+        matrix = weight.T if self.transposed else weight.flatten(1)
+        orthogonal_(
+            matrix.unflatten(0, (self.parts, -1)), self.radius(tuple(weight.shape)), generator
+        )
+        return True
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """Filters (fan_out, fan_in / groups, *kernel), in any number of spatial dimensions.
+
+    `transposed`: (fan_in, fan_out / groups, *kernel), and `stride` is the product of the
+    strides: an output then hears only one in `stride` of the kernel's offsets.
+    """
+
+    groups: int = 1
+    transposed: bool = False
+    stride: int = 1
+
+    def blocks(self, shape: Shape) -> Blocks:
+        if self.groups == 1:
+            return Blocks(shape, (0, 1))
+        divided = split(shape, 0, self.groups)
+        return Blocks(divided, tuple(range(1, len(divided))))
+
+    def radius(self, shape: Shape) -> float:
+        # a group's offsets are one block, so the step that they share is that much longer
+        offsets = 1 if self.groups == 1 else math.prod(shape[2:])
+        return self._submatrix_radius(shape) * math.sqrt(offsets)
+
+    def _submatrix_radius(self, shape: Shape) -> float:
+        first, second = shape[0] / self.groups, shape[1]
+        fan_out, fan_in = (second, first) if self.transposed else (first, second)
+        heard = max(1.0, math.prod(shape[2:]) / self.stride)  # kx ky
+        return math.sqrt(fan_out / (fan_in * heard))
+
+    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
+        submatrices = weight.flatten(2).unflatten(0, (self.groups, -1)).movedim(-1, 0)
+        orthogonal_(submatrices, self._submatrix_radius(tuple(weight.shape)), generator)
+        return True
+
+
+@dataclass(frozen=True)
+class Embedding(Layer):
+    """A table (entries, width) whose rows are looked up; `padding` is a row that stays zero.
+
+    `size` is that of a row's entries. It is one, but for tables that are added to one that is
+    tied to the output head: the head wants rows of norm one, and nobody should drown them.
+    """
+
+    size: float = 1.0
+    padding: int | None = field(default=None, compare=False)
+
+    def blocks(self, shape: Shape) -> Blocks:
+        return Blocks(shape, (1,))
+
+    def radius(self, shape: Shape) -> float:
+        return self.size * math.sqrt(shape[1])
+
+    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
+        weight.normal_(generator=generator)
+        weight.mul_(self.radius(tuple(weight.shape)) / weight.norm(dim=1, keepdim=True))
+        if self.padding is not None:
+            weight[self.padding].zero_()
+        return True
+
+
+@dataclass(frozen=True)
+class Vector(Layer):
+    """Numbers that act on their own: biases, gains, slopes; several side by side if `parts`.
+
+    `start` is what to fill it with, if anything is known of it.
+    """
+
+    parts: int = 1
+    start: float | None = field(default=None, compare=False)
+
+    def blocks(self, shape: Shape) -> Blocks:
+        if self.parts == 1:
+            return super().blocks(shape)
+        return Blocks(split(shape, 0, self.parts), (1,))
+
+    def radius(self, shape: Shape) -> float:
+        return math.sqrt(math.prod(shape) / self.parts)
+
+    def depth(self) -> int:
+        return 0
+
+    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
+        if self.start is not None:
+            weight.fill_(self.start)
+        return self.start is not None
+
+
+def Bias(parts: int = 1) -> Vector:  # noqa: N802 - a kind of layer, named as one
+    """A vector that is added: it starts at zero."""
+    return Vector(parts, start=0.0)
+
+
+def Gain() -> Vector:  # noqa: N802
+    """A vector that multiplies: it starts at one."""
+    return Vector(start=1.0)
+
+
+@dataclass(frozen=True)
+class Stack(Layer):
+    """A bare parameter of three or more dimensions: matrices in its last two, (out, in) each."""
+
+    def blocks(self, shape: Shape) -> Blocks:
+        return Blocks(shape, (len(shape) - 2, len(shape) - 1))
+
+    def radius(self, shape: Shape) -> float:
+        return math.sqrt(shape[-2] / shape[-1])
+
+
+def by_shape(shape: Shape) -> Layer:
+    """The geometry of a tensor of which only the shape is known, as in the AGD paper.
+
+    Up to one dimension a `Vector`, two a `Dense`, three or more a `Conv`.
+    """
+    return Vector() if len(shape) < 2 else Dense() if len(shape) == 2 else Conv()

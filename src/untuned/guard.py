@@ -1,0 +1,79 @@
+"""Skipped steps: counted, and told of once, without ever waiting on the device."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from untuned.errors import NonFiniteGradientWarning
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the host can look at a tensor without waiting for a device or breaking a graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+class Guard:
+    """Watches the measures of every step for inf and NaN.
+
+    The counts live where the gradients do. Until it has warned, each step also sends the first
+    culprit to the host behind its own back, and reports it whenever it turns out to be there.
+    """
+
+    def __init__(self) -> None:
+        self.warned = False
+        self._skipped = torch.zeros((), dtype=torch.int64)  # where the gradients are
+        self._culprit = torch.full((), -1)  # there: the first block at fault, or -1
+        self._told: Tensor | None = None  # on the host: what has arrived of it
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were skipped. Waits for the device: ask it now and then."""
+        return int(self._skipped)
+
+    def watch(self, sizes: Tensor) -> bool | Tensor:
+        """Whether every one of `sizes`, (blocks,), is finite.
+
+        A bool where the host may look, else a 0-d tensor on their device.
+        """
+        if readable(sizes) and math.isfinite(sizes.sum().item()):
+            return True
+        fine = torch.isfinite(sizes)
+        finite = fine.all()
+        self._count(fine, finite)
+        return bool(finite) if readable(sizes) else finite
+
+    def _count(self, fine: Tensor, finite: Tensor) -> None:
+        """Take note of a step that was skipped, if it was."""
+        if self._skipped.device != fine.device:  # the first such step only
+            self._skipped = self._skipped.to(fine.device, non_blocking=True)
+            self._culprit = self._culprit.to(fine.device, non_blocking=True)
+        self._skipped = self._skipped + finite.logical_not()
+        if not self.warned:
+            first = torch.where(finite, -1, fine.int().argmin())
+            self._culprit = torch.where(self._culprit < 0, first, self._culprit)
+
+    def report(self, name_of: Callable[[int], str]) -> None:
+        """Warn, once, if the host has heard of a culprit; `name_of` says whose a block is."""
+        if self.warned:
+            return
+        if self._culprit.device.type == "cpu":
+            self._told = self._culprit
+        else:
+            if self._told is None:
+                pinned = self._culprit.device.type == "cuda"
+                self._told = torch.full((), -1, pin_memory=pinned)
+            self._told.copy_(self._culprit, non_blocking=True)
+        if int(self._told) >= 0:
+            self.warned = True
+            warnings.warn(
+                f"the gradient of {name_of(int(self._told))} holds inf or NaN, or is so large that "
+                "its norm does: the step was skipped and no weight moved. Further skips are only "
+                "counted, in `skipped_steps`",
+                NonFiniteGradientWarning,
+                stacklevel=2,
+            )

@@ -1,0 +1,47 @@
+"""The papers' initialisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parameter import is_lazy
+
+from untuned.assignment import by_module
+from untuned.errors import ParameterTypeError
+
+
+@torch.no_grad()
+def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> list[str]:
+    """Initialise a model in place, as AGD's theory wants it (arXiv:2304.05187, section 4).
+
+    Matrices, gates and the submatrices of convolutions become orthogonal, scaled by their
+    radius (`untuned.geometry` has the table); rows of embeddings a random direction of norm
+    sqrt(width); biases zero, gains of norms one; the running statistics of norms start anew.
+
+    Args:
+        model: on any device, in any floating-point type; a model made on the meta device
+            first needs memory: `model.to_empty(device=...)`.
+        generator: where the random numbers come from, on the model's device.
+
+    Returns:
+        The names of the parameters left as they were: frozen ones, and those that no known
+        type of module owns (`untuned.assignment.layers_of`) and whose shape is not a matrix's.
+
+    Raises:
+        ParameterTypeError: a parameter has no memory behind it yet; nothing has changed then.
+    """
+    assigned = list(by_module(model))
+    for name, tensor, _ in assigned:
+        if tensor.is_meta or is_lazy(tensor):
+            mend = "run the model once" if is_lazy(tensor) else "call model.to_empty(device=...)"
+            raise ParameterTypeError(f"{name!r} has no memory behind it yet: {mend} first")
+    for module in model.modules():
+        trains = all(tensor.requires_grad for tensor in module.parameters(recurse=False))
+        if isinstance(module, _NormBase) and trains:
+            module.reset_running_stats()
+    return [
+        name
+        for name, tensor, layer in assigned
+        if not (tensor.requires_grad and layer.initialise_(tensor, generator))
+    ]

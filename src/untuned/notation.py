@@ -1,0 +1,45 @@
+"""Rules written as text: `agd`, `agd(gain=2)`."""
+
+from __future__ import annotations
+
+import ast
+
+from untuned import rules
+from untuned.errors import UnknownRuleError
+from untuned.rule import Rule
+
+NAMED = {name.lower(): getattr(rules, name) for name in rules.__all__}
+
+
+def rule_of(rule: Rule | str) -> Rule:
+    """The rule itself, or the one that a text stands for.
+
+    Raises `UnknownRuleError`, or what the rule raises for its hyperparameters.
+    """
+    if isinstance(rule, str):
+        return parse(rule)
+    if isinstance(rule, Rule):
+        return rule
+    raise UnknownRuleError(f"rule={rule!r}: give a rule such as AGD(), or its text, 'agd'")
+
+
+def parse(text: str) -> Rule:
+    """The rule that a text stands for; numbers only, nothing is executed."""
+    try:
+        expression = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError as error:
+        raise UnknownRuleError(
+            f"rule={text!r} cannot be read; write it as 'agd(gain=1)'"
+        ) from error
+    call = expression if isinstance(expression, ast.Call) else None
+    name = call.func if call else expression
+    if not isinstance(name, ast.Name) or name.id.lower() not in NAMED:
+        raise UnknownRuleError(f"rule={text!r} is unknown; there are: {', '.join(NAMED)}")
+    try:
+        values = [ast.literal_eval(value) for value in call.args] if call else []
+        named = (
+            {str(item.arg): ast.literal_eval(item.value) for item in call.keywords} if call else {}
+        )
+    except ValueError as error:
+        raise UnknownRuleError(f"rule={text!r}: hyperparameters are numbers") from error
+    return NAMED[name.id.lower()].build(*values, **named)  # type: ignore[no-any-return]

@@ -1,0 +1,137 @@
+"""What a rule is.
+
+A rule is one paper's equation and nothing else: a small frozen dataclass whose fields are its
+hyperparameters, and whose methods are pure, differentiable functions of plain tensors. It knows
+nothing of modules, devices, ranks, schedules or state dicts; the optimizer knows those, and
+nothing of the equation.
+
+A step answers two questions, and a rule has a method for each.
+
+*How far?* `step_size` is one number for the whole network: a learning rate where the rule has
+one, and where it has none, what the rule finds by looking at every layer at once. AGD's `eta`
+is the latter: how far one layer may go depends on how far the others go.
+
+*Which way?* `update` turns the gradients of one parameter group into `Step`s. A step is never
+formed in full: it is a tensor that is already in memory (for AGD the gradient itself) and a
+small tensor of coefficients that multiplies it, one for each block of each tensor. So a step of
+gradient descent reads a gradient and a weight and writes a weight, whatever the rule; weights
+are written in one place (`execute.py`), where schedules, skipped steps and rounding live.
+
+Both see gradients through geometry. A parameter is a stack of *blocks* (a matrix, the gates of
+an LSTM, the submatrices of a convolution), laid side by side by a `Frame` in one vector, so that
+a rule's arithmetic is a few operations on that vector, however many tensors there are. What a
+rule may know of the other layers passes through `measure`: one number for each block. The
+optimizer reduces these across shards and ranks, in one collective, before anybody looks at them.
+
+    measure     gradients -> one number a block                  (local, then reduced)
+    step_size   all measures of all groups -> how far            (AGD: eta)
+    update      gradients, measures, how far -> Step             (AGD: -gain * eta / L * dual)
+
+`as_published` is a copy of the rule that computes what its authors' code computes, where that
+differs from their paper or from good sense.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor, nn
+
+from untuned import assignment
+from untuned.domain import NON_NEGATIVE, Interval
+from untuned.errors import UnknownHyperparameterError
+from untuned.frame import Frame
+
+if TYPE_CHECKING:  # Python 3.10 has it only there
+    from typing_extensions import Self
+
+
+class Step(NamedTuple):
+    """What to add to the weights of one group: coefficient times direction, block by block."""
+
+    coefficients: Tensor  # (blocks,)
+    directions: Sequence[Tensor]  # one a parameter, of its shape
+
+
+class Measured(NamedTuple):
+    """One group's blocks and what `measure` found of them, reduced across shards and ranks."""
+
+    frame: Frame
+    sizes: Tensor  # (blocks,)
+
+
+def domains_of(rule: type[Rule]) -> dict[str, Interval]:
+    """The hyperparameters of a rule, by name, and the domain of each."""
+    return {field.name: field.metadata["domain"] for field in dataclasses.fields(rule)}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The base of every rule; see the essay above for what its methods are for."""
+
+    def __post_init__(self) -> None:
+        # tensors are a group's, and were looked at when it was added: a step waits for none
+        own = self.hyperparameters().items()
+        self.check({name: value for name, value in own if not isinstance(value, Tensor)})
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The rule's own numbers, by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def defaults(self) -> dict[str, Any]:
+        """What a parameter group starts from. Without a learning rate, `lr` is a multiplier."""
+        return {"lr": 1.0} | self.hyperparameters()
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> None:
+        """Raise `DomainError` for the first of `values` outside its domain; others pass."""
+        domains = domains_of(cls)
+        for name, value in values.items():
+            domain = domains.get(name, NON_NEGATIVE if name == "lr" else None)
+            if domain is not None:
+                domain.check(name, value)
+
+    @classmethod
+    def build(cls, *values: float, **named: float) -> Self:
+        """The rule, from arguments that may be wrong: raises `UnknownHyperparameterError`."""
+        names = list(domains_of(cls))
+        unknown = [name for name in named if name not in names]
+        if unknown or len(values) > len(names):
+            extra = unknown[0] if unknown else values[len(names)]
+            known = ", ".join(names) or "none"
+            raise UnknownHyperparameterError(
+                f"{cls.__name__} has no hyperparameter {extra!r}; it has: {known}"
+            )
+        return cls(*values, **named)
+
+    def of_group(self, group: Mapping[str, Any]) -> Self:
+        """The rule with the hyperparameters of one parameter group."""
+        return dataclasses.replace(self, **{name: group[name] for name in self.hyperparameters()})
+
+    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
+        """Which geometry each parameter of a module has: by the type of layer that owns it."""
+        return assignment.by_module(module)
+
+    def check_group(self, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+        """Raise `ParameterError` where the rule cannot work on such a group."""
+
+    def as_published(self) -> Rule:
+        """The rule as its authors' code computes it."""
+        return self
+
+    def measure(self, frame: Frame, grads: Sequence[Tensor]) -> Tensor:
+        """One number for each block, (blocks,): by default the norm of its gradient."""
+        return frame.norms(grads)
+
+    def step_size(self, groups: Sequence[Measured], L: int) -> Tensor:
+        """How far to go, 0-d, given the measures of all groups and the depth `L`."""
+        raise NotImplementedError
+
+    def update(
+        self, frame: Frame, grads: Sequence[Tensor], sizes: Tensor, eta: Tensor, L: int
+    ) -> Step:
+        """The step of one group: `eta` is `step_size`, times the group's `lr`."""
+        raise NotImplementedError

@@ -1,0 +1,107 @@
+"""AGD: automatic gradient descent.
+
+Bernstein, Mingard, Huang, Azizan, Yue (2023), "Automatic Gradient Descent: Deep Learning without
+Hyperparameters", arXiv:2304.05187, algorithm 1.
+
+    G    = (1 / L) sum_l <g_l, dual(g_l)>                  (the gradient summary)
+    eta  = log((1 + sqrt(1 + 4 G)) / 2)                    (the automatic learning rate)
+    W_l <- W_l - gain * (eta / L) * dual(g_l)
+
+Legend: g_l = gradient of layer l; L = number of layers; dual(g) = sqrt(d_l / d_(l-1)) g / ||g||_F,
+the steepest direction of unit size (`geometry`); d_l = width of layer l; gain = how large a
+function is wanted (1 in the paper).
+
+The step minimises the paper's majorisation of the loss: moving every layer by a relative size
+eta / L changes the network's function by at most exp(eta) - 1, whatever its depth.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from untuned import assignment
+from untuned.domain import POSITIVE, hyperparameter
+from untuned.errors import ParameterError
+from untuned.frame import Frame
+from untuned.rule import Measured, Rule, Step
+
+
+@dataclass(frozen=True)
+class AGD(Rule):
+    """Automatic gradient descent: no learning rate; the step follows from the architecture."""
+
+    gain: float = hyperparameter(1.0, POSITIVE)
+
+    def step_size(self, groups: Sequence[Measured], L: int) -> Tensor:
+        """The paper's eta, from the gradients of every layer at once."""
+        sizes = [torch.dot(frame.radius(norms), norms) for frame, norms in groups]
+        G = functools.reduce(torch.add, sizes) / L
+        # log((1 + sqrt(1 + 4 G)) / 2), without cancelling where G is small
+        return torch.log1p(G / (0.5 + torch.sqrt(0.25 + G)))
+
+    def update(
+        self, frame: Frame, grads: Sequence[Tensor], norms: Tensor, eta: Tensor, L: int
+    ) -> Step:
+        """- gain * (eta / L) * dual(g)."""
+        return Step((-self.gain / L) * eta * frame.dual(norms), grads)
+
+    def as_published(self) -> PublishedAGD:
+        """The authors' treatment of biases and norms (experimental code; see `PublishedAGD`)."""
+        return PublishedAGD(self.gain)
+
+
+@dataclass(frozen=True)
+class PublishedAGD(AGD):
+    """AGD as its authors' experimental code treats vectors (biases, gains of norms).
+
+    Geometry is by shape alone. A vector belongs to the weight listed before it in its group:
+    it moves by `(eta / L) * radius_W * g / ||g_W||`, with the radius of that weight's blocks and
+    the norm of its whole gradient; it adds nothing to G, and `gain` does not reach it.
+    """
+
+    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
+        return assignment.all_by_shape(module)
+
+    def check_group(self, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+        if tensors and tensors[0].ndim < 2:
+            raise ParameterError(
+                f"{names[0]}: as published, AGD moves a vector with the weight listed before it, "
+                "and none is; list the weight first, or use AGD() without as_published()"
+            )
+
+    def step_size(self, groups: Sequence[Measured], L: int) -> Tensor:
+        weights = [
+            Measured(frame, torch.where(_hosts(frame, norms.device).own, norms, 0.0))
+            for frame, norms in groups
+        ]
+        return super().step_size(weights, L)
+
+    def update(
+        self, frame: Frame, grads: Sequence[Tensor], norms: Tensor, eta: Tensor, L: int
+    ) -> Step:
+        owner, (own, host) = frame.owner(norms.device), _hosts(frame, norms.device)
+        squares = norms.new_zeros(len(grads)).index_add(0, owner, norms**2)
+        radius = norms.new_zeros(len(grads)).index_copy(0, owner, frame.radius(norms))
+        attached = torch.where(squares > 0, radius / squares.sqrt(), 0.0)[host]
+        weights = super().update(frame, grads, norms, eta, L).coefficients
+        return Step(torch.where(own, weights, -eta / L * attached), grads)
+
+
+class _Hosts(NamedTuple):
+    own: Tensor  # (blocks,): is the block a weight's?
+    weight: Tensor  # (blocks,): the index of the weight it goes by
+
+
+@functools.lru_cache(maxsize=256)
+def _hosts(frame: Frame, device: torch.device) -> _Hosts:
+    """For each block of a frame the last weight listed up to it."""
+    weight = torch.tensor([len(shape) > 1 for shape in frame.shapes])
+    last = torch.where(weight, torch.arange(len(weight)), 0).cummax(0).values
+    owner = frame.owner(torch.device("cpu"))
+    return _Hosts(weight[owner].to(device), last[owner].to(device))
