@@ -1,0 +1,76 @@
+"""Real data, seeds and the golden trajectories."""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+torch.set_num_threads(1)  # tests run side by side, one to a core
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class Digits(NamedTuple):
+    """Scikit-learn's digits: images (n, 8, 8) in [0, 1] and labels (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class Golden(NamedTuple):
+    """A recorded trajectory of a reference implementation (tests/golden/README.md)."""
+
+    meta: dict
+    initial: dict[str, Tensor]
+    final: dict[str, Tensor]
+    losses: Tensor
+    trace: dict[str, Tensor]
+
+
+def load_golden(name: str) -> Golden:
+    """Read one of the recorded trajectories, in float64."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        meta = json.loads(str(file["meta"]))
+        arrays = {key: torch.tensor(file[key]) for key in file.files if key != "meta"}
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+    return Golden(meta, under("init/"), under("final/"), arrays["losses"], under("trace/"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    """All 1797 digits, float32, in scikit-learn's order."""
+    data = load_digits()
+    return Digits(torch.tensor(data.images / 16, dtype=torch.float32), torch.tensor(data.target))
+
+
+@pytest.fixture(scope="session")
+def shakespeare() -> Tensor:
+    """Tiny Shakespeare as characters' indices, (characters,)."""
+    folder = os.environ.get("UNTUNED_DATA")
+    if not folder:
+        pytest.skip("UNTUNED_DATA, the folder of the real data sets, is not set")
+    text = (Path(folder) / "text" / "tiny_shakespeare.txt").read_text(encoding="utf-8")
+    letters = {letter: i for i, letter in enumerate(sorted(set(text)))}
+    return torch.tensor([letters[letter] for letter in text])
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a GPU wait for one."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

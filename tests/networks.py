@@ -1,0 +1,109 @@
+"""Small networks of every kind, for tests to train."""
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def gpt2(vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=2):
+    """A GPT-2 of the transformers library."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocab_size,
+            n_positions=n_positions,
+            n_embd=n_embd,
+            n_layer=n_layer,
+            n_head=n_head,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    )
+
+
+class Bare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(()))
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.mixing = nn.Parameter(torch.zeros(4, 6))
+        self.experts = nn.Parameter(torch.zeros(5, 4, 6))
+
+
+class Chain(nn.Module):
+    """A fully-connected ReLU network (relu(x) * sqrt(2)), with neither biases nor norms."""
+
+    def __init__(self, depth: int, width: int):
+        super().__init__()
+        widths = [64, *[width] * (depth - 1), 10]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.layers[0](images.flatten(1))
+        for layer in self.layers[1:]:
+            x = layer(F.relu(x) * math.sqrt(2))
+        return x
+
+
+class Residual(nn.Module):
+    """Two convolutions with batch norms around a sum."""
+
+    def __init__(self, channels: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels * stride, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(channels * stride),
+            nn.ReLU(),
+            nn.Conv2d(channels * stride, channels * stride, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels * stride),
+        )
+        self.skip = nn.Conv2d(channels, channels * stride, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.skip(x))
+
+
+def resnet():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8)),
+        nn.Conv2d(1, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        Residual(16, 1),
+        Residual(16, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(32, 10),
+    )
+
+
+def mlp():
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 128), nn.GELU(), nn.LayerNorm(128), nn.Linear(128, 10)
+    )
+
+
+class LSTM(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(65, 64)
+        self.body = nn.LSTM(64, 128, batch_first=True)
+        self.head = nn.Linear(128, 65)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.body(self.table(tokens))[0])
+
+
+class GPT2(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = gpt2(vocab_size=65, n_positions=64, n_embd=64, n_layer=2, n_head=4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.body(tokens).logits

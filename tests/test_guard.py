@@ -1,0 +1,144 @@
+"""Gradients that are not finite: the step is skipped whole, counted, and told of once."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import untuned
+from untuned import guard
+from untuned.errors import NonFiniteGradientWarning
+from untuned.rules import AGD
+
+
+def network():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 4), nn.LSTM(4, 5))
+    for param in model.parameters():
+        param.grad = torch.randn_like(param)
+    return model
+
+
+def snapshot(model):
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def same(model, before):
+    return all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+
+
+@pytest.fixture(params=["host reads", "device only"])
+def _eyes(request, monkeypatch):
+    """Run both as on a CPU and as where the host must not look (a GPU, a compiled step)."""
+    if request.param == "device only":
+        monkeypatch.setattr(guard, "readable", lambda flag: False)
+
+
+NAMES = [name for name, _ in network().named_parameters()]
+
+
+@pytest.mark.usefixtures("_eyes")
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_one_bad_number_anywhere_skips_the_whole_step_and_is_named(name, value):
+    model = network()
+    opt, before = untuned.AGD(model), snapshot(model)
+    model.get_parameter(name).grad.view(-1)[1] = value
+    with pytest.warns(NonFiniteGradientWarning, match=f"'{name}'"):
+        opt.step()
+    assert same(model, before)
+    assert opt.skipped_steps == 1
+    assert all(float(group["effective_lr"]) == 0.0 for group in opt.param_groups)
+
+
+@pytest.mark.usefixtures("_eyes")
+@pytest.mark.parametrize("rule", [AGD(), AGD().as_published()])
+def test_training_goes_on_after_a_skip_and_warns_no_more(rule):
+    model = network()
+    opt = untuned.Optimizer(model, rule)
+    opt.step()
+    good, before = [p.grad.clone() for p in model.parameters()], snapshot(model)
+    model[2].bias.grad[0] = float("nan")
+    with pytest.warns(NonFiniteGradientWarning):
+        opt.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opt.step()
+        assert opt.skipped_steps == 2
+        assert same(model, before)
+        for param, grad in zip(model.parameters(), good, strict=True):
+            param.grad = grad
+        opt.step()
+    assert opt.skipped_steps == 2
+    assert not same(model, before)
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_the_count_starts_at_zero_and_an_unnamed_parameter_is_told_by_its_place():
+    weights = [torch.zeros(2, 3, requires_grad=True), torch.zeros(4, 2, requires_grad=True)]
+    opt = untuned.AGD(weights)
+    assert opt.skipped_steps == 0
+    weights[1].grad = torch.full((4, 2), float("nan"))
+    with pytest.warns(NonFiniteGradientWarning, match=r"parameter 1 .*\(4, 2\)"):
+        opt.step()
+
+
+def test_where_the_host_may_not_look_the_same_weights_come_out(monkeypatch):
+    seen = network()
+    unseen = network()
+    unseen.load_state_dict(seen.state_dict())
+    for a, b in zip(seen.parameters(), unseen.parameters(), strict=True):
+        b.grad = a.grad.clone()
+    untuned.AGD(seen).step()
+    monkeypatch.setattr(guard, "readable", lambda flag: False)
+    untuned.AGD(unseen).step()
+    assert same(seen, snapshot(unseen))
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what would make the host wait for a device: `item`, `bool`, `tolist` and the like."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("rule", [AGD(), AGD().as_published()])
+def test_where_the_host_may_not_look_a_step_reads_nothing(rule, monkeypatch):
+    model = network()
+    opt = untuned.Optimizer(model[:3], rule)
+    opt.step()
+    with HostReads() as on_cpu:
+        opt.step()
+    assert on_cpu.count == 1  # free there: whether to go on
+    monkeypatch.setattr(guard, "readable", lambda flag: False)
+    opt._guard.warned = True  # what has arrived on the host is the host's own to read
+    with HostReads() as on_device:
+        opt.step()
+    assert on_device.count == 0
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_no_step_waits_and_the_culprit_is_named_in_time():
+    model = network().cuda()
+    for param in model.parameters():
+        param.grad = torch.randn_like(param)
+    opt = untuned.AGD(model)
+    opt.step()
+    before = snapshot(model)
+    model[2].bias.grad[0] = float("nan")
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pytest.warns(NonFiniteGradientWarning, match="2.bias"):
+            for _ in range(1000):
+                opt.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert same(model, before)
+    assert opt.skipped_steps == 1000
