@@ -2,7 +2,8 @@
 
 from untuned import errors, geometry, rules
 from untuned.initialise import initialise_
-from untuned.optimizer import AGD, Optimizer
+from untuned.named import AGD, Nero
+from untuned.optimizer import Optimizer
 
-__all__ = ["AGD", "Optimizer", "errors", "geometry", "initialise_", "rules"]
+__all__ = ["AGD", "Nero", "Optimizer", "errors", "geometry", "initialise_", "rules"]
 __version__ = "0.1.0"

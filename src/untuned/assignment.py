@@ -21,11 +21,11 @@ from untuned.geometry import (
     Dense,
     Embedding,
     Gain,
-    Layer,
     Stack,
     Vector,
     by_shape,
 )
+from untuned.layer import Layer
 
 # What queries, keys and values in one matrix are called, when a plain layer holds them.
 FUSED = {"c_attn", "qkv", "qkv_proj", "query_key_value", "to_qkv", "Wqkv"}

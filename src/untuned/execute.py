@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from untuned.frame import Frame
-from untuned.rule import Step
+from untuned.rule import Leaves, Projection, Step
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -26,12 +26,40 @@ def reduce(measures: Sequence[Tensor]) -> list[Tensor]:
     return list(everything.split([len(measure) for measure in measures]))
 
 
-def write_(weights: Sequence[Tensor], step: Step, frame: Frame, finite: bool | Tensor) -> None:
-    """Add the step to the weights, in place, if `finite` (0-d); else leave them be."""
-    coefficients, directions = step
+def write_(
+    weights: Sequence[Tensor],
+    step: Step,
+    leaves: Leaves,
+    finite: bool | Tensor,
+    project_: Projection | None,
+) -> None:
+    """Add the step to weights and states, in place, if `finite` (0-d); else leave them be."""
+    coefficients, directions, states = step
+    old = [value for state in leaves.states for value in state.values()]
+    new = [state[name] for state, kept in zip(states, leaves.states, strict=True) for name in kept]
     if isinstance(finite, Tensor):  # only the device knows: step by nothing where it says no
         coefficients = torch.where(finite, coefficients, 0.0)
         directions = [torch.where(finite, direction, 0.0) for direction in directions]
-    torch._foreach_addcmul_(
-        frame.views(weights), frame.views(directions), frame.spread(coefficients)
-    )
+        new = [torch.where(finite, after, before) for after, before in zip(new, old, strict=True)]
+    frame = leaves.frame
+    views, along, each = frame.views(weights), frame.views(directions), frame.spread(coefficients)
+    if project_ is None:
+        torch._foreach_addcmul_(views, along, each)
+    else:
+        moved = frame.spread((coefficients != 0) & (leaves.sizes > 0))
+        for view, direction, coefficient, blocks, mask in zip(
+            views, along, each, frame.blocks, moved, strict=True
+        ):  # one by one, so that a weight is still in the cache when it is projected
+            view.addcmul_(direction, coefficient)
+            project_(view, blocks.dims, mask)
+    if old:
+        torch._foreach_copy_(old, new)
+
+
+@torch.no_grad()
+def project_all_(weights: Sequence[Tensor], frame: Frame, project_: Projection | None) -> None:
+    """Bring every block of the weights to where the rule wants it, if it wants it anywhere."""
+    if project_ is not None:
+        for view, blocks in zip(frame.views(weights), frame.blocks, strict=True):
+            everywhere = torch.ones(blocks.stack, dtype=torch.bool, device=view.device)
+            project_(view, blocks.dims, everywhere)

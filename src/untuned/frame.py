@@ -8,23 +8,39 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from untuned.geometry import Layer, Shape, by_shape
+from untuned.geometry import by_shape
+from untuned.layer import Blocks, Layer, Shape
+
+View = Callable[[Layer, Shape], Blocks]
+
+
+def matrices(layer: Layer, shape: Shape) -> Blocks:
+    """The view in which a block is a matrix (or gate, or submatrix)."""
+    return layer.blocks(shape)
+
+
+def neurons(layer: Layer, shape: Shape) -> Blocks:
+    """The view in which a block is the weights of one output."""
+    return layer.neurons(shape)
 
 
 class Frame:
     """Where the blocks of each of some tensors stand in the vector (blocks,).
 
+    `view` says what a block is: `matrices` or `neurons`.
     Tensors that are one block come first, so that their norms are one `_foreach_norm`.
     """
 
-    def __init__(self, layers: Sequence[Layer], shapes: Sequence[Shape]) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View = matrices
+    ) -> None:
         self.layers, self.shapes = layers, shapes
-        self.blocks = [layer.blocks(shape) for layer, shape in zip(layers, shapes, strict=True)]
+        self.blocks = [view(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
         indices = range(len(shapes))
         self.whole = [i for i in indices if self.blocks[i].whole]
         self.parted = [i for i in indices if not self.blocks[i].whole]
@@ -62,9 +78,18 @@ class Frame:
             whole = [tensors[i] for i in self.whole]
             norms.append(torch.stack(torch._foreach_norm(whole, 2, dtype)))
         for i in self.parted:
-            view, dims = tensors[i].view(self.blocks[i].shape), self.blocks[i].dims
-            norms.append(torch.linalg.vector_norm(view, dim=dims, dtype=dtype).flatten())
+            norms.append(_norm(tensors[i].view(self.blocks[i].shape), self.blocks[i].dims, dtype))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
+
+    def gather(self, tensors: Sequence[Tensor]) -> Tensor:
+        """One vector (blocks,) of what `spread` would give: a number for each block."""
+        return torch.cat([tensors[i].flatten() for i in (*self.whole, *self.parted)])
+
+    def mean(self, vector: Tensor) -> Tensor:
+        """The mean over each tensor's blocks, (tensors,)."""
+        counts = vector.new_tensor([math.prod(blocks.stack) for blocks in self.blocks])
+        sums = vector.new_zeros(len(self.shapes)).index_add(0, self.owner(vector.device), vector)
+        return sums / counts.clamp(min=1)
 
     def dual(self, norms: Tensor) -> Tensor:
         """What to multiply each block of the gradient with, for the unit step: (blocks,).
@@ -92,10 +117,18 @@ class Frame:
         return views
 
 
+def _norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The norms over `dims`, flattened; without dims each entry's own size."""
+    if not dims:
+        return tensor.to(dtype).abs().flatten()
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=dims, dtype=dtype)
+    return norms.flatten()
+
+
 @functools.lru_cache(maxsize=256)
-def frame_of(layer: Layer | None, shapes: tuple[Shape, ...]) -> Frame:
+def frame_of(layer: Layer | None, shapes: tuple[Shape, ...], view: View = matrices) -> Frame:
     """The frame of tensors of one layer, or each by its shape; made once, then looked up."""
-    return Frame([layer or by_shape(tuple(shape)) for shape in shapes], shapes)
+    return Frame([layer or by_shape(tuple(shape)) for shape in shapes], shapes, view)
 
 
 def depth(frames: Iterable[Frame]) -> int:

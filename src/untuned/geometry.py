@@ -29,77 +29,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from untuned.errors import ParameterError
+from untuned.layer import Blocks, Layer, Shape, orthogonal_, split
 
-Shape = tuple[int, ...]
-
-
-class Blocks(NamedTuple):
-    """How to see a tensor as blocks: view it in `shape`; each block spans `dims` of that."""
-
-    shape: Shape
-    dims: tuple[int, ...]
-
-    @property
-    def stack(self) -> Shape:
-        """The view's shape with the blocks' own dimensions as 1: what broadcasts against it."""
-        return tuple(1 if dim in self.dims else size for dim, size in enumerate(self.shape))
-
-    @property
-    def whole(self) -> bool:
-        """Whether the tensor is a single block."""
-        return len(self.dims) == len(self.shape)
-
-
-def split(shape: Shape, dim: int, parts: int) -> Shape:
-    """The shape with dimension `dim` in `parts` equal parts: (..., parts, size / parts, ...)."""
-    if dim >= len(shape) or shape[dim] % parts:
-        raise ParameterError(f"shape {shape} does not divide into {parts} parts along {dim}")
-    return (*shape[:dim], parts, shape[dim] // parts, *shape[dim + 1 :])
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The geometry of one parameter tensor. Shapes are global where tensors are sharded."""
-
-    def blocks(self, shape: Shape) -> Blocks:
-        """How a tensor of this shape falls into blocks; by default it is one."""
-        return Blocks(shape, tuple(range(len(shape))))
-
-    def radius(self, shape: Shape) -> float:
-        """The Frobenius norm of a unit step in each block."""
-        raise NotImplementedError
-
-    def depth(self) -> int:
-        """How many of the paper's layers the tensor is; biases and gains belong to another."""
-        return 1
-
-    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
-        """Fill `weight` in place on the surface of the ball; False if there is no saying how."""
-        return False
-
-
-def orthogonal_(matrices: Tensor, radius: float, generator: torch.Generator | None) -> None:
-    """Fill each of (..., rows, columns), in place, with a random orthogonal matrix times `radius`.
-
-    Uniform over the orthogonal matrices: Q of a Gaussian matrix's QR, its signs those of R's
-    diagonal. Rows are orthonormal where there are fewer of them, else columns.
-    """
-    *stack, rows, columns = matrices.shape
-    normal = torch.randn(
-        (*stack, max(rows, columns), min(rows, columns)),
-        dtype=torch.promote_types(matrices.dtype, torch.float32),  # no QR in half precision
-        device=matrices.device,
-        generator=generator,
-    )
-    Q, R = torch.linalg.qr(normal)
-    Q = Q * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius).unsqueeze(-2)
-    matrices.copy_(Q if rows >= columns else Q.mT)
+__all__ = [
+    "Bias",
+    "Conv",
+    "Dense",
+    "Embedding",
+    "Gain",
+    "Layer",
+    "Stack",
+    "Vector",
+    "by_shape",
+]
 
 
 @dataclass(frozen=True)
@@ -120,6 +66,9 @@ class Dense(Layer):
         out = 1 if self.transposed else 0
         divided = split(shape, out, self.parts)
         return Blocks(divided, tuple(dim for dim in range(len(divided)) if dim != out))
+
+    def neurons(self, shape: Shape) -> Blocks:
+        return Blocks(shape, (0,)) if self.transposed else super().neurons(shape)
 
     def radius(self, shape: Shape) -> float:
         rows, columns = shape[0], math.prod(shape[1:])
@@ -151,6 +100,12 @@ class Conv(Layer):
             return Blocks(shape, (0, 1))
         divided = split(shape, 0, self.groups)
         return Blocks(divided, tuple(range(1, len(divided))))
+
+    def neurons(self, shape: Shape) -> Blocks:
+        if not self.transposed:
+            return super().neurons(shape)
+        divided = split(shape, 0, self.groups)  # (groups, fan_in, fan_out, *kernel)
+        return Blocks(divided, (1, *range(3, len(divided))))
 
     def radius(self, shape: Shape) -> float:
         # a group's offsets are one block, so the step that they share is that much longer
@@ -209,6 +164,9 @@ class Vector(Layer):
             return super().blocks(shape)
         return Blocks(split(shape, 0, self.parts), (1,))
 
+    def neurons(self, shape: Shape) -> Blocks:
+        return Blocks(shape, ())  # each entry speaks for itself
+
     def radius(self, shape: Shape) -> float:
         return math.sqrt(math.prod(shape) / self.parts)
 
@@ -237,6 +195,9 @@ class Stack(Layer):
 
     def blocks(self, shape: Shape) -> Blocks:
         return Blocks(shape, (len(shape) - 2, len(shape) - 1))
+
+    def neurons(self, shape: Shape) -> Blocks:
+        return Blocks(shape, (len(shape) - 1,))
 
     def radius(self, shape: Shape) -> float:
         return math.sqrt(shape[-2] / shape[-1])

@@ -10,7 +10,8 @@ from torch.nn.parameter import is_lazy
 
 from untuned.errors import ParameterError, ParameterTypeError, UnknownHyperparameterError
 from untuned.frame import frame_of
-from untuned.geometry import Layer, by_shape
+from untuned.geometry import by_shape
+from untuned.layer import Layer
 from untuned.rule import Rule
 
 Group = dict[str, Any]

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
-from untuned import rules
 from untuned.errors import SparseGradientError
-from untuned.execute import reduce, write_
+from untuned.execute import project_all_, reduce, write_
 from untuned.frame import Frame, depth, frame_of
 from untuned.groups import check_groups, groups_of, listed, name_of, named
 from untuned.guard import Guard
 from untuned.notation import rule_of
-from untuned.rule import Measured, Rule
+from untuned.rule import Leaves, Rule, State
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -98,6 +97,10 @@ class Optimizer(torch.optim.Optimizer):
         check_groups(groups, self.param_groups, self.rule)
         for group in named(groups, self.param_groups):
             super().add_param_group({"effective_lr": 0.0, **group})
+            weights = self.param_groups[-1]["params"]
+            project_all_(
+                weights, self._frame(self.param_groups[-1], weights), type(self.rule).project_
+            )
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -128,8 +131,21 @@ class Optimizer(torch.optim.Optimizer):
                 )
         if group["maximize"] and grads:
             grads = list(torch._foreach_neg(grads))
-        frame = frame_of(group["layer"], tuple(weight.shape for weight in weights))
+        frame = self._frame(group, weights)
         return Moving(group, self.rule.of_group(group), frame, indices, weights, grads)
+
+    def _frame(self, group: dict[str, Any], weights: list[Tensor]) -> Frame:
+        """The blocks of some of a group's tensors, as the rule sees them."""
+        shapes = tuple(weight.shape for weight in weights)
+        return frame_of(group["layer"], shapes, type(self.rule).view)
+
+    def _states(self, part: Moving) -> list[State]:
+        """What the rule keeps of each parameter that moves; begun at its first step."""
+        fresh = [weight for weight in part.weights if weight not in self.state]
+        if fresh:
+            states = part.rule.init(self._frame(part.group, fresh), fresh)
+            self.state.update((w, state) for w, state in zip(fresh, states, strict=True) if state)
+        return [self.state.get(weight, {}) for weight in part.weights]
 
     def _move(self, moving: list[Moving]) -> None:
         """One step of the rule: measure, find how far to go, write."""
@@ -141,14 +157,17 @@ class Optimizer(torch.optim.Optimizer):
             for group in self.param_groups:
                 group["effective_lr"] = 0.0
             return
-        measured = [Measured(part.frame, size) for part, size in zip(moving, sizes, strict=True)]
+        leaves = [
+            Leaves(part.frame, part.grads, size, self._states(part))
+            for part, size in zip(moving, sizes, strict=True)
+        ]
         L = depth(part.frame for part in moving)
-        eta = self.rule.step_size(measured, L)
-        for part, size in zip(moving, sizes, strict=True):
+        eta = self.rule.step_size(leaves, L)
+        for part, leaf in zip(moving, leaves, strict=True):
             rate = part.group["lr"] * eta
             part.group["effective_lr"] = rate if finite is True else torch.where(finite, rate, 0)
-            step = part.rule.update(part.frame, part.grads, size, rate, L)
-            write_(part.weights, step, part.frame, finite)
+            step = part.rule.update(leaf, rate, L)
+            write_(part.weights, step, leaf, finite, type(self.rule).project_)
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch, of numbers and tensors alone: geometry belongs to the model."""
@@ -163,29 +182,15 @@ class Optimizer(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
         for group, layer in zip(self.param_groups, layers, strict=True):
             group["layer"] = layer
+        # torch casts state to its parameter's type, and shares it with the source: neither will do
+        params = [weight for group in self.param_groups for weight in group["params"]]
+        indices = [i for group in state_dict["param_groups"] for i in group["params"]]
+        for weight, index in zip(params, indices, strict=True):
+            for name, saved in state_dict["state"].get(index, {}).items():
+                self.state[weight][name] = saved.to(weight.device, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"rule": self.rule, "_guard": self._guard}
-
-
-class AGD(Optimizer):
-    """Automatic gradient descent (arXiv:2304.05187): the step follows from the architecture.
-
-    Nothing to tune. `lr` multiplies the automatic step and is there for schedulers; `gain`
-    makes every step that many times longer (1 in the paper). Keeps no state per parameter.
-    Start from `untuned.initialise_(model)`. See `untuned.rules.AGD` for the equation, and
-    `Optimizer` for `params`, `maximize` and the errors raised.
-    """
-
-    def __init__(
-        self,
-        params: Params,
-        lr: float | Tensor = 1.0,
-        gain: float = 1.0,
-        *,
-        maximize: bool = False,
-    ) -> None:
-        super().__init__(params, rules.AGD(gain), lr=lr, maximize=maximize)
 
 
 def _culprit(moving: list[Moving], sizes: list[Tensor], block: int) -> str:

@@ -25,7 +25,8 @@ optimizer reduces these across shards and ranks, in one collective, before anybo
 
     measure     gradients -> one number a block                  (local, then reduced)
     step_size   all measures of all groups -> how far            (AGD: eta)
-    update      gradients, measures, how far -> Step             (AGD: -gain * eta / L * dual)
+    update      gradients, measures, state, how far -> Step      (AGD: -gain * eta / L * dual)
+    project_    weights that a step has moved -> where they belong   (Nero: zero mean, unit norm)
 
 `as_published` is a copy of the rule that computes what its authors' code computes, where that
 differs from their paper or from good sense.
@@ -34,33 +35,43 @@ differs from their paper or from good sense.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from untuned import assignment
 from untuned.domain import NON_NEGATIVE, Interval
 from untuned.errors import UnknownHyperparameterError
-from untuned.frame import Frame
+from untuned.frame import Frame, View, matrices
 
 if TYPE_CHECKING:  # Python 3.10 has it only there
     from typing_extensions import Self
 
 
+State = dict[str, Tensor]
+
+# Brings a weight, viewed as blocks, back to where the rule wants it, in place: of its blocks, which
+# span the given dimensions, those that the mask says have moved. The others must not change.
+Projection = Callable[[Tensor, tuple[int, ...], Tensor], None]
+
+
 class Step(NamedTuple):
-    """What to add to the weights of one group: coefficient times direction, block by block."""
+    """What becomes of one group: weights gain coefficient times direction, block by block."""
 
     coefficients: Tensor  # (blocks,)
     directions: Sequence[Tensor]  # one a parameter, of its shape
+    states: Sequence[State] = ()  # one a parameter: what it is to be; none where nothing is kept
 
 
-class Measured(NamedTuple):
-    """One group's blocks and what `measure` found of them, reduced across shards and ranks."""
+class Leaves(NamedTuple):
+    """The parameters of one group that have a gradient, as a rule sees them."""
 
     frame: Frame
-    sizes: Tensor  # (blocks,)
+    grads: Sequence[Tensor]
+    sizes: Tensor  # (blocks,): what `measure` found, reduced across shards and ranks
+    states: Sequence[State] = ()
 
 
 def domains_of(rule: type[Rule]) -> dict[str, Interval]:
@@ -79,7 +90,7 @@ class Rule:
 
     def hyperparameters(self) -> dict[str, Any]:
         """The rule's own numbers, by name."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def defaults(self) -> dict[str, Any]:
         """What a parameter group starts from. Without a learning rate, `lr` is a multiplier."""
@@ -111,6 +122,9 @@ class Rule:
         """The rule with the hyperparameters of one parameter group."""
         return dataclasses.replace(self, **{name: group[name] for name in self.hyperparameters()})
 
+    view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
+    project_: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
+
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
         """Which geometry each parameter of a module has: by the type of layer that owns it."""
         return assignment.by_module(module)
@@ -126,12 +140,17 @@ class Rule:
         """One number for each block, (blocks,): by default the norm of its gradient."""
         return frame.norms(grads)
 
-    def step_size(self, groups: Sequence[Measured], L: int) -> Tensor:
-        """How far to go, 0-d, given the measures of all groups and the depth `L`."""
-        raise NotImplementedError
+    def init(self, frame: Frame, weights: Sequence[Tensor]) -> list[State]:
+        """What to keep of each parameter before its first step: by default nothing."""
+        return [{} for _ in weights]
 
-    def update(
-        self, frame: Frame, grads: Sequence[Tensor], sizes: Tensor, eta: Tensor, L: int
-    ) -> Step:
+    def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor | float:
+        """How far to go, 0-d, in units of `lr`, given the leaves of all groups and depth `L`.
+
+        A rule that has a learning rate goes just that far.
+        """
+        return 1.0
+
+    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
         """The step of one group: `eta` is `step_size`, times the group's `lr`."""
         raise NotImplementedError

@@ -29,7 +29,7 @@ from untuned import assignment
 from untuned.domain import POSITIVE, hyperparameter
 from untuned.errors import ParameterError
 from untuned.frame import Frame
-from untuned.rule import Measured, Rule, Step
+from untuned.rule import Leaves, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,17 @@ class AGD(Rule):
 
     gain: float = hyperparameter(1.0, POSITIVE)
 
-    def step_size(self, groups: Sequence[Measured], L: int) -> Tensor:
+    def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor:
         """The paper's eta, from the gradients of every layer at once."""
-        sizes = [torch.dot(frame.radius(norms), norms) for frame, norms in groups]
+        sizes = [torch.dot(leaves.frame.radius(leaves.sizes), leaves.sizes) for leaves in groups]
         G = functools.reduce(torch.add, sizes) / L
         # log((1 + sqrt(1 + 4 G)) / 2), without cancelling where G is small
         return torch.log1p(G / (0.5 + torch.sqrt(0.25 + G)))
 
-    def update(
-        self, frame: Frame, grads: Sequence[Tensor], norms: Tensor, eta: Tensor, L: int
-    ) -> Step:
+    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
         """- gain * (eta / L) * dual(g)."""
-        return Step((-self.gain / L) * eta * frame.dual(norms), grads)
+        dual = leaves.frame.dual(leaves.sizes)
+        return Step((-self.gain / L) * eta * dual, leaves.grads, leaves.states)
 
     def as_published(self) -> PublishedAGD:
         """The authors' treatment of biases and norms (experimental code; see `PublishedAGD`)."""
@@ -75,22 +74,23 @@ class PublishedAGD(AGD):
                 "and none is; list the weight first, or use AGD() without as_published()"
             )
 
-    def step_size(self, groups: Sequence[Measured], L: int) -> Tensor:
-        weights = [
-            Measured(frame, torch.where(_hosts(frame, norms.device).own, norms, 0.0))
-            for frame, norms in groups
-        ]
+    def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor:
+        weights = []
+        for leaves in groups:
+            own = _hosts(leaves.frame, leaves.sizes.device).own
+            weights.append(leaves._replace(sizes=torch.where(own, leaves.sizes, 0.0)))
         return super().step_size(weights, L)
 
-    def update(
-        self, frame: Frame, grads: Sequence[Tensor], norms: Tensor, eta: Tensor, L: int
-    ) -> Step:
+    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
+        frame, grads, norms, _ = leaves
         owner, (own, host) = frame.owner(norms.device), _hosts(frame, norms.device)
         squares = norms.new_zeros(len(grads)).index_add(0, owner, norms**2)
         radius = norms.new_zeros(len(grads)).index_copy(0, owner, frame.radius(norms))
         attached = torch.where(squares > 0, radius / squares.sqrt(), 0.0)[host]
-        weights = super().update(frame, grads, norms, eta, L).coefficients
-        return Step(torch.where(own, weights, -eta / L * attached), grads)
+        step = super().update(leaves, eta, L)
+        return step._replace(
+            coefficients=torch.where(own, step.coefficients, (-1 / L) * eta * attached)
+        )
 
 
 class _Hosts(NamedTuple):

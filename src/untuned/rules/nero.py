@@ -1,0 +1,110 @@
+"""Nero: the neuronal rotator.
+
+Liu, Bernstein, Meister, Yue (2021), "Learning by Turning: Neural Architecture Aware
+Optimisation", arXiv:2102.07227, algorithm 1. For each neuron, with w its incoming weights:
+
+    v <- beta v + (1 - beta) ||g||^2
+    w <- w - lr * scale * g / sqrt(v / (1 - beta^t))
+    w <- w - mean(w),   w <- w / ||w||
+
+Legend: g = the gradient of w; t = steps so far; scale = the mean norm of the tensor's neurons
+before the first step, or 0.01 where that is zero. So a weight's neuron, whose norm is one, turns
+by an angle of about lr. An entry of a bias or of a gain is a neuron of its own: it moves by about
+lr times its tensor's initial magnitude, and is never projected.
+
+State: one number a neuron, the square root of what Adam keeps for a square matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from untuned import assignment
+from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
+from untuned.frame import Frame, View, neurons
+from untuned.rule import Leaves, Projection, Rule, State, Step
+
+SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
+
+
+def balance_(weight: Tensor, dims: tuple[int, ...], moved: Tensor) -> None:
+    """Zero mean and unit norm over `dims`, in place, for the neurons that have `moved`.
+
+    A dead neuron stays dead, and one of a single weight as it is: only its sign would be left.
+    """
+    if math.prod(weight.shape[dim] for dim in dims) < 2:
+        return
+    weight.sub_(weight.mean(dims, keepdim=True) * moved)
+    norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True) * moved
+    weight.mul_(1 / (norm + (norm == 0)))  # by one where there is nothing to do
+
+
+@dataclass(frozen=True)
+class FreeNero(Rule):
+    """Nero without its constraint: steps relative to each neuron, weights where they will."""
+
+    lr: float = hyperparameter(0.01, NON_NEGATIVE)
+    beta: float = hyperparameter(0.999, UNIT)
+
+    view: ClassVar[View] = staticmethod(neurons)
+
+    def init(self, frame: Frame, weights: Sequence[Tensor]) -> list[State]:
+        """`v` and `step` at zero, `scale` from the weights."""
+        norms = frame.norms(weights)
+        scales = frame.mean(norms)
+        scales = torch.where(scales > 0, scales, SCALE_OF_ZERO)
+        v = frame.spread(torch.zeros_like(norms))
+        return [
+            {"step": torch.zeros_like(scale), "v": mean.clone(), "scale": scale.clone()}
+            for scale, mean in zip(scales, v, strict=True)
+        ]
+
+    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
+        """The paper's step; `eta` is the learning rate."""
+        frame, grads, sizes, states = leaves
+        owner = frame.owner(sizes.device)
+        step = torch.stack([state["step"] for state in states]).to(sizes) + 1
+        scale = torch.stack([state["scale"] for state in states]).to(sizes)
+        v = frame.gather([state["v"] for state in states]).to(sizes)
+        v = self.beta * v + (1 - self.beta) * sizes**2
+        size = torch.sqrt(v / (1 - self.beta**step)[owner])
+        coefficients = torch.where(v > 0, -eta * scale[owner] / size, 0.0)
+        kept = zip(step, frame.spread(v), scale, strict=True)
+        return Step(coefficients, grads, [{"step": t, "v": v, "scale": s} for t, v, s in kept])
+
+    def as_published(self) -> FreeNero:
+        """The authors' code: neurons are the first dimension of every tensor of two or more."""
+        return PublishedFreeNero(self.lr, self.beta)
+
+
+@dataclass(frozen=True)
+class Nero(FreeNero):
+    """Nero: each neuron's weights turn on the sphere of zero mean and unit norm."""
+
+    project_: ClassVar[Projection | None] = staticmethod(balance_)
+
+    def as_published(self) -> Nero:
+        return PublishedNero(self.lr, self.beta)
+
+
+class ByShape:
+    """Geometry by shape alone, as in the authors' code."""
+
+    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
+        return assignment.all_by_shape(module)
+
+
+@dataclass(frozen=True)
+class PublishedFreeNero(ByShape, FreeNero):
+    """`FreeNero` with neurons by shape."""
+
+
+@dataclass(frozen=True)
+class PublishedNero(ByShape, Nero):
+    """`Nero` with neurons by shape."""

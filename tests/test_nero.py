@@ -1,0 +1,253 @@
+"""Nero against a plain transcription of arXiv:2102.07227, algorithm 1, in float64."""
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import untuned
+from conftest import load_golden
+from networks import resnet
+from test_golden import close, replay
+from untuned.rules import FreeNero, Nero
+
+BALANCED = ["nero_fcn_ce", "nero_fcn_lr.003_beta.9", "nero_conv_ce"]
+
+
+@pytest.mark.parametrize("name", [*BALANCED, "nero_fcn_unconstrained"])
+@pytest.mark.parametrize("published", [False, True])
+def test_nero_walks_the_golden_trajectory(name, published, digits):
+    golden = load_golden(name)
+    options = {k: v for k, v in golden.meta["kwargs"].items() if k != "constraints"}
+    rule = Nero(**options) if name in BALANCED else FreeNero(**options)
+    losses, _, final = replay(golden, digits, rule.as_published() if published else rule)
+    close(losses, golden.losses)
+    for key, weight in final.items():
+        if golden.meta["model"] == "conv" and key in ("c1.bias", "c2.bias"):
+            continue  # before a batch norm: the gradient is rounding, which Nero magnifies
+        torch.testing.assert_close(weight.detach(), golden.final[key], rtol=1e-9, atol=1e-12)
+
+
+def rows(weight):
+    """Each output's incoming weights, (out, -1), of a matrix or convolution."""
+    return weight.flatten(1)
+
+
+def transcription(weights, steps_of_grads, lr, beta, balanced):
+    """Algorithm 1 with explicit loops over neurons."""
+    weights = [w.clone() for w in weights]
+
+    def balance(w):
+        for row in rows(w) if w.ndim > 1 else ():
+            row -= row.mean()
+            row /= row.norm()
+
+    for w in weights if balanced else ():
+        balance(w)
+    scales = []
+    for w in weights:
+        norms = [float(row.norm()) for row in (rows(w) if w.ndim > 1 else w)]
+        scales.append(sum(norms) / len(norms) or 0.01)
+    averages = [[0.0] * len(w) for w in weights]
+    for t, grads in enumerate(steps_of_grads, start=1):
+        for w, grad, scale, average in zip(weights, grads, scales, averages, strict=True):
+            for i in range(len(w)):
+                average[i] = beta * average[i] + (1 - beta) * float(grad[i].norm()) ** 2
+                size = math.sqrt(average[i] / (1 - beta**t))
+                w[i] -= lr * scale * grad[i] / size if size > 0 else 0
+            if balanced:
+                balance(w)
+    return weights
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_steps_are_the_papers(balanced):
+    shapes = [(4, 6), (4,), (3, 2, 3, 3), (5, 4)]
+    start = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    start[1].zero_()  # a bias: its scale is 0.01
+    grads = [[torch.randn_like(w) for w in start] for _ in range(5)]
+    expected = transcription(start, grads, lr=0.03, beta=0.9, balanced=balanced)
+    params = [w.clone().requires_grad_() for w in start]
+    opt = untuned.Nero(params, lr=0.03, beta=0.9, balanced=balanced)
+    for step in grads:
+        for param, grad in zip(params, step, strict=True):
+            param.grad = grad
+        opt.step()
+    for param, weight in zip(params, expected, strict=True):
+        torch.testing.assert_close(param.detach(), weight, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("lr", [0.003, 0.01, 0.03])
+def test_a_neuron_turns_by_about_lr_where_gradients_are_stationary(lr):
+    param = torch.randn(16, 256, requires_grad=True)
+    opt = untuned.Nero([param], lr=lr)
+    angles = []
+    for _ in range(20):
+        before = param.detach().clone()
+        param.grad = torch.randn(16, 256)
+        opt.step()
+        cosine = torch.cosine_similarity(before, param.detach(), dim=1)
+        angles.append(cosine.clamp(max=1).double().acos())
+    assert float(torch.stack(angles).mean()) == pytest.approx(lr, rel=0.1)
+
+
+def network():
+    model = nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 6), nn.LSTM(6, 5)
+    )
+    for param in model.parameters():
+        param.grad = torch.randn_like(param)
+    return model
+
+
+def snapshot(model):
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def same(model, before):
+    return all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+
+
+def assert_balanced(model):
+    for param in model.parameters():
+        if param.ndim > 1:
+            row = rows(param.detach())
+            torch.testing.assert_close(row.mean(1), torch.zeros(len(row)), atol=1e-6, rtol=0)
+            torch.testing.assert_close(row.norm(dim=1), torch.ones(len(row)))
+
+
+def test_constructing_it_balances_weights_and_steps_keep_them_balanced():
+    model = network()
+    before = snapshot(model)
+    opt = untuned.Nero(model)
+    assert_balanced(model)
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    assert all(any(torch.equal(p, b) for b in before) for p in vectors)
+    for _ in range(3):
+        opt.step()
+    assert_balanced(model)
+
+
+def test_balanced_false_leaves_weights_where_they_are():
+    model = network()
+    before = snapshot(model)
+    untuned.Nero(model, balanced=False)
+    assert same(model, before)
+
+
+@pytest.mark.parametrize("how", ["lr=0", "zero gradients"])
+def test_nothing_moves_not_even_by_projection(how):
+    model = network()
+    opt = untuned.Nero(model)
+    opt.step()
+    with torch.no_grad():
+        model[3].weight.mul_(1.001)  # off balance: a projection would be seen
+    before = snapshot(model)
+    if how == "lr=0":
+        opt.param_groups[0]["lr"] = 0.0
+        for group in opt.param_groups:
+            group["lr"] = 0.0
+    else:
+        opt.zero_grad(set_to_none=False)
+    opt.step()
+    assert same(model, before)
+
+
+def test_a_neuron_without_gradient_stays_and_the_others_turn():
+    param = torch.randn(5, 8, requires_grad=True)
+    opt = untuned.Nero([param])
+    before = param.detach().clone()
+    param.grad = torch.randn(5, 8)
+    param.grad[2] = 0
+    opt.step()
+    moved = (param.detach() != before).any(dim=1)
+    assert moved.tolist() == [True, True, False, True, True]
+
+
+def test_dead_neurons_make_no_nan_and_single_weights_keep_their_size():
+    dead, single = torch.zeros(3, 4), torch.tensor([[2.0], [-3.0]])
+    dead[1] = 1.0  # a constant row: nothing is left of it
+    params = [dead.requires_grad_(), single.requires_grad_()]
+    opt = untuned.Nero(params)
+    assert params[1].flatten().tolist() == [2.0, -3.0]
+    for _ in range(3):
+        params[0].grad, params[1].grad = torch.zeros(3, 4), torch.ones(2, 1)
+        opt.step()
+    assert params[0].isfinite().all()
+    assert not params[0].any()
+    assert params[1].isfinite().all()
+
+
+def test_neurons_of_transposed_convolutions_are_output_channels():
+    module = nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False)  # weight (4, 3, 3, 3)
+    untuned.Nero(module)
+    weight = module.weight.detach().view(2, 2, 3, 9)  # groups, in, out, offsets
+    torch.testing.assert_close(weight.square().sum((1, 3)), torch.ones(2, 3))
+
+
+def test_neurons_of_gpt2s_stored_transposed_weights_are_outputs():
+    from transformers.pytorch_utils import Conv1D
+
+    module = Conv1D(6, 4)  # weight (in 4, out 6)
+    untuned.Nero(module)
+    torch.testing.assert_close(module.weight.detach().norm(dim=0), torch.ones(6))
+
+
+def test_lr_is_the_learning_rate_and_schedulers_multiply_it():
+    model = network()
+    opt = untuned.Nero(model)
+    assert {group["lr"] for group in opt.param_groups} == {0.01}
+    assert opt.hyperparameters()[0] == [{"lr": 0.01, "beta": 0.999}]
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(opt, 0.5)
+    opt.step()
+    scheduler.step()
+    before = model[3].weight.detach().clone()
+    opt.step()
+    assert opt.param_groups[0]["effective_lr"] == 0.005
+    turned = torch.cosine_similarity(before, model[3].weight.detach(), dim=1).double().acos()
+    assert float(turned.mean()) == pytest.approx(0.005, rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_resuming_is_exact_and_state_keeps_its_precision(dtype):
+    straight, resumed = nn.Linear(6, 4).to(dtype), None
+    resumed = copy.deepcopy(straight)
+    grads = [torch.randn(4, 6, dtype=dtype) for _ in range(6)]
+
+    def train(model, opt, some):
+        for grad in some:
+            model.weight.grad = grad
+            opt.step()
+
+    opt = untuned.Nero(straight)
+    train(straight, opt, grads)
+    first = untuned.Nero(resumed)
+    train(resumed, first, grads[:3])
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second = untuned.Nero(resumed)  # balances again: put the weights back, as a resume does
+    resumed.load_state_dict(copy.deepcopy(resumed.state_dict()))
+    second.load_state_dict(torch.load(file, weights_only=True))
+    assert all(v.dtype == torch.float32 for v in second.state[resumed.weight].values())
+    train(resumed, second, grads[3:])
+    torch.testing.assert_close(resumed.weight, straight.weight)
+
+
+def test_state_is_a_thousandth_of_a_square_layer_of_width_1024():
+    layer = nn.Linear(1024, 1024, bias=False)
+    layer.weight.grad = torch.randn(1024, 1024)
+    opt = untuned.Nero(layer)
+    opt.step()
+    kept = sum(value.numel() * value.element_size() for value in opt.state[layer.weight].values())
+    assert kept <= 0.002 * layer.weight.numel() * layer.weight.element_size()
+
+
+def test_a_resnet_learns_the_digits(digits):
+    from test_training import accuracy_of
+
+    model = resnet()
+    assert accuracy_of(model, untuned.Nero(model), digits, seed=0, steps=150) > 0.9

@@ -1,0 +1,48 @@
+"""The README tells the truth: its code runs, and its equation is the code."""
+
+import inspect
+import re
+import textwrap
+from pathlib import Path
+
+from untuned.rules import AGD
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_runs_and_learns():
+    scope: dict = {}
+    exec(SNIPPETS[0].replace("print(", "rate = ("), scope)
+    assert 0 < float(scope["rate"]) < 1
+    assert float(scope["loss"].detach()) < 2.3
+
+
+def code_of(function) -> str:
+    """The body of a function, without its docstring, comments and signature."""
+    source = textwrap.dedent(inspect.getsource(function))
+    body = source.split('"""')[2] if '"""' in source else source.split("\n", 1)[1]
+    return without_comments(body)
+
+
+def without_comments(code: str) -> str:
+    lines = [line.strip() for line in code.splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
+
+
+def test_the_code_beside_the_equation_is_the_librarys():
+    shown = SNIPPETS[1].split("def ")[1:]
+    for text, function in zip(shown, (AGD.step_size, AGD.update), strict=True):
+        assert without_comments(text.split("\n", 1)[1]) == code_of(function)
+
+
+def test_every_file_and_target_that_it_names_exists():
+    for path in re.findall(r"\]\(([^):]+)\)", README):
+        assert (ROOT / path).exists(), path
+    targets = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in targets
+    tree = README.split("## Folders")[1].split("```")[1]
+    for name in re.findall(r"^  (\S+)", tree, re.MULTILINE):
+        assert (ROOT / "src" / "untuned" / name).exists(), name
