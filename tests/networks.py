@@ -30,6 +30,7 @@ class Bare(nn.Module):
         super().__init__()
         self.temperature = nn.Parameter(torch.ones(()))
         self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.positions = nn.Parameter(torch.zeros(1, 7, 8))
         self.mixing = nn.Parameter(torch.zeros(4, 6))
         self.experts = nn.Parameter(torch.zeros(5, 4, 6))
 

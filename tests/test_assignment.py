@@ -3,11 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import untuned
 from networks import Bare, gpt2
 from untuned.assignment import by_module, layers_of
-from untuned.geometry import Bias, Conv, Dense, Embedding, Gain, Stack, Vector
+from untuned.geometry import Bias, Conv, Dense, Embedding, Gain, Rows, Stack, Vector
 
 
 def geometry(module):
@@ -67,6 +68,7 @@ def test_bare_parameters_go_by_their_shape():
         "temperature": Vector(),
         "token": Vector(),
         "mixing": Dense(),
+        "positions": Rows(),
         "experts": Stack(),
     }
 
@@ -133,3 +135,50 @@ def test_users_can_teach_a_module_of_their_own():
 
     layers_of.register(Router, lambda module: {"tables": Embedding()})
     assert geometry(nn.Sequential(Router())) == {"0.tables": Embedding()}
+
+
+def weight_normed_by_hook(module):
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        return nn.utils.weight_norm(module)
+
+
+@pytest.mark.parametrize(
+    "reparametrise",
+    [
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.orthogonal,
+        weight_normed_by_hook,
+        nn.utils.spectral_norm,
+        lambda module: prune.l1_unstructured(module, "weight", 0.5),
+    ],
+)
+def test_reparametrised_weights_keep_the_geometry_of_their_layer(reparametrise):
+    conv = geometry(reparametrise(nn.Conv2d(4, 6, 3)))
+    matrices = [layer for layer in conv.values() if not isinstance(layer, Vector)]
+    assert matrices == [Conv()]
+    assert len(conv) in (2, 3)
+    assert conv["bias"] == Bias()
+
+
+def test_a_reparametrised_recurrence_keeps_its_gates():
+    lstm = nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0")
+    found = geometry(nn.Sequential(lstm))
+    assert found["0.parametrizations.weight_hh_l0.original1"] == Dense(4)
+    assert found["0.parametrizations.weight_hh_l0.original0"] == Vector()
+    assert found["0.weight_ih_l0"] == Dense(4)
+    assert len(found) == 5
+
+
+def test_tables_beside_a_tied_one_match_it_whichever_is_declared_first():
+    class Model(nn.Module):
+        def __init__(self, head_first):
+            super().__init__()
+            head, token = nn.Linear(16, 9, bias=False), nn.Embedding(9, 16)
+            head.weight = token.weight
+            self.a, self.b = (head, token) if head_first else (token, head)
+            self.position = nn.Embedding(5, 16)
+
+    for head_first in (True, False):
+        found = geometry(Model(head_first))
+        assert found == {"a.weight": Dense(), "position.weight": Embedding(size=0.25)}

@@ -6,7 +6,7 @@ from torch import nn
 
 import untuned
 from untuned import errors
-from untuned.geometry import Dense
+from untuned.geometry import Conv, Dense
 from untuned.rules import AGD
 
 
@@ -29,6 +29,26 @@ BAD = [
         "'gian'.*gain",
     ),
     (
+        lambda: untuned.Optimizer([weight()], "agd(1, gain=2)"),
+        errors.UnknownHyperparameterError,
+        "twice",
+    ),
+    (
+        lambda: untuned.Optimizer([weight()], "agd(gain=1, gain=2)"),
+        errors.UnknownRuleError,
+        "twice",
+    ),
+    (
+        lambda: untuned.Optimizer([weight()], "agd(gain={[]: 1})"),
+        errors.UnknownRuleError,
+        "numbers",
+    ),
+    (
+        lambda: untuned.AGD([{"params": [weight(4)], "layer": Conv()}]),
+        errors.ParameterError,
+        r"params\[0\] does not fit Conv",
+    ),
+    (
         lambda: untuned.AGD([{"params": [weight()], "weight_decay": 0.1}]),
         errors.UnknownHyperparameterError,
         "weight_decay",
@@ -42,7 +62,8 @@ BAD = [
     (lambda: untuned.AGD([{"params": [weight()], "gain": 0}]), errors.DomainError, "gain=0"),
     (lambda: untuned.AGD([]), errors.ParameterError, "empty"),
     (lambda: untuned.AGD([{"params": []}]), errors.ParameterError, "empty"),
-    (lambda: untuned.AGD(nn.ReLU()), errors.ParameterError, "ReLU"),
+    (lambda: untuned.AGD(nn.ReLU()), errors.ParameterError, "without parameters"),
+    (lambda: untuned.AGD([("a", weight(), 1)]), errors.ParameterTypeError, "tuple"),
     (
         lambda: untuned.AGD([{"params": [shared]}, {"params": [("w", shared)]}]),
         errors.ParameterError,

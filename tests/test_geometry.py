@@ -10,7 +10,7 @@ from torch import nn
 
 from untuned.errors import ParameterError
 from untuned.frame import Frame
-from untuned.geometry import Bias, Conv, Dense, Embedding, Gain, Stack, Vector, by_shape
+from untuned.geometry import Bias, Conv, Dense, Embedding, Gain, Rows, Stack, Vector, by_shape
 
 # layer, shape, and what the table in geometry.py says: how many blocks, and the radius of each
 TABLE = [
@@ -30,6 +30,7 @@ TABLE = [
     (Conv(transposed=True, stride=4), (4, 6, 2, 2), 4, math.sqrt(6 / 4)),
     (Embedding(), (10, 9), 10, 3.0),
     (Embedding(size=1 / 3), (10, 9), 10, 1.0),
+    (Rows(), (1, 10, 9), 10, 3.0),
     (Vector(), (9,), 1, 3.0),
     (Vector(), (), 1, 1.0),
     (Vector(), (1, 1, 9), 1, 3.0),

@@ -75,6 +75,33 @@ def test_training_goes_on_after_a_skip_and_warns_no_more(rule):
     assert all(p.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.usefixtures("_eyes")
+@pytest.mark.parametrize("lr", [0.0, 1.0])
+def test_gradients_whose_sum_overflows_are_skipped_too(lr):
+    weights = [torch.ones((), requires_grad=True) for _ in range(2)]
+    for weight in weights:
+        weight.grad = torch.tensor(3e38)
+    opt = untuned.AGD(weights, lr=lr)
+    with pytest.warns(NonFiniteGradientWarning):
+        opt.step()
+    assert [weight.item() for weight in weights] == [1.0, 1.0]
+    assert opt.skipped_steps == 1
+
+
+def test_a_step_on_a_device_copies_no_more_than_one_tensor_at_a_time(monkeypatch):
+    from test_execute import Allocations
+
+    weights = [torch.zeros(64, 64, requires_grad=True) for _ in range(8)]
+    for weight in weights:
+        weight.grad = torch.randn(64, 64)
+    opt = untuned.AGD(weights)
+    monkeypatch.setattr(guard, "readable", lambda tensor: False)
+    opt.step()
+    with Allocations() as seen:
+        opt.step()
+    assert seen.largest == 64 * 64  # to clean a gradient that may not be finite
+
+
 def test_the_count_starts_at_zero_and_an_unnamed_parameter_is_told_by_its_place():
     weights = [torch.zeros(2, 3, requires_grad=True), torch.zeros(4, 2, requires_grad=True)]
     opt = untuned.AGD(weights)

@@ -28,7 +28,7 @@ def test_it_names_what_it_left_alone_and_leaves_it_alone():
     with torch.no_grad():
         model[1].experts.fill_(7.0)
     left = untuned.initialise_(model)
-    assert set(left) == {"1.temperature", "1.token", "1.experts", "2.weight"}
+    assert set(left) == {"1.temperature", "1.token", "1.positions", "1.experts", "2.weight"}
     assert torch.equal(model[1].experts, torch.full((5, 4, 6), 7.0))
     assert model[2].weight.item() == 0.25
 
@@ -94,3 +94,25 @@ def test_gates_are_orthogonal_one_by_one():
     for gate in lstm.weight_hh_l1.detach().split(6):
         torch.testing.assert_close(gate @ gate.T, torch.eye(6), atol=1e-5, rtol=0)
     assert not lstm.bias_ih_l0.any()
+
+
+def test_any_memory_layout_is_filled():
+    strided = nn.Conv2d(8, 12, (4, 3), bias=False)
+    strided.weight = nn.Parameter(torch.zeros(4, 3, 8, 12).permute(3, 2, 1, 0))
+    last = nn.Conv2d(8, 12, 3, bias=False).to(memory_format=torch.channels_last)
+    bilinear = nn.Bilinear(3, 4, 5, bias=False)
+    bilinear.weight = nn.Parameter(torch.zeros(4, 3, 5).permute(2, 1, 0))
+    for module in (strided, last, bilinear):
+        with torch.no_grad():
+            module.weight.zero_()
+        assert untuned.initialise_(module) == []
+        assert module.weight.detach().norm() > 0.5
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element:UserWarning")
+def test_tensors_without_entries_are_passed_over():
+    model = nn.Sequential(nn.Linear(0, 5), nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5, 10]))
+    assert untuned.initialise_(model) == []
+    opt = untuned.AGD(model)
+    model[1](torch.randn(6, 8), torch.arange(6)).loss.backward()
+    opt.step()

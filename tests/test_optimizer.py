@@ -346,3 +346,69 @@ def test_channels_last_convolutions_move_as_contiguous_ones():
         net(x).square().mean().backward()
         opt.step()
     torch.testing.assert_close(plain.weight, last.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(4,), (4, 4), (4, 4, 3, 3), ()])
+def test_small_gradients_of_16_bit_weights_do_not_overflow(dtype, shape):
+    """Their coefficient, eta * radius / ||g||, is too large for float16; the step is not."""
+    weight = torch.ones(shape, dtype=dtype, requires_grad=True)
+    other = torch.randn(8, 8, requires_grad=True)
+    weight.grad, other.grad = torch.full_like(weight, 1e-6), torch.randn(8, 8)
+    opt = untuned.AGD([weight, other])
+    opt.step()
+    assert weight.isfinite().all()
+    assert (weight < 1).all()
+    assert opt.skipped_steps == 0
+
+
+def test_the_users_groups_stay_apart_by_name_or_without_in_any_order():
+    model = network()
+    for groups in (
+        [{"params": [torch.zeros(2, requires_grad=True)]}, {"params": model}],
+        [{"params": model}, {"params": [torch.zeros(2, requires_grad=True)]}],
+        [{"params": []}, {"params": model}],
+        [{"params": model}, {"params": []}, {"params": [torch.zeros(2, requires_grad=True)]}],
+    ):
+        opt = untuned.AGD(groups)
+        opt.zero_grad()
+        backward(model)
+        opt.step()
+        assert len(opt.param_groups) == len(groups)
+
+
+def test_a_module_may_be_given_a_layer_as_a_whole():
+    opt = untuned.AGD([{"params": nn.Linear(4, 12, bias=False), "layer": Dense(parts=3)}])
+    assert [group["layer"] for group in opt.param_groups] == [Dense(parts=3)]
+
+
+def test_loading_the_state_of_an_older_or_another_optimizer_fills_what_it_lacks():
+    model = network()
+    opt = untuned.AGD(model)
+    opt.load_state_dict(torch.optim.SGD(model.parameters(), lr=0.5).state_dict())
+    assert opt.param_groups[0]["lr"] == 0.5
+    assert opt.hyperparameters() == [[{"gain": 1.0}]]
+    backward(model)
+    opt.step()
+
+
+def test_a_rate_that_a_schedule_made_nonsense_of_is_an_error_and_nothing_moves():
+    model = network()
+    opt, before = untuned.AGD(model), snapshot(model)
+    backward(model)
+    opt.param_groups[0]["lr"] = float("nan")
+    with pytest.raises(untuned.errors.DomainError, match="lr=nan"):
+        opt.step()
+    assert same(model, before)
+
+
+def test_maximize_needs_no_copy_of_the_gradients():
+    from test_execute import Allocations
+
+    weight = torch.randn(64, 64, requires_grad=True)
+    weight.grad = torch.randn(64, 64)
+    opt = untuned.AGD([weight], maximize=True)
+    opt.step()
+    with Allocations() as seen:
+        opt.step()
+    assert seen.largest < 100

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from untuned.geometry import (
     Bias,
@@ -21,6 +23,7 @@ from untuned.geometry import (
     Dense,
     Embedding,
     Gain,
+    Rows,
     Stack,
     Vector,
     by_shape,
@@ -28,7 +31,7 @@ from untuned.geometry import (
 from untuned.layer import Layer
 
 # What queries, keys and values in one matrix are called, when a plain layer holds them.
-FUSED = {"c_attn", "qkv", "qkv_proj", "query_key_value", "to_qkv", "Wqkv"}
+FUSED = {"c_attn", "qkv", "qkv_proj", "to_qkv", "Wqkv"}
 
 
 class Assigned(NamedTuple):
@@ -73,14 +76,16 @@ def _embedding(module: nn.Embedding | nn.EmbeddingBag) -> dict[str, Layer]:
 @layers_of.register(nn.RNNBase)
 @layers_of.register(nn.RNNCellBase)
 def _recurrent(module: nn.RNNBase | nn.RNNCellBase) -> dict[str, Layer]:
-    layers: dict[str, Layer] = {}
-    for name, tensor in module.named_parameters(recurse=False):
-        gates = tensor.shape[0] // module.hidden_size  # LSTM 4, GRU 3, plain 1
-        if name.startswith("weight_hr"):  # an LSTM's projection, (projected, hidden)
-            layers[name] = Dense()
-        else:
-            layers[name] = Bias(gates) if name.startswith("bias") else Dense(gates)
-    return layers
+    gates = 4 if isinstance(module, nn.LSTM | nn.LSTMCell) else 1
+    gates = 3 if isinstance(module, nn.GRU | nn.GRUCell) else gates
+    kinds: dict[str, Layer] = {
+        "weight_ih": Dense(gates),
+        "weight_hh": Dense(gates),
+        "weight_hr": Dense(),
+    }
+    kinds |= {"bias_ih": Bias(gates), "bias_hh": Bias(gates)}
+    names = module._flat_weights_names if isinstance(module, nn.RNNBase) else kinds
+    return {name: kinds["_".join(name.split("_")[:2])] for name in names}
 
 
 @layers_of.register
@@ -97,20 +102,23 @@ def _norm(module: nn.Module) -> dict[str, Layer]:
     return {"weight": Gain(), "bias": Bias()}
 
 
-def _fused(layer: Layer, tensor: Tensor) -> Layer:
-    """The layer as a stack of square matrices (cross-attention fuses two, not three)."""
-    if not isinstance(layer, Dense) or tensor.ndim != 2:
-        return layer
-    fan_in, fan_out = tensor.shape if layer.transposed else tensor.shape[::-1]
-    parts = fan_out // fan_in if fan_out % fan_in == 0 else 1
-    return Dense(parts, layer.transposed)
+def _fused(known: dict[str, Layer], owner: nn.Module) -> dict[str, Layer]:
+    """The layers as stacks of square matrices (cross-attention fuses two, not three)."""
+    weight, layer = getattr(owner, "weight", None), known.get("weight")
+    if not isinstance(layer, Dense) or not isinstance(weight, Tensor):
+        return known
+    fan_in, fan_out = weight.shape if layer.transposed else weight.shape[::-1]
+    parts = fan_out // fan_in if fan_in and fan_out % fan_in == 0 else 1
+    return {"weight": Dense(parts, layer.transposed), "bias": Bias(parts)}
 
 
 def _bare(tensor: Tensor) -> Layer:
     """A parameter of no known owner: by its shape, and dimensions of size one do not count."""
     if sum(size != 1 for size in tensor.shape) < 2:
         return Vector()
-    return by_shape(tuple(tensor.shape)) if tensor.ndim < 3 else Stack()
+    if tensor.ndim < 3:
+        return by_shape(tuple(tensor.shape))
+    return Rows() if tensor.shape[0] == 1 else Stack()
 
 
 def by_module(module: nn.Module) -> Iterator[Assigned]:
@@ -123,12 +131,14 @@ def by_module(module: nn.Module) -> Iterator[Assigned]:
     tied_widths: set[int] = set()
     for here in _owned(module):
         before = found.setdefault(here.tensor, here)
-        if isinstance(before.layer, Embedding) and isinstance(here.layer, Dense):
-            found[here.tensor] = here._replace(name=before.name)
+        kinds = {type(before.layer), type(here.layer)}
+        if kinds == {Embedding, Dense}:
             tied_widths.add(here.tensor.shape[1])
+            matrix = before.layer if isinstance(before.layer, Dense) else here.layer
+            found[here.tensor] = before._replace(layer=matrix)
     for name, tensor, layer in found.values():
-        if isinstance(layer, Embedding) and tensor.shape[1] in tied_widths:
-            layer = dataclasses.replace(layer, size=tensor.shape[1] ** -0.5)
+        if isinstance(layer, Embedding) and tensor.shape[-1] in tied_widths:
+            layer = dataclasses.replace(layer, size=tensor.shape[-1] ** -0.5)
         yield Assigned(name, tensor, layer)
 
 
@@ -136,13 +146,38 @@ def _owned(module: nn.Module) -> Iterator[Assigned]:
     """Every floating-point parameter under each of its owners in turn."""
     for path, owner in module.named_modules():
         known = layers_of(owner)
-        for name, tensor in owner.named_parameters(recurse=False):
-            if not (tensor.is_floating_point() or tensor.requires_grad):
-                continue  # frozen integers: a quantised base model
-            layer = known.get(name) or _bare(tensor)
-            if path.rpartition(".")[2] in FUSED:
-                layer = _fused(layer, tensor)
-            yield Assigned(f"{path}.{name}".lstrip("."), tensor, layer)
+        if path.rpartition(".")[2] in FUSED:
+            known = _fused(known, owner)
+        for name, tensor in _own_parameters(owner):
+            if tensor.is_floating_point() or tensor.requires_grad:  # else a quantised base model
+                # lazy tensors have no shape to go by
+                layer = Vector() if is_lazy(tensor) else _known(known, name, tensor)
+                yield Assigned(f"{path}.{name}".lstrip("."), tensor, layer)
+
+
+def _own_parameters(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What a module owns itself, or through its parametrizations, which belong to it."""
+    if not isinstance(owner, ParametrizationList):
+        yield from owner.named_parameters(recurse=False)
+    if is_parametrized(owner):
+        for made, parts in owner.parametrizations.items():  # type: ignore[operator,union-attr]
+            for name, tensor in parts.named_parameters(recurse=False):
+                yield f"parametrizations.{made}.{name}", tensor
+
+
+def _known(known: dict[str, Layer], name: str, tensor: Tensor) -> Layer:
+    """The layer of a parameter or, if it has several dimensions, of what it was made into.
+
+    `parametrizations.weight.original1`, `weight_v` (weight norm) and `weight_orig` (spectral
+    norm, pruning) stand for the weight; the sizes beside them are vectors.
+    """
+    if name in known:
+        return known[name]
+    made = name.split(".")[1] if name.startswith("parametrizations.") else name
+    stem = made if made in known else made.rpartition("_")[0]
+    if stem in known and sum(size != 1 for size in tensor.shape) > 1:
+        return known[stem]
+    return _bare(tensor)
 
 
 def all_by_shape(module: nn.Module) -> Iterator[Assigned]:

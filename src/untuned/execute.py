@@ -37,23 +37,34 @@ def write_(
     coefficients, directions, states = step
     old = [value for state in leaves.states for value in state.values()]
     new = [state[name] for state, kept in zip(states, leaves.states, strict=True) for name in kept]
-    if isinstance(finite, Tensor):  # only the device knows: step by nothing where it says no
+    if isinstance(finite, Tensor):  # only the device knows: step by nothing if it says no
         coefficients = torch.where(finite, coefficients, 0.0)
-        directions = [torch.where(finite, direction, 0.0) for direction in directions]
         new = [torch.where(finite, after, before) for after, before in zip(new, old, strict=True)]
     frame = leaves.frame
-    views, along, each = frame.views(weights), frame.views(directions), frame.spread(coefficients)
-    if project_ is None:
+    views, along = frame.views(weights), frame.views(directions)
+    each = list(map(_promoting, frame.spread(coefficients), views))
+    if project_ is None and not isinstance(finite, Tensor):
         torch._foreach_addcmul_(views, along, each)
     else:
         moved = frame.spread((coefficients != 0) & (leaves.sizes > 0))
-        for view, direction, coefficient, blocks, mask in zip(
-            views, along, each, frame.blocks, moved, strict=True
-        ):  # one by one, so that a weight is still in the cache when it is projected
-            view.addcmul_(direction, coefficient)
-            project_(view, blocks.dims, mask)
+        # one by one: no more than one copy at a time, and a weight is projected while in the cache
+        for i, (view, blocks) in enumerate(zip(views, frame.blocks, strict=True)):
+            sane = torch.where(finite, along[i], 0.0) if isinstance(finite, Tensor) else along[i]
+            view.addcmul_(sane, each[i])
+            if project_ is not None:
+                project_(view, blocks.dims, moved[i])
     if old:
         torch._foreach_copy_(old, new)
+
+
+def _promoting(coefficient: Tensor, weight: Tensor) -> Tensor:
+    """The coefficient, such that 16-bit weights add up in its own 32 bits before they are rounded.
+
+    A tensor without dimensions would be rounded to the weight's type first, and may overflow.
+    """
+    if weight.element_size() < coefficient.element_size() and coefficient.ndim == 0:
+        return coefficient.view((1,) * weight.ndim)
+    return coefficient
 
 
 @torch.no_grad()

@@ -45,7 +45,8 @@ class Frame:
         self.whole = [i for i in indices if self.blocks[i].whole]
         self.parted = [i for i in indices if not self.blocks[i].whole]
         self.counts = [math.prod(self.blocks[i].stack) for i in self.parted]
-        self.depth = sum(layer.depth() for layer in layers)
+        real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
+        self.depth = sum(layer.depth() for layer in real)
         self._radius: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._owner: dict[torch.device, Tensor] = {}
 

@@ -6,11 +6,13 @@ steepest descent of unit size is then, block by block,
 
     dual(g) = radius * g / ||g||_F        and        <g, dual(g)> = radius * ||g||_F,
 
-AGD's gradient-conditioning assumption (arXiv:2304.05187, section 3: the gradient of a layer has
-one dominant direction, so that its spectral and its Frobenius norm are about equal).
+AGD's gradient-conditioning assumption (arXiv:2304.05187, section 3): the gradient of a layer has
+one dominant direction, so that its Frobenius norm is about its spectral norm. Of a gradient of
+many directions the step is the smaller in spectral norm.
 
 The radius follows from one wish, the paper's prescription: inputs whose entries have size one
-should give outputs whose entries have size one.
+should give outputs whose entries have size one, where the contributions of a convolution's
+offsets, being unrelated, add as squares do.
 
     layer       block                                     radius
     Dense       the matrix, or each of the gates, or      sqrt(fan_out / fan_in)
@@ -19,6 +21,7 @@ should give outputs whose entries have size one.
     Conv,       each group's filters as one matrix        sqrt(fan_out / fan_in) of the group
       grouped   on patches; depthwise: each filter
     Embedding   each row: the input is one-hot            sqrt(width), or 1 beside a tied one
+    Rows        each row of a bare table (1, n, width)    sqrt(width)
     Vector      all entries together                      sqrt(entries)
     Stack       the last two dimensions, each matrix      sqrt(rows / columns)
 
@@ -33,7 +36,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from untuned.layer import Blocks, Layer, Shape, orthogonal_, split
+from untuned.layer import Blocks, Layer, Shape, orthogonal, split
 
 __all__ = [
     "Bias",
@@ -42,6 +45,7 @@ __all__ = [
     "Embedding",
     "Gain",
     "Layer",
+    "Rows",
     "Stack",
     "Vector",
     "by_shape",
@@ -71,15 +75,19 @@ class Dense(Layer):
         return Blocks(shape, (0,)) if self.transposed else super().neurons(shape)
 
     def radius(self, shape: Shape) -> float:
-        rows, columns = shape[0], math.prod(shape[1:])
-        fan_out, fan_in = (columns, rows) if self.transposed else (rows, columns)
+        fan_out, fan_in = self._fans(shape)
         return math.sqrt(fan_out / self.parts / fan_in)
 
+    def _fans(self, shape: Shape) -> tuple[int, int]:
+        rows, columns = shape[0], math.prod(shape[1:])
+        return (columns, rows) if self.transposed else (rows, columns)
+
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
-        matrix = weight.T if self.transposed else weight.flatten(1)
-        orthogonal_(
-            matrix.unflatten(0, (self.parts, -1)), self.radius(tuple(weight.shape)), generator
-        )
+        shape = tuple(weight.shape)
+        fan_out, fan_in = self._fans(shape)
+        stacked = (self.parts, fan_out // self.parts, fan_in)
+        matrix = orthogonal(stacked, self.radius(shape), weight, generator).flatten(0, 1)
+        weight.copy_((matrix.T if self.transposed else matrix).reshape(shape))
         return True
 
 
@@ -119,8 +127,10 @@ class Conv(Layer):
         return math.sqrt(fan_out / (fan_in * heard))
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
-        submatrices = weight.flatten(2).unflatten(0, (self.groups, -1)).movedim(-1, 0)
-        orthogonal_(submatrices, self._submatrix_radius(tuple(weight.shape)), generator)
+        shape = tuple(weight.shape)
+        stacked = (math.prod(shape[2:]), *split(shape[:2], 0, self.groups))
+        submatrices = orthogonal(stacked, self._submatrix_radius(shape), weight, generator)
+        weight.copy_(submatrices.movedim(0, -1).reshape(shape))
         return True
 
 
@@ -136,17 +146,27 @@ class Embedding(Layer):
     padding: int | None = field(default=None, compare=False)
 
     def blocks(self, shape: Shape) -> Blocks:
-        return Blocks(shape, (1,))
+        return Blocks(shape, (len(shape) - 1,))
+
+    neurons = blocks
 
     def radius(self, shape: Shape) -> float:
-        return self.size * math.sqrt(shape[1])
+        return self.size * math.sqrt(shape[-1])
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         weight.normal_(generator=generator)
-        weight.mul_(self.radius(tuple(weight.shape)) / weight.norm(dim=1, keepdim=True))
+        weight.mul_(self.radius(tuple(weight.shape)) / weight.norm(dim=-1, keepdim=True))
         if self.padding is not None:
             weight[self.padding].zero_()
         return True
+
+
+@dataclass(frozen=True)
+class Rows(Embedding):
+    """A bare table (1, ..., entries, width), such as positions that are added: rows move alone."""
+
+    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
+        return False
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,7 @@ def listed(params: Any) -> list[Any]:
         )
     if isinstance(params, set | frozenset):
         raise ParameterTypeError("params is a set, whose order changes from run to run: use a list")
-    everything = list(params)
-    if not everything:
-        raise ParameterError("params is an empty list: nothing to optimise")
-    return everything
+    return list(params)
 
 
 def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
@@ -46,29 +43,34 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     if not isinstance(group, Mapping) or "params" not in group:
         raise ParameterTypeError(f"a parameter group is a dict with 'params', not {group!r}")
     params = group["params"]
-    if isinstance(params, nn.Module):
+    if isinstance(params, nn.Module) and "layer" not in group:
         return [
             {**group, "params": pairs, "layer": layer}
             for layer, pairs in _by_layer(params, rule).items()
         ]
+    if isinstance(params, nn.Module):
+        params = params.named_parameters()
     tensors = [params] if isinstance(params, Tensor) else listed(params)
     return [{"layer": None, **group, "params": tensors}]
 
 
 def named(groups: Sequence[Group], old: Sequence[Group]) -> list[Group]:
-    """The groups with names for their tensors if `old` ones have them: torch wants all or none."""
-    if not any("param_names" in group for group in old):
+    """The groups, their tensors named if those of `old` groups are: torch wants all or none."""
+    if not old:
         return list(groups)
-    return [
-        {
-            **group,
-            "params": [
-                pair if isinstance(pair, tuple) else (f"param_groups[{place}].{i}", pair)
-                for i, pair in enumerate(group["params"])
-            ],
-        }
-        for place, group in enumerate(groups, start=len(old))
-    ]
+    wanted = "param_names" in old[0]
+
+    def alike(place: int, group: Group) -> Group:
+        params = [
+            pair if isinstance(pair, tuple) else (f"param_groups[{place}].{i}", pair)
+            for i, pair in enumerate(group["params"])
+        ]
+        if not wanted:
+            return {**group, "params": [tensor for _, tensor in params]}
+        # torch takes the names from the tensors, and where there are none it sees none
+        return {**group, "params": params} | ({} if params else {"param_names": []})
+
+    return [alike(place, group) for place, group in enumerate(groups, start=len(old))]
 
 
 def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[str, Tensor]]]:
@@ -79,16 +81,14 @@ def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[st
             raise ParameterTypeError(f"{name!r} has no shape yet: run the model once first")
         told = layer == by_shape(tuple(tensor.shape))
         parts.setdefault(None if told else layer, []).append((name, tensor))
-    if any(parts.values()):
-        return {layer: pairs for layer, pairs in parts.items() if pairs}
-    raise ParameterError(f"params: {type(module).__name__} has no parameters to train")
+    return {layer: pairs for layer, pairs in parts.items() if pairs} or {None: []}
 
 
 def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None:
     """Raise the error that names what is wrong with new groups, before any is added."""
     taken = {tensor for group in old for tensor in group["params"]}
     for group in new:
-        pairs = [pair if isinstance(pair, tuple) else (None, pair) for pair in group["params"]]
+        pairs = [pair if _is_pair(pair) else (None, pair) for pair in group["params"]]
         names = [
             repr(name) if name is not None else f"params[{i}]" for i, (name, _) in enumerate(pairs)
         ]
@@ -101,6 +101,10 @@ def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None
         _check_options(group, rule)
         _check_layer(group["layer"], names, tensors)
         rule.check_group(names, tensors)
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2
 
 
 def _check_tensor(name: str, tensor: Any) -> None:
@@ -131,7 +135,9 @@ def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Te
             f"layer={layer!r}: give a layer of untuned.geometry, such as Dense(parts=3)"
         )
     for name, tensor in zip(names, tensors, strict=True):
+        shape = tuple(tensor.shape)
         try:
-            frame_of(layer, (tuple(tensor.shape),))
-        except (ParameterError, IndexError) as error:
+            frame_of(layer, (shape,))
+            (layer or by_shape(shape)).radius(shape if tensor.numel() else (1,) * tensor.ndim)
+        except (ParameterError, IndexError, ZeroDivisionError) as error:
             raise ParameterError(f"{name} does not fit {layer}: {error}") from error

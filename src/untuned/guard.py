@@ -26,8 +26,8 @@ class Guard:
 
     def __init__(self) -> None:
         self.warned = False
-        self._skipped = torch.zeros((), dtype=torch.int64)  # where the gradients are
-        self._culprit = torch.full((), -1)  # there: the first block at fault, or -1
+        self._skipped = torch.zeros((), dtype=torch.int64, device="cpu")  # where the gradients are
+        self._culprit = torch.full((), -1, device="cpu")  # there: the first block at fault, or -1
         self._told: Tensor | None = None  # on the host: what has arrived of it
 
     @property
@@ -35,26 +35,26 @@ class Guard:
         """How many steps were skipped. Waits for the device: ask it now and then."""
         return int(self._skipped)
 
-    def watch(self, sizes: Tensor) -> bool | Tensor:
-        """Whether every one of `sizes`, (blocks,), is finite.
+    def watch(self, sizes: Tensor, eta: Tensor | float) -> bool | Tensor:
+        """Whether every one of `sizes`, (blocks,), and `eta`, what became of them, is finite.
 
         A bool where the host may look, else a 0-d tensor on their device.
         """
-        if readable(sizes) and math.isfinite(sizes.sum().item()):
+        total = sizes.sum() * eta
+        if readable(total) and math.isfinite(total.item()):
             return True
-        fine = torch.isfinite(sizes)
-        finite = fine.all()
-        self._count(fine, finite)
-        return bool(finite) if readable(sizes) else finite
+        finite = torch.isfinite(total)
+        self._count(sizes, finite)
+        return False if readable(total) else finite
 
-    def _count(self, fine: Tensor, finite: Tensor) -> None:
+    def _count(self, sizes: Tensor, finite: Tensor) -> None:
         """Take note of a step that was skipped, if it was."""
-        if self._skipped.device != fine.device:  # the first such step only
-            self._skipped = self._skipped.to(fine.device, non_blocking=True)
-            self._culprit = self._culprit.to(fine.device, non_blocking=True)
+        if self._skipped.device != sizes.device:  # the first such step only
+            self._skipped = self._skipped.to(sizes.device, non_blocking=True)
+            self._culprit = self._culprit.to(sizes.device, non_blocking=True)
         self._skipped = self._skipped + finite.logical_not()
         if not self.warned:
-            first = torch.where(finite, -1, fine.int().argmin())
+            first = torch.where(finite, -1, sizes.nan_to_num(nan=math.inf).argmax())
             self._culprit = torch.where(self._culprit < 0, first, self._culprit)
 
     def report(self, name_of: Callable[[int], str]) -> None:
@@ -66,7 +66,7 @@ class Guard:
         else:
             if self._told is None:
                 pinned = self._culprit.device.type == "cuda"
-                self._told = torch.full((), -1, pin_memory=pinned)
+                self._told = torch.full((), -1, device="cpu", pin_memory=pinned)
             self._told.copy_(self._culprit, non_blocking=True)
         if int(self._told) >= 0:
             self.warned = True

@@ -43,5 +43,5 @@ def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> l
     return [
         name
         for name, tensor, layer in assigned
-        if not (tensor.requires_grad and layer.initialise_(tensor, generator))
+        if tensor.numel() and not (tensor.requires_grad and layer.initialise_(tensor, generator))
     ]

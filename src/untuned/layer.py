@@ -62,19 +62,22 @@ class Layer:
         return False
 
 
-def orthogonal_(matrices: Tensor, radius: float, generator: torch.Generator | None) -> None:
-    """Fill each of (..., rows, columns), in place, with a random orthogonal matrix times `radius`.
+def orthogonal(
+    shape: Shape, radius: float, like: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Random orthogonal matrices (..., rows, columns) times `radius`, on the device of `like`.
 
     Uniform over the orthogonal matrices: Q of a Gaussian matrix's QR, its signs those of R's
     diagonal. Rows are orthonormal where there are fewer of them, else columns.
     """
-    *stack, rows, columns = matrices.shape
+    *stack, rows, columns = shape
     normal = torch.randn(
         (*stack, max(rows, columns), min(rows, columns)),
-        dtype=torch.promote_types(matrices.dtype, torch.float32),  # no QR in half precision
-        device=matrices.device,
+        dtype=torch.promote_types(like.dtype, torch.float32),  # no QR in half precision
+        device=like.device,
         generator=generator,
     )
     Q, R = torch.linalg.qr(normal)
-    Q = Q * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius).unsqueeze(-2)
-    matrices.copy_(Q if rows >= columns else Q.mT)
+    signs = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius)
+    matrices: Tensor = Q * signs.unsqueeze(-2)
+    return matrices if rows >= columns else matrices.mT

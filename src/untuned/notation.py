@@ -28,18 +28,17 @@ def parse(text: str) -> Rule:
     try:
         expression = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise UnknownRuleError(
-            f"rule={text!r} cannot be read; write it as 'agd(gain=1)'"
-        ) from error
+        raise UnknownRuleError(f"rule={text!r} cannot be read; write 'agd(gain=1)'") from error
     call = expression if isinstance(expression, ast.Call) else None
     name = call.func if call else expression
     if not isinstance(name, ast.Name) or name.id.lower() not in NAMED:
         raise UnknownRuleError(f"rule={text!r} is unknown; there are: {', '.join(NAMED)}")
+    keywords = call.keywords if call else []
+    if len({keyword.arg for keyword in keywords}) < len(keywords):
+        raise UnknownRuleError(f"rule={text!r} gives a hyperparameter twice")
     try:
-        values = [ast.literal_eval(value) for value in call.args] if call else []
-        named = (
-            {str(item.arg): ast.literal_eval(item.value) for item in call.keywords} if call else {}
-        )
-    except ValueError as error:
+        values = [ast.literal_eval(value) for value in (call.args if call else [])]
+        named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
+    except (ValueError, TypeError) as error:
         raise UnknownRuleError(f"rule={text!r}: hyperparameters are numbers") from error
     return NAMED[name.id.lower()].build(*values, **named)  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
-from untuned.errors import SparseGradientError
+from untuned.errors import ParameterError, SparseGradientError
 from untuned.execute import project_all_, reduce, write_
 from untuned.frame import Frame, depth, frame_of
 from untuned.groups import check_groups, groups_of, listed, name_of, named
@@ -51,6 +51,10 @@ class Optimizer(torch.optim.Optimizer):
             multiplier, 1.0 by default. Schedulers act on it, and 0 moves nothing.
         maximize: climb instead of descend.
 
+    A module whose parameters need several geometries becomes several groups, so that there may be
+    more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
+    of tensors stay the groups that they are.
+
     A parameter without a gradient stays where it is and does not count as a layer. If any
     gradient holds inf or NaN, no weight moves: `skipped_steps` counts such steps, and the first
     raises a `NonFiniteGradientWarning` that names the parameter.
@@ -77,7 +81,11 @@ class Optimizer(torch.optim.Optimizer):
         if lr is not None:
             defaults["lr"] = lr
         self.rule.check(defaults)
-        super().__init__(listed(params), defaults)
+        super().__init__(listed(params) or [{"params": []}], defaults)
+        if not any(group["params"] for group in self.param_groups):
+            raise ParameterError(
+                "params is empty, or a module without parameters: nothing to train"
+            )
 
     @property
     def skipped_steps(self) -> int:
@@ -98,9 +106,8 @@ class Optimizer(torch.optim.Optimizer):
         for group in named(groups, self.param_groups):
             super().add_param_group({"effective_lr": 0.0, **group})
             weights = self.param_groups[-1]["params"]
-            project_all_(
-                weights, self._frame(self.param_groups[-1], weights), type(self.rule).project_
-            )
+            frame = self._frame(self.param_groups[-1], weights)
+            project_all_(weights, frame, type(self.rule).project_)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -120,6 +127,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _moving(self, group: dict[str, Any]) -> Moving:
         """The part of a group that has gradients; raises `SparseGradientError`."""
+        if isinstance(group["lr"], float):  # whoever set it since: a schedule, a callback, a user
+            self.rule.check({"lr": group["lr"]})
         indices = [i for i, weight in enumerate(group["params"]) if weight.grad is not None]
         weights = [group["params"][i] for i in indices]
         grads: list[Tensor] = [weight.grad for weight in weights]
@@ -129,8 +138,6 @@ class Optimizer(torch.optim.Optimizer):
                     f"the gradient of {name_of(group, i)} is sparse; make it dense "
                     "(for an embedding: sparse=False)"
                 )
-        if group["maximize"] and grads:
-            grads = list(torch._foreach_neg(grads))
         frame = self._frame(group, weights)
         return Moving(group, self.rule.of_group(group), frame, indices, weights, grads)
 
@@ -141,32 +148,34 @@ class Optimizer(torch.optim.Optimizer):
 
     def _states(self, part: Moving) -> list[State]:
         """What the rule keeps of each parameter that moves; begun at its first step."""
+        if type(part.rule).init is Rule.init:
+            return []
         fresh = [weight for weight in part.weights if weight not in self.state]
         if fresh:
             states = part.rule.init(self._frame(part.group, fresh), fresh)
-            self.state.update((w, state) for w, state in zip(fresh, states, strict=True) if state)
-        return [self.state.get(weight, {}) for weight in part.weights]
+            self.state.update(zip(fresh, states, strict=True))
+        return [self.state[weight] for weight in part.weights]
 
     def _move(self, moving: list[Moving]) -> None:
         """One step of the rule: measure, find how far to go, write."""
         sizes = reduce([part.rule.measure(part.frame, part.grads) for part in moving])
-        finite = self._guard.watch(torch.cat(sizes) if len(sizes) > 1 else sizes[0])
-        if finite is not True:
-            self._guard.report(lambda block: _culprit(moving, sizes, block))
-        if finite is False:
-            for group in self.param_groups:
-                group["effective_lr"] = 0.0
-            return
         leaves = [
             Leaves(part.frame, part.grads, size, self._states(part))
             for part, size in zip(moving, sizes, strict=True)
         ]
         L = depth(part.frame for part in moving)
         eta = self.rule.step_size(leaves, L)
+        finite = self._guard.watch(torch.cat(sizes) if len(sizes) > 1 else sizes[0], eta)
+        if finite is not True:
+            self._guard.report(lambda block: _culprit(moving, sizes, block))
+        if finite is False:
+            for group in self.param_groups:
+                group["effective_lr"] = 0.0
+            return
         for part, leaf in zip(moving, leaves, strict=True):
             rate = part.group["lr"] * eta
             part.group["effective_lr"] = rate if finite is True else torch.where(finite, rate, 0)
-            step = part.rule.update(leaf, rate, L)
+            step = part.rule.update(leaf, -rate if part.group["maximize"] else rate, L)
             write_(part.weights, step, leaf, finite, type(self.rule).project_)
 
     def state_dict(self) -> dict[str, Any]:
@@ -181,13 +190,14 @@ class Optimizer(torch.optim.Optimizer):
         layers = [group["layer"] for group in self.param_groups]
         super().load_state_dict(state_dict)
         for group, layer in zip(self.param_groups, layers, strict=True):
-            group["layer"] = layer
+            group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
         # torch casts state to its parameter's type, and shares it with the source: neither will do
         params = [weight for group in self.param_groups for weight in group["params"]]
         indices = [i for group in state_dict["param_groups"] for i in group["params"]]
         for weight, index in zip(params, indices, strict=True):
             for name, saved in state_dict["state"].get(index, {}).items():
-                self.state[weight][name] = saved.to(weight.device, copy=True)
+                if isinstance(saved, Tensor):
+                    self.state[weight][name] = saved.to(weight.device, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"rule": self.rule, "_guard": self._guard}

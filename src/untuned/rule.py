@@ -109,12 +109,13 @@ class Rule:
     def build(cls, *values: float, **named: float) -> Self:
         """The rule, from arguments that may be wrong: raises `UnknownHyperparameterError`."""
         names = list(domains_of(cls))
-        unknown = [name for name in named if name not in names]
+        unknown = [name for name in named if name not in names[len(values) :]]
         if unknown or len(values) > len(names):
             extra = unknown[0] if unknown else values[len(names)]
             known = ", ".join(names) or "none"
             raise UnknownHyperparameterError(
-                f"{cls.__name__} has no hyperparameter {extra!r}; it has: {known}"
+                f"{cls.__name__} has no hyperparameter {extra!r} (or it is given twice); "
+                f"it has: {known}"
             )
         return cls(*values, **named)
 
@@ -141,8 +142,8 @@ class Rule:
         return frame.norms(grads)
 
     def init(self, frame: Frame, weights: Sequence[Tensor]) -> list[State]:
-        """What to keep of each parameter before its first step: by default nothing."""
-        return [{} for _ in weights]
+        """What to keep of each parameter before its first step; a rule without it keeps nothing."""
+        raise NotImplementedError
 
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor | float:
         """How far to go, 0-d, in units of `lr`, given the leaves of all groups and depth `L`.

@@ -1,4 +1,4 @@
-"""The rules, one paper a file, and the notation in which they may be written as text."""
+"""The rules, one paper a file."""
 
 from untuned.rules.agd import AGD
 from untuned.rules.nero import FreeNero, Nero
