@@ -1,9 +1,12 @@
 """The README tells the truth: its code runs, and its equation is the code."""
 
+import importlib.util
 import inspect
 import re
 import textwrap
 from pathlib import Path
+
+import pytest
 
 from untuned.rules import AGD
 
@@ -17,6 +20,12 @@ def test_the_example_runs_and_learns():
     exec(SNIPPETS[0].replace("print(", "rate = ("), scope)
     assert 0 < float(scope["rate"]) < 1
     assert float(scope["loss"].detach()) < 2.3
+
+
+def test_the_nero_example_runs():
+    scope: dict = {}
+    exec(SNIPPETS[2], scope)
+    assert scope["model"].weight.detach().norm(dim=1).tolist() == pytest.approx([1.0] * 10)
 
 
 def code_of(function) -> str:
@@ -46,3 +55,12 @@ def test_every_file_and_target_that_it_names_exists():
     tree = README.split("## Folders")[1].split("```")[1]
     for name in re.findall(r"^  (\S+)", tree, re.MULTILINE):
         assert (ROOT / "src" / "untuned" / name).exists(), name
+    for name in re.findall(r"^(\S+/) ", tree, re.MULTILINE):
+        assert (ROOT / name).is_dir(), name
+
+
+def test_the_tables_name_commands_that_exist():
+    for script in re.findall(r"`python (benchmarks/\S+)`", README):
+        assert (ROOT / script).exists(), script
+    for module in re.findall(r"python -m (untuned[\w.]+)", README):
+        assert importlib.util.find_spec(module), module

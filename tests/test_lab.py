@@ -1,0 +1,66 @@
+"""The lab's programs, run as a user runs them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+
+def run(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_demo_prints_its_result_and_draws_its_picture(tmp_path):
+    import matplotlib.image
+
+    out = run("untuned.lab.demo", "--depth", "3", cwd=tmp_path, COLUMNS="100")
+    for name in ("AGD", "AdamW, same start", "AdamW, PyTorch's start"):
+        assert name in out
+    assert "runs/demo.png" in out
+    picture = matplotlib.image.imread(tmp_path / "runs" / "demo.png")
+    assert picture.shape[1] > 1000
+    assert picture.std() > 0.01  # not blank
+
+
+def test_the_lab_knows_what_it_can_reproduce(tmp_path):
+    out = run("untuned.lab.reproduce", "--list", cwd=tmp_path)
+    assert "nero-mlp100" in out
+    assert "arXiv:2102.07227" in out
+
+
+@pytest.mark.skipif("UNTUNED_DATA" not in os.environ, reason="UNTUNED_DATA is not set")
+def test_mnist_is_whole_and_standardised():
+    from untuned.lab.data import grey_images
+
+    images, labels = grey_images("mnist")["train"]
+    assert images.shape == (60_000, 28, 28)
+    assert torch.bincount(labels)[:3].tolist() == [5923, 6742, 5958]  # as the data set's page says
+    assert images.mean().item() == pytest.approx(0, abs=1e-4)
+    assert images.std().item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.skipif("UNTUNED_DATA" not in os.environ, reason="UNTUNED_DATA is not set")
+def test_a_reproduction_runs_and_sets_ours_beside_the_published(monkeypatch):
+    from rich.console import Console
+
+    from untuned.lab import reproduce
+
+    tiny = reproduce.Size(width=8, epochs=1, seeds=1, lr=0.01, needs="")
+    whole = reproduce.grey_images("mnist")
+    part = {name: (images[:500], labels[:500]) for name, (images, labels) in whole.items()}
+    monkeypatch.setattr(reproduce, "grey_images", lambda name: part)
+    with open(os.devnull, "w") as nowhere:
+        table = reproduce.reproduce(tiny, Console(file=nowhere))
+    assert table.row_count == 3
+    published, here = (list(column.cells) for column in table.columns[1:])
+    assert published[0] == "89.3%, 91%, 83.7%"
+    assert all(0 <= float(cell.rstrip("%")) <= 100 for cell in here)
