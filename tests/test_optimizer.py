@@ -211,6 +211,14 @@ def test_tied_parameters_move_once():
     assert float((model.a.weight.detach() - before).norm()) == pytest.approx(eta, rel=1e-5)  # L = 1
 
 
+def test_a_tensor_listed_twice_is_one_parameter_in_its_first_place():
+    a, b = torch.randn(3, 3, requires_grad=True), torch.randn(3, 3, requires_grad=True)
+    for params in ([a, b, a], [("a", a), ("b", b), ("also", a)]):
+        group = untuned.AGD(params).param_groups[0]
+        assert [id(p) for p in group["params"]] == [id(a), id(b)]
+    assert group["param_names"] == ["a", "b"]
+
+
 def test_maximize_climbs_as_minimising_the_negative_descends():
     up, down = network(), network()
     down.load_state_dict(up.state_dict())

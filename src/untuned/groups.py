@@ -51,7 +51,10 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     if isinstance(params, nn.Module):
         params = params.named_parameters()
     tensors = [params] if isinstance(params, Tensor) else listed(params)
-    return [{"layer": None, **group, "params": tensors}]
+    once: dict[int, Any] = {}  # a tensor listed twice, by layers that share it, is one parameter
+    for given in tensors:
+        once.setdefault(id(given[1] if _is_pair(given) else given), given)
+    return [{"layer": None, **group, "params": list(once.values())}]
 
 
 def named(groups: Sequence[Group], old: Sequence[Group]) -> list[Group]:
@@ -96,7 +99,6 @@ def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None
             _check_tensor(name, tensor)
             if tensor in taken:
                 raise ParameterError(f"{name} is given twice: each tensor belongs to one group")
-            taken.add(tensor)
         tensors = [tensor for _, tensor in pairs]
         _check_options(group, rule)
         _check_layer(group["layer"], names, tensors)
