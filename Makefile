@@ -28,10 +28,12 @@ clean: ## remove the environment and caches
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 
 # torch comes first, in one exact version: anything looser may pull gigabytes of CUDA packages.
-# The stamp comes last, so that a set-up cut short starts again.
+# The stamp is away while the set-up is at work: one cut short starts afresh, for pip killed while
+# it replaces itself is past mending.
 $(READY): pyproject.toml
 	@echo "Setting up .venv (once)"
-	@$(PYTHON) -m venv .venv
+	@test -e $@ || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
 	@$(BIN)/python -m pip install --quiet --editable '.[lab]' --group dev
