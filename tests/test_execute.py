@@ -26,7 +26,7 @@ class Allocations(TorchDispatchMode):
 
 
 def test_agd_reads_gradients_twice_and_weights_once_with_no_full_size_temporary():
-    shapes = [(64, 64), (64, 64), (32, 16, 3, 3), (2048,)]
+    shapes = [(512, 512), (512, 512), (256, 64, 3, 3), (2**18,)]
     params = [torch.randn(shape, requires_grad=True) for shape in shapes]
     for param in params:
         param.grad = torch.randn_like(param)
@@ -34,8 +34,9 @@ def test_agd_reads_gradients_twice_and_weights_once_with_no_full_size_temporary(
     opt.step()
     with Allocations() as seen:
         opt.step()
-    assert seen.largest < 100
-    touched = [pointer for name, pointer in seen.reads if name not in ("view", "_unsafe_view")]
+    assert seen.largest <= 2**16  # a convolution's squares, a few rows at a time
+    views = ("view", "_unsafe_view", "split", "select")
+    touched = [pointer for name, pointer in seen.reads if name not in views]
     for param in params:
         assert touched.count(param.grad.data_ptr()) == 2
         assert touched.count(param.data_ptr()) == 1

@@ -44,7 +44,8 @@ def write_(
     views, along = frame.views(weights), frame.views(directions)
     each = list(map(_promoting, frame.spread(coefficients), views))
     if project_ is None and not isinstance(finite, Tensor):
-        torch._foreach_addcmul_(views, along, each)
+        triples = [*map(_in_rows, views, along, each)]
+        torch._foreach_addcmul_(*map(list, zip(*triples, strict=True)))
     else:
         moved = frame.spread((coefficients != 0) & (leaves.sizes > 0))
         # one by one: no more than one copy at a time, and a weight is projected while in the cache
@@ -65,6 +66,20 @@ def _promoting(coefficient: Tensor, weight: Tensor) -> Tensor:
     if weight.element_size() < coefficient.element_size() and coefficient.ndim == 0:
         return coefficient.view((1,) * weight.ndim)
     return coefficient
+
+
+def _in_rows(
+    weight: Tensor, direction: Tensor, coefficient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same sum over long rows: a coefficient for each of a kernel's few offsets, repeated.
+
+    Loops over the nine entries of a kernel would take twice as long.
+    """
+    short = coefficient.shape[:2] == (1, 1) and weight.ndim > 2
+    if not (short and weight.is_contiguous() and direction.is_contiguous()):
+        return weight, direction, coefficient
+    row = coefficient.expand(1, *weight.shape[1:]).reshape(1, -1)
+    return weight.flatten(1), direction.flatten(1), row
 
 
 @torch.no_grad()

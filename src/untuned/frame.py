@@ -122,8 +122,21 @@ def _norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """The norms over `dims`, flattened; without dims each entry's own size."""
     if not dims:
         return tensor.to(dtype).abs().flatten()
+    if dims == (0, 1) and tensor.device.type == "cpu" and tensor.is_contiguous():
+        return _submatrix_norms(tensor.flatten(1), tensor[0, 0].numel(), dtype)
     norms: Tensor = torch.linalg.vector_norm(tensor, dim=dims, dtype=dtype)
     return norms.flatten()
+
+
+def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tensor:
+    """The norms over rows and inputs of (fan_out, fan_in * offsets): (offsets,).
+
+    The same reduction as `vector_norm`'s, in half its time: on a CPU that one strides through
+    memory. Squares are made a few rows at a time, so that none leaves the cache.
+    """
+    rows = max(1, 2**16 // filters.shape[1])
+    squares = [part.to(dtype).square().sum(0) for part in filters.split(rows)]
+    return torch.stack(squares).sum(0).view(-1, offsets).sum(0).sqrt()
 
 
 @functools.lru_cache(maxsize=256)
