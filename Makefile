@@ -10,7 +10,7 @@ help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 demo: $(READY) ## train a network on real data, with nothing tuned
-	@$(BIN)/python -m untuned.lab.demo
+	@$(BIN)/untuned demo
 
 test: $(READY) ## run every test
 	@$(BIN)/python -m pytest -q -n 2

@@ -10,7 +10,7 @@ import torch
 
 def run(*arguments, cwd, **environment):
     return subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, "-m", "untuned.lab", *arguments],
         cwd=cwd,
         env=os.environ | environment,
         capture_output=True,
@@ -22,7 +22,7 @@ def run(*arguments, cwd, **environment):
 def test_the_demo_prints_its_result_and_draws_its_picture(tmp_path):
     import matplotlib.image
 
-    out = run("untuned.lab.demo", "--depth", "3", cwd=tmp_path, COLUMNS="100")
+    out = run("demo", "--depth", "3", cwd=tmp_path, COLUMNS="100")
     for name in ("AGD", "AdamW, same start", "AdamW, PyTorch's start"):
         assert name in out
     assert "runs/demo.png" in out
@@ -32,9 +32,16 @@ def test_the_demo_prints_its_result_and_draws_its_picture(tmp_path):
 
 
 def test_the_lab_knows_what_it_can_reproduce(tmp_path):
-    out = run("untuned.lab.reproduce", "--list", cwd=tmp_path)
+    out = run("reproduce", "--list", cwd=tmp_path)
     assert "nero-mlp100" in out
     assert "arXiv:2102.07227" in out
+
+
+def test_an_unknown_program_is_told_what_there_is():
+    asked = [sys.executable, "-m", "untuned.lab", "tune"]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert "reproduce" in answer.stderr
 
 
 @pytest.mark.skipif("UNTUNED_DATA" not in os.environ, reason="UNTUNED_DATA is not set")

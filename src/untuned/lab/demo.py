@@ -7,7 +7,7 @@ AGD starts from, and from those that PyTorch gives.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -91,14 +91,14 @@ def table(runs: dict[str, list[Trace]]) -> Table:
     return out
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train, tabulate, draw."""
-    parser = argparse.ArgumentParser(prog="python -m untuned.lab.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="untuned demo", description=__doc__)
     parser.add_argument("--depth", type=int, default=24, help="layers (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=Path("runs/demo.png"), help="picture (default: %(default)s)"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     # Layers this small gain nothing from more threads, and lose much where other work runs.
     torch.set_num_threads(1)
     console = Console(highlight=False)

@@ -1,14 +1,14 @@
 """Figures of the papers, run again: the published number beside ours.
 
-python -m untuned.lab.reproduce --list
-python -m untuned.lab.reproduce nero-mlp100 --small
+untuned reproduce --list
+untuned reproduce nero-mlp100 --small
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -143,15 +143,13 @@ def reproduce(size: Size, console: Console) -> Table:
     return table
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m untuned.lab.reproduce", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="untuned reproduce", description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="?", choices=[NAME])
     parser.add_argument("--list", action="store_true", help="what there is, and what it needs")
     parser.add_argument("--small", action="store_true", help="narrower and shorter, for two cores")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     console = Console(highlight=False)
     if options.list or not options.name:
         for label, size in SIZES.items():
