@@ -25,7 +25,7 @@ class ParameterError(UntunedError, ValueError):
     """The list of parameters cannot be optimised: it is empty, or names a tensor twice."""
 
 
-class ParameterTypeError(UntunedError, TypeError):
+class ParameterTypeError(UntunedError, TypeError, ValueError):
     """A parameter is not a real floating-point tensor with memory behind it."""
 
 

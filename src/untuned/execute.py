@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from untuned.frame import Frame
+from untuned.guard import peek
 from untuned.rule import Leaves, Projection, Step
 
 
@@ -35,8 +36,8 @@ def write_(
 ) -> None:
     """Add the step to weights and states, in place, if `finite` (0-d); else leave them be."""
     coefficients, directions, states = step
-    old = [value for state in leaves.states for value in state.values()]
-    new = [state[name] for state, kept in zip(states, leaves.states, strict=True) for name in kept]
+    new = [value for state in states for value in state.values()]
+    old = [kept[name] for state, kept in zip(states, leaves.states, strict=True) for name in state]
     if isinstance(finite, Tensor):  # only the device knows: step by nothing if it says no
         coefficients = torch.where(finite, coefficients, 0.0)
         new = [torch.where(finite, after, before) for after, before in zip(new, old, strict=True)]
@@ -47,13 +48,14 @@ def write_(
         triples = [*map(_in_rows, views, along, each)]
         torch._foreach_addcmul_(*map(list, zip(*triples, strict=True)))
     else:
-        moved = frame.spread((coefficients != 0) & (leaves.sizes > 0))
+        moved = (coefficients != 0) & (leaves.sizes > 0)
+        masks = [None] * len(views) if finite is True and peek(moved.all()) else frame.spread(moved)
         # one by one: no more than one copy at a time, and a weight is projected while in the cache
         for i, (view, blocks) in enumerate(zip(views, frame.blocks, strict=True)):
             sane = torch.where(finite, along[i], 0.0) if isinstance(finite, Tensor) else along[i]
             view.addcmul_(sane, each[i])
             if project_ is not None:
-                project_(view, blocks.dims, moved[i])
+                project_(view, blocks.dims, masks[i])
     if old:
         torch._foreach_copy_(old, new)
 
@@ -87,5 +89,4 @@ def project_all_(weights: Sequence[Tensor], frame: Frame, project_: Projection |
     """Bring every block of the weights to where the rule wants it, if it wants it anywhere."""
     if project_ is not None:
         for view, blocks in zip(frame.views(weights), frame.blocks, strict=True):
-            everywhere = torch.ones(blocks.stack, dtype=torch.bool, device=view.device)
-            project_(view, blocks.dims, everywhere)
+            project_(view, blocks.dims, None)

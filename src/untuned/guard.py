@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,11 @@ from untuned.errors import NonFiniteGradientWarning
 def readable(tensor: Tensor) -> bool:
     """Whether the host can look at a tensor without waiting for a device or breaking a graph."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def peek(flag: Tensor) -> bool:
+    """A 0-d bool that lies in the host's memory, read there: no operation runs, nothing waits."""
+    return ctypes.c_bool.from_address(flag.data_ptr()).value
 
 
 class Guard:
@@ -40,12 +46,11 @@ class Guard:
 
         A bool where the host may look, else a 0-d tensor on their device.
         """
-        total = sizes.sum() * eta
-        if readable(total) and math.isfinite(total.item()):
+        finite = torch.isfinite(sizes.sum() * eta)
+        if readable(finite) and peek(finite):
             return True
-        finite = torch.isfinite(total)
         self._count(sizes, finite)
-        return False if readable(total) else finite
+        return False if readable(finite) else finite
 
     def _count(self, sizes: Tensor, finite: Tensor) -> None:
         """Take note of a step that was skipped, if it was."""
@@ -68,7 +73,7 @@ class Guard:
                 pinned = self._culprit.device.type == "cuda"
                 self._told = torch.full((), -1, device="cpu", pin_memory=pinned)
             self._told.copy_(self._culprit, non_blocking=True)
-        if int(self._told) >= 0:
+        if peek(self._told >= 0):
             self.warned = True
             warnings.warn(
                 f"the gradient of {name_of(int(self._told))} holds inf or NaN, or is so large that "

@@ -53,8 +53,8 @@ if TYPE_CHECKING:  # Python 3.10 has it only there
 State = dict[str, Tensor]
 
 # Brings a weight, viewed as blocks, back to where the rule wants it, in place: of its blocks, which
-# span the given dimensions, those that the mask says have moved. The others must not change.
-Projection = Callable[[Tensor, tuple[int, ...], Tensor], None]
+# span the given dimensions, those that the mask says have moved (None: all). The others stay.
+Projection = Callable[[Tensor, tuple[int, ...], Tensor | None], None]
 
 
 class Step(NamedTuple):
@@ -62,7 +62,7 @@ class Step(NamedTuple):
 
     coefficients: Tensor  # (blocks,)
     directions: Sequence[Tensor]  # one a parameter, of its shape
-    states: Sequence[State] = ()  # one a parameter: what it is to be; none where nothing is kept
+    states: Sequence[State] = ()  # one a parameter: what changes of it; none if nothing is kept
 
 
 class Leaves(NamedTuple):

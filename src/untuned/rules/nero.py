@@ -33,16 +33,18 @@ from untuned.rule import Leaves, Projection, Rule, State, Step
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
 
 
-def balance_(weight: Tensor, dims: tuple[int, ...], moved: Tensor) -> None:
-    """Zero mean and unit norm over `dims`, in place, for the neurons that have `moved`.
+def balance_(weight: Tensor, dims: tuple[int, ...], moved: Tensor | None) -> None:
+    """Zero mean and unit norm over `dims`, in place, for the neurons that have `moved` (or all).
 
     A dead neuron stays dead, and one of a single weight as it is: only its sign would be left.
     """
     if math.prod(weight.shape[dim] for dim in dims) < 2:
         return
-    weight.sub_(weight.mean(dims, keepdim=True) * moved)
-    norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True) * moved
-    weight.mul_(1 / (norm + (norm == 0)))  # by one where there is nothing to do
+    mean = weight.mean(dims, keepdim=True)
+    weight.sub_(mean if moved is None else mean * moved)
+    norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
+    inverse = norm.clamp_min_(torch.finfo(norm.dtype).tiny).reciprocal_()
+    weight.mul_(inverse if moved is None else torch.where(moved, inverse, 1.0))
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class FreeNero(Rule):
         v = self.beta * v + (1 - self.beta) * sizes**2
         size = torch.sqrt(v / (1 - self.beta**step)[owner])
         coefficients = torch.where(v > 0, -eta * scale[owner] / size, 0.0)
-        kept = zip(step, frame.spread(v), scale, strict=True)
-        return Step(coefficients, grads, [{"step": t, "v": v, "scale": s} for t, v, s in kept])
+        kept = zip(step, frame.spread(v), strict=True)
+        return Step(coefficients, grads, [{"step": t, "v": v} for t, v in kept])
 
     def as_published(self) -> FreeNero:
         """The authors' code: neurons are the first dimension of every tensor of two or more."""
