@@ -9,6 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.optim import lr_scheduler
 
 import untuned
@@ -313,9 +318,34 @@ def test_geometry_is_the_models_and_survives_loading():
     model = nn.LSTM(3, 4)
     opt = untuned.AGD(model)
     layers = [group["layer"] for group in opt.param_groups]
-    assert all("layer" not in group for group in opt.state_dict()["param_groups"])
+    saved = opt.state_dict()["param_groups"]
+    assert [group["layer"] for group in saved] == [str(layer) for layer in layers]
     opt.load_state_dict(copy.deepcopy(opt.state_dict()))
     assert [group["layer"] for group in opt.param_groups] == layers
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("build", [untuned.AGD, untuned.Nero])
+def test_torchs_distributed_checkpoints_carry_it(flat, build):
+    options = StateDictOptions(flatten_optimizer_state_dict=flat)
+    model, fresh = network(), network()
+    opt = build(model)
+    for _ in range(2):
+        opt.zero_grad()
+        backward(model)
+        opt.step()
+    saved = copy.deepcopy(get_optimizer_state_dict(model, opt, options=options))
+    fresh.load_state_dict(model.state_dict())
+    weights = snapshot(fresh)
+    other = build(fresh)
+    fresh.load_state_dict(model.state_dict())
+    set_optimizer_state_dict(fresh, other, saved, options=options)
+    assert same(fresh, weights)  # it starts by a step with lr = 0
+    for net, each in ((model, opt), (fresh, other)):
+        each.zero_grad()
+        backward(net)
+        each.step()
+    assert same(fresh, snapshot(model))
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])

@@ -40,11 +40,10 @@ class Nero(Optimizer):
     even by projection. State: one number a neuron. See `untuned.rules.Nero` for the equation, and
     `Optimizer` for `params`, `maximize` and the errors raised.
 
-    What a neuron is: a row of a linear or convolutional weight (whatever its groups: a depthwise
-    filter is one); a row of each gate of an LSTM or GRU, and of fused queries, keys and values,
-    which as such are rows of the whole; an output channel of a transposed convolution; an entry's
-    vector in an embedding. A neuron with a single weight is not balanced: only its sign would be
-    left.
+    What a neuron is: a row of a linear or convolutional weight, also where rows of several gates,
+    or of queries, keys and values, stand in one tensor (a depthwise filter is such a row, too); an
+    output channel of a transposed convolution; an entry's vector in an embedding. A neuron with a
+    single weight is not balanced: only its sign would be left.
     """
 
     def __init__(

@@ -179,10 +179,10 @@ class Optimizer(torch.optim.Optimizer):
             write_(part.weights, step, leaf, finite, type(self.rule).project_)
 
     def state_dict(self) -> dict[str, Any]:
-        """As in torch, of numbers and tensors alone: geometry belongs to the model."""
+        """As in torch; the geometry as text, for people: it belongs to the model."""
         state_dict = super().state_dict()
         for group in state_dict["param_groups"]:
-            group.pop("layer", None)
+            group["layer"] = str(group["layer"])
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
