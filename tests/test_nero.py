@@ -138,6 +138,15 @@ def test_balanced_false_leaves_weights_where_they_are():
     assert same(model, before)
 
 
+def test_frozen_weights_are_left_as_they_are():
+    model = network()
+    model[3].requires_grad_(False)
+    before = snapshot(model[3])
+    untuned.Nero(model)
+    assert same(model[3], before)
+    torch.testing.assert_close(rows(model[0].weight.detach()).norm(dim=1), torch.ones(4))
+
+
 @pytest.mark.parametrize("how", ["lr=0", "zero gradients"])
 def test_nothing_moves_not_even_by_projection(how):
     model = network()

@@ -33,8 +33,9 @@ class Nero(Optimizer):
 
     **Constructing it changes the weights**: every neuron (the incoming weights of one output) of
     every tensor of two or more dimensions is balanced to zero mean and unit norm, and is brought
-    back there after each step. Biases, gains and other vectors are not. `balanced=False` leaves
-    weights where they are and only takes the steps; on pretrained weights that is what you want.
+    back there after each step. Biases, gains and other vectors, and frozen weights, are not.
+    `balanced=False` leaves weights where they are and only takes the steps; on pretrained weights
+    that is what you want.
 
     `lr` is about the angle, in radians, by which a neuron turns in a step; 0 moves nothing, not
     even by projection. State: one number a neuron. See `untuned.rules.Nero` for the equation, and

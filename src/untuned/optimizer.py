@@ -105,7 +105,7 @@ class Optimizer(torch.optim.Optimizer):
         check_groups(groups, self.param_groups, self.rule)
         for group in named(groups, self.param_groups):
             super().add_param_group({"effective_lr": 0.0, **group})
-            weights = self.param_groups[-1]["params"]
+            weights = [w for w in self.param_groups[-1]["params"] if w.requires_grad]
             frame = self._frame(self.param_groups[-1], weights)
             project_all_(weights, frame, type(self.rule).project_)
 
