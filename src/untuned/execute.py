@@ -12,6 +12,8 @@ from untuned.frame import Frame
 from untuned.guard import peek
 from untuned.rule import Leaves, Projection, Step
 
+SHORT = (torch.float16, torch.bfloat16)
+
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is a DTensor, without the half second that importing the class costs."""
@@ -43,10 +45,15 @@ def write_(
         new = [torch.where(finite, after, before) for after, before in zip(new, old, strict=True)]
     frame = leaves.frame
     views, along = frame.views(weights), frame.views(directions)
-    each = list(map(_promoting, frame.spread(coefficients), views))
+    each = frame.spread(coefficients)
+    for i in frame.whole:
+        if views[i].dtype in SHORT:
+            # in its own 32 bits: a tensor without dimensions would be rounded first, or overflow
+            each[i] = each[i].view((1,) * views[i].ndim)
     if project_ is None and not isinstance(finite, Tensor):
-        triples = [*map(_in_rows, views, along, each)]
-        torch._foreach_addcmul_(*map(list, zip(*triples, strict=True)))
+        for i in frame.parted:
+            views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
+        torch._foreach_addcmul_(views, along, each)
     else:
         moved = (coefficients != 0) & (leaves.sizes > 0)
         masks = [None] * len(views) if finite is True and peek(moved.all()) else frame.spread(moved)
@@ -58,16 +65,6 @@ def write_(
                 project_(view, blocks.dims, masks[i])
     if old:
         torch._foreach_copy_(old, new)
-
-
-def _promoting(coefficient: Tensor, weight: Tensor) -> Tensor:
-    """The coefficient, such that 16-bit weights add up in its own 32 bits before they are rounded.
-
-    A tensor without dimensions would be rounded to the weight's type first, and may overflow.
-    """
-    if weight.element_size() < coefficient.element_size() and coefficient.ndim == 0:
-        return coefficient.view((1,) * weight.ndim)
-    return coefficient
 
 
 def _in_rows(

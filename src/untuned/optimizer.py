@@ -8,6 +8,7 @@ module whose parameters need several geometries becomes several groups.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, overload
 
@@ -127,8 +128,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def _moving(self, group: dict[str, Any]) -> Moving:
         """The part of a group that has gradients; raises `SparseGradientError`."""
-        if isinstance(group["lr"], float):  # whoever set it since: a schedule, a callback, a user
-            self.rule.check({"lr": group["lr"]})
+        lr = group["lr"]
+        if isinstance(lr, float) and not 0 <= lr < math.inf:  # set since, by a schedule or a user
+            self.rule.check({"lr": lr})
         indices = [i for i, weight in enumerate(group["params"]) if weight.grad is not None]
         weights = [group["params"][i] for i in indices]
         grads: list[Tensor] = [weight.grad for weight in weights]

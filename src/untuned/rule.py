@@ -121,7 +121,10 @@ class Rule:
 
     def of_group(self, group: Mapping[str, Any]) -> Self:
         """The rule with the hyperparameters of one parameter group."""
-        return dataclasses.replace(self, **{name: group[name] for name in self.hyperparameters()})
+        own = self.hyperparameters()
+        if all(group[name] is value for name, value in own.items()):
+            return self
+        return dataclasses.replace(self, **{name: group[name] for name in own})
 
     view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
     project_: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
