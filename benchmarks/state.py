@@ -5,6 +5,7 @@ python benchmarks/state.py
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -42,10 +43,13 @@ def state_bytes(opt: Optimizer) -> int:
 
 def main() -> None:
     """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=MODELS, help="one model instead of all")
+    only = parser.parse_args().only
     print("| model | weights, MB |", " | ".join(OPTIMIZERS), "|")
     print("|---|---:|" + "---:|" * len(OPTIMIZERS))
-    for name, build in MODELS.items():
-        model = build()
+    for name in [only] if only else MODELS:
+        model = MODELS[name]()
         weights = sum(p.numel() * p.element_size() for p in model.parameters())
         shares = []
         for prepare in OPTIMIZERS.values():

@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -57,6 +59,20 @@ def test_every_file_and_target_that_it_names_exists():
         assert (ROOT / "src" / "untuned" / name).exists(), name
     for name in re.findall(r"^(\S+/) ", tree, re.MULTILINE):
         assert (ROOT / name).is_dir(), name
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "rows"),
+    [
+        ("benchmarks/step.py", ["--repeats", "1"], ["untuned.AGD", "untuned.Nero"]),
+        ("benchmarks/state.py", ["--only", "MLP, 100 layers of 784"], ["100.00%", "200.00%"]),
+    ],
+)
+def test_the_benchmarks_print_their_tables(script, arguments, rows):
+    command = [sys.executable, str(ROOT / script), *arguments]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert table.count("|---") > 2
+    assert all(row in table for row in rows)
 
 
 def test_the_tables_name_commands_that_exist():

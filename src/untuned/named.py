@@ -12,9 +12,10 @@ class AGD(Optimizer):
     """Automatic gradient descent (arXiv:2304.05187): the step follows from the architecture.
 
     Nothing to tune. `lr` multiplies the automatic step and is there for schedulers; `gain`
-    makes every step that many times longer (1 in the paper). Keeps no state per parameter.
-    Start from `untuned.initialise_(model)`. See `untuned.rules.AGD` for the equation, and
-    `Optimizer` for `params`, `maximize` and the errors raised.
+    makes every step that many times longer (1 in the paper). `effective_lr` in the groups is `lr`
+    times the paper's eta, without `gain`. Keeps no state per parameter. Start from
+    `untuned.initialise_(model)`. See `untuned.rules.AGD` for the equation, and `Optimizer` for
+    `params`, `maximize` and the errors raised.
     """
 
     def __init__(
