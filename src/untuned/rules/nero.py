@@ -87,7 +87,10 @@ class FreeNero(Rule):
 
 @dataclass(frozen=True)
 class Nero(FreeNero):
-    """Nero: each neuron's weights turn on the sphere of zero mean and unit norm."""
+    """Nero: each neuron's weights turn on the sphere of zero mean and unit norm.
+
+    An optimizer with this rule puts them there as soon as it is given them.
+    """
 
     project_: ClassVar[Projection | None] = staticmethod(balance_)
 
