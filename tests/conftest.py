@@ -53,12 +53,18 @@ def digits() -> Digits:
 
 
 @pytest.fixture(scope="session")
-def shakespeare() -> Tensor:
-    """Tiny Shakespeare as characters' indices, (characters,)."""
+def data() -> Path:
+    """The folder of the real data sets."""
     folder = os.environ.get("UNTUNED_DATA")
     if not folder:
         pytest.skip("UNTUNED_DATA, the folder of the real data sets, is not set")
-    text = (Path(folder) / "text" / "tiny_shakespeare.txt").read_text(encoding="utf-8")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def shakespeare(data) -> Tensor:
+    """Tiny Shakespeare as characters' indices, (characters,)."""
+    text = (data / "text" / "tiny_shakespeare.txt").read_text(encoding="utf-8")
     letters = {letter: i for i, letter in enumerate(sorted(set(text)))}
     return torch.tensor([letters[letter] for letter in text])
 

@@ -1,8 +1,5 @@
 """Small networks of every kind, for tests to train."""
 
-import itertools
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,23 +30,6 @@ class Bare(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, 7, 8))
         self.mixing = nn.Parameter(torch.zeros(4, 6))
         self.experts = nn.Parameter(torch.zeros(5, 4, 6))
-
-
-class Chain(nn.Module):
-    """A fully-connected ReLU network (relu(x) * sqrt(2)), with neither biases nor norms."""
-
-    def __init__(self, depth: int, width: int):
-        super().__init__()
-        widths = [64, *[width] * (depth - 1), 10]
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.layers[0](images.flatten(1))
-        for layer in self.layers[1:]:
-            x = layer(F.relu(x) * math.sqrt(2))
-        return x
 
 
 class Residual(nn.Module):
@@ -108,3 +88,13 @@ class GPT2(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.body(tokens).logits
+
+
+def snapshot(model):
+    """A copy of every parameter."""
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def same(model, before):
+    """Whether every parameter is, bit for bit, what it was."""
+    return all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import untuned
 from conftest import Golden, load_golden
-from untuned.rules import AGD
+from untuned.rules import AGD, FreeNero, Nero
 
 PLAIN = ["agd_fcn_ce", "agd_fcn_mse", "agd_conv_ce", "agd_conv_mse_gain10"]
 WITH_VECTORS = ["agd_bias_fcn_ce", "agd_bias_conv_ce"]
@@ -86,3 +86,20 @@ def test_good_sense_moves_vectors_otherwise_than_the_published_code(name, digits
     losses, _, _ = replay(golden, digits, AGD())
     assert losses[0] == pytest.approx(float(golden.losses[0]), rel=1e-12)
     assert losses[-1] != pytest.approx(float(golden.losses[-1]), rel=1e-3)
+
+
+BALANCED = ["nero_fcn_ce", "nero_fcn_lr.003_beta.9", "nero_conv_ce"]
+
+
+@pytest.mark.parametrize("name", [*BALANCED, "nero_fcn_unconstrained"])
+@pytest.mark.parametrize("published", [False, True])
+def test_nero_walks_the_golden_trajectory(name, published, digits):
+    golden = load_golden(name)
+    options = {k: v for k, v in golden.meta["kwargs"].items() if k != "constraints"}
+    rule = Nero(**options) if name in BALANCED else FreeNero(**options)
+    losses, _, final = replay(golden, digits, rule.as_published() if published else rule)
+    close(losses, golden.losses)
+    for key, weight in final.items():
+        if golden.meta["model"] == "conv" and key in ("c1.bias", "c2.bias"):
+            continue  # before a batch norm: the gradient is rounding, which Nero magnifies
+        torch.testing.assert_close(weight.detach(), golden.final[key], rtol=1e-9, atol=1e-12)

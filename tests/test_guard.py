@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import untuned
+from networks import same, snapshot
 from untuned import guard
 from untuned.errors import NonFiniteGradientWarning
 from untuned.rules import AGD, FreeNero, Nero
@@ -18,14 +19,6 @@ def network():
     for param in model.parameters():
         param.grad = torch.randn_like(param)
     return model
-
-
-def snapshot(model):
-    return [p.detach().clone() for p in model.parameters()]
-
-
-def same(model, before):
-    return all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
 @pytest.fixture(params=["host reads", "device only"])

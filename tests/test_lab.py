@@ -44,7 +44,7 @@ def test_an_unknown_program_is_told_what_there_is():
     assert "reproduce" in answer.stderr
 
 
-@pytest.mark.skipif("UNTUNED_DATA" not in os.environ, reason="UNTUNED_DATA is not set")
+@pytest.mark.usefixtures("data")
 def test_mnist_is_whole_and_standardised():
     from untuned.lab.data import grey_images
 
@@ -55,7 +55,7 @@ def test_mnist_is_whole_and_standardised():
     assert images.std().item() == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.skipif("UNTUNED_DATA" not in os.environ, reason="UNTUNED_DATA is not set")
+@pytest.mark.usefixtures("data")
 def test_a_reproduction_runs_and_sets_ours_beside_the_published(monkeypatch):
     from rich.console import Console
 

@@ -9,26 +9,7 @@ import torch
 from torch import nn
 
 import untuned
-from conftest import load_golden
-from networks import resnet
-from test_golden import close, replay
-from untuned.rules import FreeNero, Nero
-
-BALANCED = ["nero_fcn_ce", "nero_fcn_lr.003_beta.9", "nero_conv_ce"]
-
-
-@pytest.mark.parametrize("name", [*BALANCED, "nero_fcn_unconstrained"])
-@pytest.mark.parametrize("published", [False, True])
-def test_nero_walks_the_golden_trajectory(name, published, digits):
-    golden = load_golden(name)
-    options = {k: v for k, v in golden.meta["kwargs"].items() if k != "constraints"}
-    rule = Nero(**options) if name in BALANCED else FreeNero(**options)
-    losses, _, final = replay(golden, digits, rule.as_published() if published else rule)
-    close(losses, golden.losses)
-    for key, weight in final.items():
-        if golden.meta["model"] == "conv" and key in ("c1.bias", "c2.bias"):
-            continue  # before a batch norm: the gradient is rounding, which Nero magnifies
-        torch.testing.assert_close(weight.detach(), golden.final[key], rtol=1e-9, atol=1e-12)
+from networks import resnet, same, snapshot
 
 
 def rows(weight):
@@ -101,14 +82,6 @@ def network():
     for param in model.parameters():
         param.grad = torch.randn_like(param)
     return model
-
-
-def snapshot(model):
-    return [p.detach().clone() for p in model.parameters()]
-
-
-def same(model, before):
-    return all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
 def assert_balanced(model):

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import lr_scheduler
 
 import untuned
+from networks import same, snapshot
 from untuned.geometry import Dense, Embedding
 from untuned.rules import AGD
 
@@ -29,14 +30,6 @@ def backward(model, sign=1.0):
     loss = F.cross_entropy(model(torch.ones(4, 6)), torch.tensor([0, 1, 2, 0]))
     (sign * loss).backward()
     return loss
-
-
-def snapshot(model):
-    return [p.detach().clone() for p in model.parameters()]
-
-
-def same(model, before):
-    return all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
 def test_it_is_a_torch_optimizer_whose_groups_are_the_users():

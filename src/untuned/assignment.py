@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -59,11 +60,8 @@ def _dense(module: nn.Module) -> dict[str, Layer]:
 
 @layers_of.register
 def _conv(module: _ConvNd) -> dict[str, Layer]:
-    stride = 1
-    for step in module.stride:
-        stride *= step
     transposed = isinstance(module, _ConvTransposeNd)
-    weight = Conv(module.groups, transposed, stride if transposed else 1)
+    weight = Conv(module.groups, transposed, math.prod(module.stride) if transposed else 1)
     return {"weight": weight, "bias": Bias()}
 
 

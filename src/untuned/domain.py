@@ -12,21 +12,17 @@ from untuned.errors import DomainError
 
 @dataclass(frozen=True)
 class Interval:
-    """The real numbers from `low` to `high`; an end belongs to it if it is `closed_*`."""
+    """The real numbers from `low`, which belongs to it if `closed_low`, to below `high`."""
 
     low: float
     high: float
     closed_low: bool
-    closed_high: bool = False
 
     def __contains__(self, value: float) -> bool:
-        above = value > self.low or (self.closed_low and value == self.low)
-        below = value < self.high or (self.closed_high and value == self.high)
-        return above and below
+        return self.low < value < self.high or (self.closed_low and value == self.low)
 
     def __str__(self) -> str:
-        left, right = "(["[self.closed_low], ")]"[self.closed_high]
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        return f"{'(['[self.closed_low]}{self.low:g}, {self.high:g})"
 
     def check(self, name: str, value: Any) -> None:
         """Raise `DomainError`, naming the hyperparameter, unless `value` is a number in here."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from untuned.frame import Frame
 from untuned.guard import peek
-from untuned.rule import Leaves, Projection, Step
+from untuned.rule import Leaves, Projection, State, Step
 
 SHORT = (torch.float16, torch.bfloat16)
 
@@ -37,32 +37,62 @@ def write_(
     project_: Projection | None,
 ) -> None:
     """Add the step to weights and states, in place, if `finite` (0-d); else leave them be."""
-    coefficients, directions, states = step
-    new = [value for state in states for value in state.values()]
-    old = [kept[name] for state, kept in zip(states, leaves.states, strict=True) for name in state]
     if isinstance(finite, Tensor):  # only the device knows: step by nothing if it says no
-        coefficients = torch.where(finite, coefficients, 0.0)
-        new = [torch.where(finite, after, before) for after, before in zip(new, old, strict=True)]
+        step = step._replace(coefficients=torch.where(finite, step.coefficients, 0.0))
+    if project_ is None and finite is True:
+        _add_(weights, step, leaves.frame)
+    else:
+        _add_one_by_one_(weights, step, leaves, finite, project_)
+    _keep_(step.states, leaves.states, finite)
+
+
+def _add_(weights: Sequence[Tensor], step: Step, frame: Frame) -> None:
+    """All weights at once."""
+    views, along = frame.views(weights), frame.views(step.directions)
+    each = _coefficients(step, frame, views)
+    for i in frame.parted:
+        views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
+    torch._foreach_addcmul_(views, along, each)
+
+
+def _add_one_by_one_(
+    weights: Sequence[Tensor],
+    step: Step,
+    leaves: Leaves,
+    finite: bool | Tensor,
+    project_: Projection | None,
+) -> None:
+    """One by one: a single copy at a time, and a weight is projected while it is in the cache."""
     frame = leaves.frame
-    views, along = frame.views(weights), frame.views(directions)
-    each = frame.spread(coefficients)
+    views, along = frame.views(weights), frame.views(step.directions)
+    each = _coefficients(step, frame, views)
+    masks: Sequence[Tensor | None] = [None] * len(views)
+    if project_ is not None:
+        moved = (step.coefficients != 0) & (leaves.sizes > 0)
+        masks = masks if finite is True and peek(moved.all()) else frame.spread(moved)
+    for i, (view, blocks) in enumerate(zip(views, frame.blocks, strict=True)):
+        sane = torch.where(finite, along[i], 0.0) if isinstance(finite, Tensor) else along[i]
+        view.addcmul_(sane, each[i])
+        if project_ is not None:
+            project_(view, blocks.dims, masks[i])
+
+
+def _coefficients(step: Step, frame: Frame, views: Sequence[Tensor]) -> list[Tensor]:
+    """The step's coefficients, as one tensor for each view that broadcasts to it."""
+    each = frame.spread(step.coefficients)
     for i in frame.whole:
         if views[i].dtype in SHORT:
             # in its own 32 bits: a tensor without dimensions would be rounded first, or overflow
             each[i] = each[i].view((1,) * views[i].ndim)
-    if project_ is None and not isinstance(finite, Tensor):
-        for i in frame.parted:
-            views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
-        torch._foreach_addcmul_(views, along, each)
-    else:
-        moved = (coefficients != 0) & (leaves.sizes > 0)
-        masks = [None] * len(views) if finite is True and peek(moved.all()) else frame.spread(moved)
-        # one by one: no more than one copy at a time, and a weight is projected while in the cache
-        for i, (view, blocks) in enumerate(zip(views, frame.blocks, strict=True)):
-            sane = torch.where(finite, along[i], 0.0) if isinstance(finite, Tensor) else along[i]
-            view.addcmul_(sane, each[i])
-            if project_ is not None:
-                project_(view, blocks.dims, masks[i])
+    return each
+
+
+def _keep_(after: Sequence[State], before: Sequence[State], finite: bool | Tensor) -> None:
+    """Write what changes of the states, in place, if `finite`."""
+    new = [value for state in after for value in state.values()]
+    old = [kept[name] for state, kept in zip(after, before, strict=True) for name in state]
+    if isinstance(finite, Tensor):
+        new = [torch.where(finite, one, other) for one, other in zip(new, old, strict=True)]
     if old:
         torch._foreach_copy_(old, new)
 

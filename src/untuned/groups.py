@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from untuned.errors import ParameterError, ParameterTypeError, UnknownHyperparameterError
-from untuned.frame import frame_of
 from untuned.geometry import by_shape
 from untuned.layer import Layer
 from untuned.rule import Rule
@@ -139,7 +138,8 @@ def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Te
     for name, tensor in zip(names, tensors, strict=True):
         shape = tuple(tensor.shape)
         try:
-            frame_of(layer, (shape,))
-            (layer or by_shape(shape)).radius(shape if tensor.numel() else (1,) * tensor.ndim)
+            own = layer or by_shape(shape)
+            own.blocks(shape)
+            own.radius(shape if tensor.numel() else (1,) * tensor.ndim)
         except (ParameterError, IndexError, ZeroDivisionError) as error:
             raise ParameterError(f"{name} does not fit {layer}: {error}") from error

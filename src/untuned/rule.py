@@ -1,15 +1,15 @@
 """What a rule is.
 
 A rule is one paper's equation and nothing else: a small frozen dataclass whose fields are its
-hyperparameters, and whose methods are pure, differentiable functions of plain tensors. It knows
-nothing of modules, devices, ranks, schedules or state dicts; the optimizer knows those, and
-nothing of the equation.
+hyperparameters, and whose methods are functions of plain tensors: pure and differentiable, but for
+the projection, which writes weights in place. It knows nothing of modules, devices, ranks,
+schedules or state dicts; the optimizer knows those, and nothing of the equation.
 
 A step answers two questions, and a rule has a method for each.
 
-*How far?* `step_size` is one number for the whole network: a learning rate where the rule has
-one, and where it has none, what the rule finds by looking at every layer at once. AGD's `eta`
-is the latter: how far one layer may go depends on how far the others go.
+*How far?* `step_size` is one number for the whole network, in units of the group's `lr`: one where
+the rule has a learning rate, and where it has none, what the rule finds by looking at every layer
+at once. AGD's `eta` is the latter: how far one layer may go depends on how far the others go.
 
 *Which way?* `update` turns the gradients of one parameter group into `Step`s. A step is never
 formed in full: it is a tensor that is already in memory (for AGD the gradient itself) and a
@@ -83,6 +83,9 @@ def domains_of(rule: type[Rule]) -> dict[str, Interval]:
 class Rule:
     """The base of every rule; see the essay above for what its methods are for."""
 
+    view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
+    project_: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
+
     def __post_init__(self) -> None:
         # tensors are a group's, and were looked at when it was added: a step waits for none
         own = self.hyperparameters().items()
@@ -126,9 +129,6 @@ class Rule:
             return self
         return dataclasses.replace(self, **{name: group[name] for name in own})
 
-    view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
-    project_: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
-
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
         """Which geometry each parameter of a module has: by the type of layer that owns it."""
         return assignment.by_module(module)
@@ -158,3 +158,11 @@ class Rule:
     def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
         """The step of one group: `eta` is `step_size`, times the group's `lr`."""
         raise NotImplementedError
+
+
+class ByShape:
+    """Mixed into a rule: geometry by shape alone, as in the authors' code."""
+
+    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
+        """Every parameter's geometry by its shape, whoever owns it."""
+        return assignment.all_by_shape(module)

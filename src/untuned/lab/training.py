@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from untuned.lab.networks import Chain
 
 WIDTH = 128
 BATCH = 128
@@ -39,25 +40,6 @@ class Trace:
     train_loss: float = math.nan  # at the end, on all the training data
     test_loss: float = math.nan  # at the end
     seconds: float = 0.0  # of training, without evaluation
-
-
-class Chain(nn.Module):
-    """Fully-connected layers; relu(x) * sqrt(2) between them keeps the size of what passes."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        widths = [64, *[WIDTH] * (depth - 1), 10]
-        self.layers = nn.ModuleList(
-            nn.Linear(d_in, d_out, bias=False) for d_in, d_out in itertools.pairwise(widths)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From images (n, 64) to logits (n, 10)."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = F.relu(layer(x)) * math.sqrt(2)
-        logits: Tensor = last(x)
-        return logits
 
 
 def digits() -> tuple[Part, Part]:
@@ -85,7 +67,7 @@ def train(
     """
     train_part, test_part = data
     torch.manual_seed(seed)
-    model = Chain(depth)
+    model = Chain(depth, WIDTH)
     opt = prepare(model)
     order = torch.Generator().manual_seed(seed)
     trace = Trace()

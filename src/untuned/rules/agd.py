@@ -18,18 +18,17 @@ eta / L changes the network's function by at most exp(eta) - 1, whatever its dep
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from untuned import assignment
 from untuned.domain import POSITIVE, hyperparameter
 from untuned.errors import ParameterError
 from untuned.frame import Frame
-from untuned.rule import Leaves, Rule, Step
+from untuned.rule import ByShape, Leaves, Rule, Step
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class AGD(Rule):
     def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
         """- gain * (eta / L) * dual(g)."""
         dual = leaves.frame.dual(leaves.sizes)
-        return Step((-self.gain / L) * eta * dual, leaves.grads, leaves.states)
+        return Step((-self.gain / L) * eta * dual, leaves.grads)
 
     def as_published(self) -> PublishedAGD:
         """The authors' treatment of biases and norms (experimental code; see `PublishedAGD`)."""
@@ -56,16 +55,13 @@ class AGD(Rule):
 
 
 @dataclass(frozen=True)
-class PublishedAGD(AGD):
+class PublishedAGD(ByShape, AGD):
     """AGD as its authors' experimental code treats vectors (biases, gains of norms).
 
     Geometry is by shape alone. A vector belongs to the weight listed before it in its group:
     it moves by `(eta / L) * radius_W * g / ||g_W||`, with the radius of that weight's blocks and
     the norm of its whole gradient; it adds nothing to G, and `gain` does not reach it.
     """
-
-    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
-        return assignment.all_by_shape(module)
 
     def check_group(self, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
         if tensors and tensors[0].ndim < 2:

@@ -18,17 +18,16 @@ State: one number a neuron, the square root of what Adam keeps for a square matr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from untuned import assignment
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.frame import Frame, View, neurons
-from untuned.rule import Leaves, Projection, Rule, State, Step
+from untuned.rule import ByShape, Leaves, Projection, Rule, State, Step
 
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
 
@@ -96,13 +95,6 @@ class Nero(FreeNero):
 
     def as_published(self) -> Nero:
         return PublishedNero(self.lr, self.beta)
-
-
-class ByShape:
-    """Geometry by shape alone, as in the authors' code."""
-
-    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
-        return assignment.all_by_shape(module)
 
 
 @dataclass(frozen=True)
