@@ -1,28 +1,9 @@
 """How steps run: memory traffic, and that the executor changes no equation."""
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import untuned
-
-
-class Allocations(TorchDispatchMode):
-    """Records the largest tensor that any operation makes anew, and how often each runs."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest, self.reads = 0, []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = {x.data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for made in tree_leaves(result):
-            if isinstance(made, torch.Tensor) and made.data_ptr() not in given:
-                self.largest = max(self.largest, made.numel())
-        big = [x for x in tree_leaves((args, kwargs)) if getattr(x, "numel", lambda: 0)() > 1000]
-        self.reads += [(func.overloadpacket.__name__, x.data_ptr()) for x in big]
-        return result
+from spies import Allocations
 
 
 def test_agd_reads_gradients_twice_and_weights_once_with_no_full_size_temporary():

@@ -5,10 +5,10 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import untuned
 from networks import same, snapshot
+from spies import Allocations, HostReads
 from untuned import guard
 from untuned.errors import NonFiniteGradientWarning
 from untuned.rules import AGD, FreeNero, Nero
@@ -82,8 +82,6 @@ def test_gradients_whose_sum_overflows_are_skipped_too(lr):
 
 
 def test_a_step_on_a_device_copies_no_more_than_one_tensor_at_a_time(monkeypatch):
-    from test_execute import Allocations
-
     weights = [torch.zeros(64, 64, requires_grad=True) for _ in range(8)]
     for weight in weights:
         weight.grad = torch.randn(64, 64)
@@ -114,19 +112,6 @@ def test_where_the_host_may_not_look_the_same_weights_come_out(monkeypatch):
     monkeypatch.setattr(guard, "readable", lambda flag: False)
     untuned.AGD(unseen).step()
     assert same(seen, snapshot(unseen))
-
-
-class HostReads(TorchDispatchMode):
-    """Counts what would make the host wait for a device: `item`, `bool`, `tolist` and the like."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        reads = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
-        self.count += func in reads
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("rule", [AGD(), AGD().as_published(), Nero(), FreeNero()])
