@@ -39,6 +39,9 @@ NON_NEGATIVE = Interval(0.0, math.inf, closed_low=True)
 UNIT = Interval(0.0, 1.0, closed_low=True)
 
 
-def hyperparameter(default: float, domain: Interval) -> Any:
-    """A field of a rule: its initial value, and the domain that it may not leave."""
-    return dataclasses.field(default=default, metadata={"domain": domain})
+def hyperparameter(default: Any, domain: Interval, names: tuple[str, ...] = ()) -> Any:
+    """A field of a rule: its initial value, and the domain that it may not leave.
+
+    A tuple of hyperparameters, such as Adam's betas, says the name of each.
+    """
+    return dataclasses.field(default=default, metadata={"domain": domain, "names": names})

@@ -35,3 +35,7 @@ class SparseGradientError(UntunedError, RuntimeError, TypeError):
 
 class NonFiniteGradientWarning(UserWarning):
     """A gradient held inf or NaN, so the step was skipped and the weights left as they were."""
+
+
+class SlowExecutionWarning(UserWarning):
+    """There is no working compiler, so steps take several times as long as they could."""

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from untuned.blockwise import Leaves, Projection, Step
 from untuned.frame import Frame
 from untuned.guard import peek
-from untuned.rule import Leaves, Projection, State, Step
+from untuned.rule import State
 
 SHORT = (torch.float16, torch.bfloat16)
 
@@ -43,7 +44,8 @@ def write_(
         _add_(weights, step, leaves.frame)
     else:
         _add_one_by_one_(weights, step, leaves, finite, project_)
-    _keep_(step.states, leaves.states, finite)
+    if step.states:
+        _keep_(step.states, leaves.states, finite)
 
 
 def _add_(weights: Sequence[Tensor], step: Step, frame: Frame) -> None:

@@ -82,6 +82,20 @@ class Frame:
             norms.append(_norm(tensors[i].view(self.blocks[i].shape), self.blocks[i].dims, dtype))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
 
+    def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """The inner product of each block with its counterpart, (blocks,), in at least 32 bits."""
+        dots = []
+        for i in (*self.whole, *self.parted):
+            dtype = torch.promote_types(tensors[i].dtype, torch.float32)
+            one, other = tensors[i].to(dtype), others[i].to(dtype)
+            if self.blocks[i].whole:
+                dots.append(torch.dot(one.flatten(), other.flatten())[None])
+            else:
+                shape, dims = self.blocks[i].shape, self.blocks[i].dims
+                product = one.view(shape) * other.view(shape)
+                dots.append((product.sum(dims) if dims else product).flatten())
+        return torch.cat(dots)
+
     def gather(self, tensors: Sequence[Tensor]) -> Tensor:
         """One vector (blocks,) of what `spread` would give: a number for each block."""
         return torch.cat([tensors[i].flatten() for i in (*self.whole, *self.parted)])

@@ -1,4 +1,4 @@
-"""Rules written as text: `agd`, `agd(gain=2)`."""
+"""Rules and towers written as text: `agd`, `agd(gain=2)`, `adam.tuning('lr') / sgd(lr=1e-5)`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,67 @@ import ast
 
 from untuned import rules
 from untuned.errors import UnknownRuleError
-from untuned.rule import Rule
+from untuned.rule import Floor, Rule, Tower
 
-NAMED = {name.lower(): getattr(rules, name) for name in rules.__all__}
+NAMED: dict[str, type[Rule]] = {name.lower(): getattr(rules, name) for name in rules.__all__}
+METHODS = ("tuning", "per_tensor", "as_published")
 
 
-def rule_of(rule: Rule | str) -> Rule:
-    """The rule itself, or the one that a text stands for.
+def tower_of(rule: Rule | Floor | Tower | str) -> Tower:
+    """The tower itself, that of a lone rule, or the one that a text stands for.
 
     Raises `UnknownRuleError`, or what the rule raises for its hyperparameters.
     """
     if isinstance(rule, str):
-        return parse(rule)
-    if isinstance(rule, Rule):
+        rule = parse(rule)
+    if isinstance(rule, Tower):
         return rule
+    if isinstance(rule, Floor) and (rule.names is not None or rule.own):
+        raise UnknownRuleError(
+            f"rule={rule!r}: nothing stands above it to tune it; write it / SGD(lr=1e-5), say"
+        )
+    if isinstance(rule, Rule | Floor):
+        return Tower((rule if isinstance(rule, Floor) else Floor(rule),))
     raise UnknownRuleError(f"rule={rule!r}: give a rule such as AGD(), or its text, 'agd'")
 
 
-def parse(text: str) -> Rule:
-    """The rule that a text stands for; numbers only, nothing is executed."""
+def parse(text: str) -> Rule | Floor | Tower:
+    """What a text stands for; it may name rules and give numbers, nothing is executed."""
     try:
         expression = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise UnknownRuleError(f"rule={text!r} cannot be read; write 'agd(gain=1)'") from error
+        raise UnknownRuleError(
+            f"rule={text!r} cannot be read; write 'agd(gain=1)' or 'adam / sgd(lr=1e-5)'"
+        ) from error
+    return _read(expression, text)
+
+
+def _read(expression: ast.expr, text: str) -> Rule | Floor | Tower:
+    """A quotient, a method called on a rule, a call of a rule, or its name."""
+    if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Div):
+        below, above = _read(expression.left, text), _read(expression.right, text)
+        if isinstance(above, Tower):
+            raise UnknownRuleError(f"rule={text!r}: leave out the brackets; a / b / c is read so")
+        return below / above
+    if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Attribute):
+        return _method(expression, expression.func, text)
+    return _rule(expression, text)
+
+
+def _method(call: ast.Call, method: ast.Attribute, text: str) -> Rule | Floor | Tower:
+    """Such as `adam.tuning('lr')`."""
+    owner = _read(method.value, text)
+    if method.attr not in METHODS or not hasattr(owner, method.attr) or call.keywords:
+        known = ", ".join(METHODS)
+        raise UnknownRuleError(f"rule={text!r}: .{method.attr}(...) is unknown; there are: {known}")
+    names = [value.value for value in call.args if isinstance(value, ast.Constant)]
+    if len(names) < len(call.args) or not all(isinstance(name, str) for name in names):
+        raise UnknownRuleError(f"rule={text!r}: .{method.attr}(...) takes names such as 'lr'")
+    return getattr(owner, method.attr)(*names)  # type: ignore[no-any-return]
+
+
+def _rule(expression: ast.expr, text: str) -> Rule:
+    """Such as `sgd` or `sgd(lr=0.1)`."""
     call = expression if isinstance(expression, ast.Call) else None
     name = call.func if call else expression
     if not isinstance(name, ast.Name) or name.id.lower() not in NAMED:
@@ -41,4 +79,4 @@ def parse(text: str) -> Rule:
         named = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in keywords}
     except (ValueError, TypeError) as error:
         raise UnknownRuleError(f"rule={text!r}: hyperparameters are numbers") from error
-    return NAMED[name.id.lower()].build(*values, **named)  # type: ignore[no-any-return]
+    return NAMED[name.id.lower()].build(*values, **named)

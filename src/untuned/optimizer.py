@@ -10,31 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
+from untuned.blockwise import Blockwise
 from untuned.errors import ParameterError, SparseGradientError
-from untuned.execute import project_all_, reduce, write_
-from untuned.frame import Frame, depth, frame_of
+from untuned.execute import project_all_, reduce
+from untuned.frame import frame_of
 from untuned.groups import check_groups, groups_of, listed, name_of, named
 from untuned.guard import Guard
-from untuned.notation import rule_of
-from untuned.rule import Leaves, Rule, State
+from untuned.kernels import RECORD
+from untuned.notation import tower_of
+from untuned.rule import Floor, Rule, Tower
+from untuned.tower import Part, how_far, values_of
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
-
-
-class Moving(NamedTuple):
-    """The parameters of one group that have a gradient, and what moves them."""
-
-    group: dict[str, Any]
-    rule: Rule
-    frame: Frame
-    indices: list[int]  # in the group
-    weights: list[Tensor]
-    grads: list[Tensor]
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -47,10 +39,14 @@ class Optimizer(torch.optim.Optimizer):
             or an iterable of dicts, each with any of these as "params", and with options of
             its own: "lr", the rule's hyperparameters, "maximize", "layer" (a geometry of
             `untuned.geometry` for all its tensors).
-        rule: a rule of `untuned.rules`, or its notation as text, such as "agd(gain=2)".
+        rule: a rule of `untuned.rules`, or a tower of them, such as `Adam() / SGD(lr=1e-5)`, or
+            the notation of either as text, such as "agd(gain=2)" or "adam / sgd(lr=1e-5)".
         lr: what `param_groups[i]["lr"]` starts from. Where the rule finds its own step it is a
             multiplier, 1.0 by default. Schedulers act on it, and 0 moves nothing.
         maximize: climb instead of descend.
+        compile: whether elementwise rules run compiled (`torch.compile`); None, the default, where
+            that pays: from 2**20 entries in large tensors. Without a working compiler they run
+            eagerly, and a `SlowExecutionWarning` says so once.
 
     A module whose parameters need several geometries becomes several groups, so that there may be
     more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
@@ -71,17 +67,19 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(
         self,
         params: Params,
-        rule: Rule | str,
+        rule: Rule | Floor | Tower | str,
         *,
         lr: float | Tensor | None = None,
         maximize: bool = False,
+        compile: bool | None = None,
     ) -> None:
-        self.rule = rule_of(rule)
+        self.tower = tower_of(rule)
+        self._compile = compile
         self._guard = Guard()
-        defaults = self.rule.defaults() | {"maximize": maximize}
+        defaults = self.tower.defaults() | {"maximize": maximize}
         if lr is not None:
             defaults["lr"] = lr
-        self.rule.check(defaults)
+        self._ground.check(defaults)
         super().__init__(listed(params) or [{"params": []}], defaults)
         if not any(group["params"] for group in self.param_groups):
             raise ParameterError(
@@ -94,21 +92,33 @@ class Optimizer(torch.optim.Optimizer):
         return self._guard.skipped
 
     def hyperparameters(self) -> list[list[dict[str, float]]]:
-        """For each group, floor by floor, the rule's hyperparameters by name."""
+        """For each group, floor by floor, the rule's hyperparameters by name, in their domains.
+
+        One that each tensor has of its own is there once for each, as `lr[layers.0.weight]`. Waits
+        for the device once for each group.
+        """
         return [
-            [{name: float(group[name]) for name in self.rule.hyperparameters()}]
+            values_of(self.tower, group, [self.state.get(p, {}) for p in group["params"]])
             for group in self.param_groups
         ]
 
+    @property
+    def _ground(self) -> Rule:
+        """The rule that moves the weights."""
+        return self.tower.floors[0].rule
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group as the constructor takes it: one for each geometry, if it is a module."""
-        groups = groups_of(param_group, self.rule)
-        check_groups(groups, self.param_groups, self.rule)
+        groups = groups_of(param_group, self._ground)
+        check_groups(groups, self.param_groups, self._ground)
         for group in named(groups, self.param_groups):
             super().add_param_group({"effective_lr": 0.0, **group})
-            weights = [w for w in self.param_groups[-1]["params"] if w.requires_grad]
-            frame = self._frame(self.param_groups[-1], weights)
-            project_all_(weights, frame, type(self.rule).project_)
+            if isinstance(self._ground, Blockwise):
+                weights = [w for w in self.param_groups[-1]["params"] if w.requires_grad]
+                shapes = tuple(weight.shape for weight in weights)
+                kind = type(self._ground)
+                frame = frame_of(self.param_groups[-1]["layer"], shapes, kind.view)
+                project_all_(weights, frame, kind.project_)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -121,64 +131,67 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moving = [part for part in map(self._moving, self.param_groups) if part.weights]
+        moving = [part for part in map(self._moving, self.param_groups) if part is not None]
         if moving:
             self._move(moving)
         return loss
 
-    def _moving(self, group: dict[str, Any]) -> Moving:
-        """The part of a group that has gradients; raises `SparseGradientError`."""
+    def _moving(self, group: dict[str, Any]) -> Part | None:
+        """The part of a group that has gradients, if any; raises `SparseGradientError`."""
         lr = group["lr"]
         if isinstance(lr, float) and not 0 <= lr < math.inf:  # set since, by a schedule or a user
-            self.rule.check({"lr": lr})
-        indices = [i for i, weight in enumerate(group["params"]) if weight.grad is not None]
-        weights = [group["params"][i] for i in indices]
-        grads: list[Tensor] = [weight.grad for weight in weights]
-        for i, grad in zip(indices, grads, strict=True):
-            if grad.layout != torch.strided:
+            self._ground.check({"lr": lr})
+        params = group["params"]
+        indices = [i for i, weight in enumerate(params) if weight.grad is not None]
+        for i in indices:
+            if params[i].grad.layout != torch.strided:
                 raise SparseGradientError(
                     f"the gradient of {name_of(group, i)} is sparse; make it dense "
                     "(for an embedding: sparse=False)"
                 )
-        frame = self._frame(group, weights)
-        return Moving(group, self.rule.of_group(group), frame, indices, weights, grads)
+        weights = [params[i] for i in indices]
+        return self._part(group, weights, [weight.grad for weight in weights]) if weights else None
 
-    def _frame(self, group: dict[str, Any], weights: list[Tensor]) -> Frame:
-        """The blocks of some of a group's tensors, as the rule sees them."""
-        shapes = tuple(weight.shape for weight in weights)
-        return frame_of(group["layer"], shapes, type(self.rule).view)
+    def _part(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> Part:
+        """Some tensors of a group, with what is kept of them."""
+        states = [self.state.get(weight, {}) for weight in weights]
+        return Part(self.tower, 0, group, weights, grads, states, self._compile)
 
-    def _states(self, part: Moving) -> list[State]:
-        """What the rule keeps of each parameter that moves; begun at its first step."""
-        if type(part.rule).init is Rule.init:
-            return []
-        fresh = [weight for weight in part.weights if weight not in self.state]
-        if fresh:
-            states = part.rule.init(self._frame(part.group, fresh), fresh)
-            self.state.update(zip(fresh, states, strict=True))
-        return [self.state[weight] for weight in part.weights]
-
-    def _move(self, moving: list[Moving]) -> None:
-        """One step of the rule: measure, find how far to go, write."""
-        sizes = reduce([part.rule.measure(part.frame, part.grads) for part in moving])
-        leaves = [
-            Leaves(part.frame, part.grads, size, self._states(part))
-            for part, size in zip(moving, sizes, strict=True)
-        ]
-        L = depth(part.frame for part in moving)
-        eta = self.rule.step_size(leaves, L)
-        finite = self._guard.watch(torch.cat(sizes) if len(sizes) > 1 else sizes[0], eta)
+    def _move(self, moving: list[Part]) -> None:
+        """One step: measure, find how far to go, let every floor take its step, top down."""
+        for part in moving:
+            part.look()
+        sizes = reduce([part.sizes for part in moving])
+        for part, size in zip(moving, sizes, strict=True):
+            part.sizes = size
+        found, L = how_far(moving)
+        finite = self._guard.watch(torch.cat(sizes) if len(sizes) > 1 else sizes[0], found)
         if finite is not True:
-            self._guard.report(lambda block: _culprit(moving, sizes, block))
+            self._guard.report(lambda block: _culprit(moving, block))
         if finite is False:
             for group in self.param_groups:
                 group["effective_lr"] = 0.0
             return
-        for part, leaf in zip(moving, leaves, strict=True):
-            rate = part.group["lr"] * eta
+        self._settle(moving)
+        for part in moving:
+            scale = part.multiplier() * found
+            rate = scale * part.step(-scale if part.group["maximize"] else scale, L, finite)
             part.group["effective_lr"] = rate if finite is True else torch.where(finite, rate, 0)
-            step = part.rule.update(leaf, -rate if part.group["maximize"] else rate, L)
-            write_(part.weights, step, leaf, finite, type(self.rule).project_)
+            for weight, state in zip(part.weights, part.states, strict=True):
+                if state and weight not in self.state:
+                    self.state[weight] = state
+
+    def _settle(self, moving: list[Part]) -> None:
+        """Have the parameters that take no part in this step forget their last one."""
+        if len(self.tower.floors) == 1:
+            return
+        taking = {weight for part in moving for weight in part.weights}
+        for group in self.param_groups:
+            idle = [
+                p for p in group["params"] if RECORD in self.state.get(p, {}) and p not in taking
+            ]
+            if idle:
+                self._part(group, idle, idle).settle()
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch; the geometry as text, for people: it belongs to the model."""
@@ -202,14 +215,19 @@ class Optimizer(torch.optim.Optimizer):
                     self.state[weight][name] = saved.to(weight.device, copy=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"rule": self.rule, "_guard": self._guard}
+        return super().__getstate__() | {
+            "tower": self.tower,
+            "_compile": self._compile,
+            "_guard": self._guard,
+        }
 
 
-def _culprit(moving: list[Moving], sizes: list[Tensor], block: int) -> str:
+def _culprit(moving: list[Part], block: int) -> str:
     """The name of the parameter whose block stands at `block` of all groups' sizes."""
-    for part, size in zip(moving, sizes, strict=True):
-        if block < len(size):
-            owner = int(part.frame.owner(torch.device("cpu"))[block])
-            return name_of(part.group, part.indices[owner])
-        block -= len(size)
+    for part in moving:
+        if block < len(part.sizes):
+            weight = part.weights[part.runner.owner(block)]
+            index = next(i for i, p in enumerate(part.group["params"]) if p is weight)
+            return name_of(part.group, index)
+        block -= len(part.sizes)
     return "a parameter"  # the culprit's group has no gradients any more

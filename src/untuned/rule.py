@@ -5,28 +5,28 @@ hyperparameters, and whose methods are functions of plain tensors: pure and diff
 the projection, which writes weights in place. It knows nothing of modules, devices, ranks,
 schedules or state dicts; the optimizer knows those, and nothing of the equation.
 
-A step answers two questions, and a rule has a method for each.
+There are two kinds, by what a step of one weight depends on.
 
-*How far?* `step_size` is one number for the whole network, in units of the group's `lr`: one where
-the rule has a learning rate, and where it has none, what the rule finds by looking at every layer
-at once. AGD's `eta` is the latter: how far one layer may go depends on how far the others go.
+*Elementwise* rules (`elementwise.py`: SGD, AdaGrad, RMSProp, Adam): on its own gradient and on what
+is remembered of it. One method says it all:
 
-*Which way?* `update` turns the gradients of one parameter group into `Step`s. A step is never
-formed in full: it is a tensor that is already in memory (for AGD the gradient itself) and a
-small tensor of coefficients that multiplies it, one for each block of each tensor. So a step of
-gradient descent reads a gradient and a weight and writes a weight, whatever the rule; weights
-are written in one place (`execute.py`), where schedules, skipped steps and rounding live.
+    update      a gradient, its state -> coefficient, direction, state      (SGD: -lr, grad)
 
-Both see gradients through geometry. A parameter is a stack of *blocks* (a matrix, the gates of
-an LSTM, the submatrices of a convolution), laid side by side by a `Frame` in one vector, so that
-a rule's arithmetic is a few operations on that vector, however many tensors there are. What a
-rule may know of the other layers passes through `measure`: one number for each block. The
-optimizer reduces these across shards and ranks, in one collective, before anybody looks at them.
+*Blockwise* rules (`blockwise.py`: AGD, Nero): on the geometry of its layer, and on how far the
+other layers go. So a step answers two questions. *How far?* is one number for the whole network.
+*Which way?* is a tensor already in memory (the gradient) and a coefficient for each block:
 
     measure     gradients -> one number a block                  (local, then reduced)
     step_size   all measures of all groups -> how far            (AGD: eta)
     update      gradients, measures, state, how far -> Step      (AGD: -gain * eta / L * dual)
     project_    weights that a step has moved -> where they belong   (Nero: zero mean, unit norm)
+
+Either way a step is `coefficient * direction`, and weights are written elsewhere, where schedules,
+skipped steps and rounding live.
+
+A *tower* is a rule whose hyperparameters are another rule's weights (arXiv:1909.13371):
+`Adam() / SGD(lr=1e-5)` has Adam move the weights, and SGD move Adam's learning rate, betas and
+epsilon by their own gradients. Any rule stands on any other, as high as you like: see `tower.py`.
 
 `as_published` is a copy of the rule that computes what its authors' code computes, where that
 differs from their paper or from good sense.
@@ -35,81 +35,77 @@ differs from their paper or from good sense.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
 from untuned import assignment
+from untuned.charts import Chart, chart_of
 from untuned.domain import NON_NEGATIVE, Interval
-from untuned.errors import UnknownHyperparameterError
-from untuned.frame import Frame, View, matrices
+from untuned.errors import DomainError, UnknownHyperparameterError
 
 if TYPE_CHECKING:  # Python 3.10 has it only there
     from typing_extensions import Self
 
-
 State = dict[str, Tensor]
-
-# Brings a weight, viewed as blocks, back to where the rule wants it, in place: of its blocks, which
-# span the given dimensions, those that the mask says have moved (None: all). The others stay.
-Projection = Callable[[Tensor, tuple[int, ...], Tensor | None], None]
-
-
-class Step(NamedTuple):
-    """What becomes of one group: weights gain coefficient times direction, block by block."""
-
-    coefficients: Tensor  # (blocks,)
-    directions: Sequence[Tensor]  # one a parameter, of its shape
-    states: Sequence[State] = ()  # one a parameter: what changes of it; none if nothing is kept
-
-
-class Leaves(NamedTuple):
-    """The parameters of one group that have a gradient, as a rule sees them."""
-
-    frame: Frame
-    grads: Sequence[Tensor]
-    sizes: Tensor  # (blocks,): what `measure` found, reduced across shards and ranks
-    states: Sequence[State] = ()
 
 
 def domains_of(rule: type[Rule]) -> dict[str, Interval]:
-    """The hyperparameters of a rule, by name, and the domain of each."""
+    """The fields of a rule, by name, and the domain of each."""
     return {field.name: field.metadata["domain"] for field in dataclasses.fields(rule)}
+
+
+def names_of(rule: type[Rule]) -> dict[str, tuple[str, ...]]:
+    """The hyperparameters in each field of a rule: the field itself, or those of its tuple."""
+    fields = dataclasses.fields(rule)
+    return {field.name: field.metadata["names"] or (field.name,) for field in fields}
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The base of every rule; see the essay above for what its methods are for."""
+    """The base of every rule; see the essay above."""
 
-    view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
-    project_: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
+    # Which hyperparameters can be tuned, and on which chart; None: all, on their domain's
+    charts: ClassVar[Mapping[str, Chart] | None] = None
 
     def __post_init__(self) -> None:
         # tensors are a group's, and were looked at when it was added: a step waits for none
         own = self.hyperparameters().items()
         self.check({name: value for name, value in own if not isinstance(value, Tensor)})
 
-    def hyperparameters(self) -> dict[str, Any]:
-        """The rule's own numbers, by name."""
+    def fields(self) -> dict[str, Any]:
+        """The rule's arguments, by name: what a parameter group holds of it."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The rule's own numbers, by name: its fields, tuples taken apart (betas: beta1, beta2)."""
+        values: dict[str, Any] = {}
+        for field, names in names_of(type(self)).items():
+            value = getattr(self, field)
+            values |= dict(zip(names, value, strict=True)) if len(names) > 1 else {field: value}
+        return values
 
     def defaults(self) -> dict[str, Any]:
         """What a parameter group starts from. Without a learning rate, `lr` is a multiplier."""
-        return {"lr": 1.0} | self.hyperparameters()
+        return {"lr": 1.0} | self.fields()
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
-        """Raise `DomainError` for the first of `values` outside its domain; others pass."""
-        domains = domains_of(cls)
-        for name, value in values.items():
-            domain = domains.get(name, NON_NEGATIVE if name == "lr" else None)
-            if domain is not None:
-                domain.check(name, value)
+        """Raise `DomainError` for the first of `values`, by field or name, outside its domain."""
+        domains = {"lr": NON_NEGATIVE}
+        for field, names in names_of(cls).items():
+            domains |= dict.fromkeys(names, domains_of(cls)[field])
+            if len(names) > 1 and field in values:
+                if not isinstance(values[field], Sequence) or len(values[field]) != len(names):
+                    raise DomainError(f"{field}={values[field]!r}: give {len(names)} numbers")
+                values = {**values, **dict(zip(names, values[field], strict=True))}
+        for name in domains.keys() & values.keys():
+            domains[name].check(name, values[name])
 
     @classmethod
-    def build(cls, *values: float, **named: float) -> Self:
+    def build(cls, *values: Any, **named: Any) -> Self:
         """The rule, from arguments that may be wrong: raises `UnknownHyperparameterError`."""
         names = list(domains_of(cls))
         unknown = [name for name in named if name not in names[len(values) :]]
@@ -123,11 +119,27 @@ class Rule:
         return cls(*values, **named)
 
     def of_group(self, group: Mapping[str, Any]) -> Self:
-        """The rule with the hyperparameters of one parameter group."""
-        own = self.hyperparameters()
-        if all(group[name] is value for name, value in own.items()):
+        """The rule with the hyperparameters of one parameter group; what it lacks stays."""
+        own = self.fields()
+        if all(group.get(name, value) is value for name, value in own.items()):
             return self
-        return dataclasses.replace(self, **{name: group[name] for name in own})
+        return dataclasses.replace(self, **{name: group.get(name, own[name]) for name in own})
+
+    def replacing(self, values: Mapping[str, Any]) -> Self:
+        """The rule with other values of some hyperparameters."""
+        every = self.hyperparameters() | dict(values)
+        fields: dict[str, Any] = {}
+        for field, names in names_of(type(self)).items():
+            fields[field] = every[field] if len(names) == 1 else tuple(every[n] for n in names)
+        return type(self)(**fields)
+
+    def charted(self) -> dict[str, Chart]:
+        """The hyperparameters that can be tuned, and the chart of each."""
+        if self.charts is not None:
+            return dict(self.charts)
+        domains = domains_of(type(self))
+        names = names_of(type(self)).items()
+        return {name: chart_of(domains[field]) for field, own in names for name in own}
 
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
         """Which geometry each parameter of a module has: by the type of layer that owns it."""
@@ -140,29 +152,101 @@ class Rule:
         """The rule as its authors' code computes it."""
         return self
 
-    def measure(self, frame: Frame, grads: Sequence[Tensor]) -> Tensor:
-        """One number for each block, (blocks,): by default the norm of its gradient."""
-        return frame.norms(grads)
+    def tuning(self, *names: str) -> Floor:
+        """Of this rule's hyperparameters, let the floor above tune these only."""
+        return Floor(self).tuning(*names)
 
-    def init(self, frame: Frame, weights: Sequence[Tensor]) -> list[State]:
-        """What to keep of each parameter before its first step; a rule without it keeps nothing."""
-        raise NotImplementedError
+    def per_tensor(self, *names: str) -> Floor:
+        """Let the floor above tune these (and the others as without), each tensor with its own."""
+        return Floor(self).per_tensor(*names)
 
-    def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor | float:
-        """How far to go, 0-d, in units of `lr`, given the leaves of all groups and depth `L`.
-
-        A rule that has a learning rate goes just that far.
-        """
-        return 1.0
-
-    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
-        """The step of one group: `eta` is `step_size`, times the group's `lr`."""
-        raise NotImplementedError
+    def __truediv__(self, above: Rule | Floor) -> Tower:
+        """The tower in which `above` tunes this rule's hyperparameters."""
+        return Floor(self) / above
 
 
-class ByShape:
-    """Mixed into a rule: geometry by shape alone, as in the authors' code."""
+@dataclass(frozen=True)
+class Floor:
+    """A rule in a tower, and which of its hyperparameters the floor above tunes.
 
-    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
-        """Every parameter's geometry by its shape, whoever owns it."""
-        return assignment.all_by_shape(module)
+    Left to itself that is every one that starts inside its domain; one that starts on the edge
+    (a momentum of 0) is switched off and stays so.
+
+    Raises:
+        UnknownHyperparameterError: the rule has none of that name, or it cannot be tuned.
+        DomainError: a hyperparameter to be tuned starts on the edge of its domain.
+    """
+
+    rule: Rule
+    names: tuple[str, ...] | None = None  # those tuned; None: all that can be
+    own: tuple[str, ...] = ()  # of these, those of which each tensor has its own
+
+    def __post_init__(self) -> None:
+        charted = self.rule.charted()
+        for name in (*(self.names or ()), *self.own):
+            if name not in charted:
+                known = ", ".join(charted) or "none"
+                raise UnknownHyperparameterError(
+                    f"{type(self.rule).__name__} cannot have {name!r} tuned; it can: {known}"
+                )
+            if not self._inside(name):
+                raise DomainError(
+                    f"{name}={self.rule.hyperparameters()[name]!r} lies on the edge of its domain, "
+                    "where it cannot be tuned: start it inside"
+                )
+
+    def tuning(self, *names: str) -> Floor:
+        """Let the floor above tune these hyperparameters only."""
+        return dataclasses.replace(self, names=names)
+
+    def per_tensor(self, *names: str) -> Floor:
+        """Let each tensor have its own of these hyperparameters (which are tuned)."""
+        chosen = self.names if self.names is None else tuple(dict.fromkeys((*self.names, *names)))
+        return dataclasses.replace(self, names=chosen, own=names)
+
+    def tuned(self) -> dict[str, Chart]:
+        """The hyperparameters that a floor above tunes, and the chart of each."""
+        charted = self.rule.charted()
+        if self.names is not None:
+            return {name: charted[name] for name in self.names}
+        return {name: chart for name, chart in charted.items() if self._inside(name)}
+
+    def as_published(self) -> Floor:
+        """The floor as the authors' code computes it."""
+        return dataclasses.replace(self, rule=self.rule.as_published())
+
+    def _inside(self, name: str) -> bool:
+        field = next(f for f, names in names_of(type(self.rule)).items() if name in names)
+        domain = domains_of(type(self.rule))[field]
+        return domain.low < float(self.rule.hyperparameters()[name]) < domain.high
+
+    def __truediv__(self, above: Rule | Floor) -> Tower:
+        return Tower((self,)) / above
+
+
+@dataclass(frozen=True)
+class Tower:
+    """Rules above one another: each tunes the hyperparameters of the one below it."""
+
+    floors: tuple[Floor, ...]
+
+    def __truediv__(self, above: Rule | Floor) -> Tower:
+        if not isinstance(above, Rule | Floor):
+            return NotImplemented
+        return Tower((*self.floors, above if isinstance(above, Floor) else Floor(above)))
+
+    def as_published(self) -> Tower:
+        """The tower as the authors' code computes it."""
+        return Tower(tuple(floor.as_published() for floor in self.floors))
+
+    def defaults(self) -> dict[str, Any]:
+        """What a parameter group starts from: what nobody tunes, and `lr`."""
+        tuned = self.tuned(0)
+        rule = self.floors[0].rule
+        names = names_of(type(rule))
+        kept = {f: v for f, v in rule.fields().items() if not set(names[f]) <= tuned.keys()}
+        return {"lr": 1.0} | kept
+
+    def tuned(self, level: int) -> dict[str, Chart]:
+        """The hyperparameters of a floor that the one above tunes; the top floor's are fixed."""
+        return self.floors[level].tuned() if level + 1 < len(self.floors) else {}

@@ -1,6 +1,10 @@
 """The rules, one paper a file."""
 
+from untuned.rules.adagrad import AdaGrad
+from untuned.rules.adam import Adam
 from untuned.rules.agd import AGD
 from untuned.rules.nero import FreeNero, Nero
+from untuned.rules.rmsprop import RMSProp
+from untuned.rules.sgd import SGD
 
-__all__ = ["AGD", "FreeNero", "Nero"]
+__all__ = ["AGD", "SGD", "AdaGrad", "Adam", "FreeNero", "Nero", "RMSProp"]

@@ -25,14 +25,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from untuned.blockwise import Blockwise, ByShape, Leaves, Step
 from untuned.domain import POSITIVE, hyperparameter
 from untuned.errors import ParameterError
 from untuned.frame import Frame
-from untuned.rule import ByShape, Leaves, Rule, Step
 
 
 @dataclass(frozen=True)
-class AGD(Rule):
+class AGD(Blockwise):
     """Automatic gradient descent: no learning rate; the step follows from the architecture."""
 
     gain: float = hyperparameter(1.0, POSITIVE)

@@ -25,9 +25,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from untuned.blockwise import Blockwise, ByShape, Leaves, Projection, Step
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.frame import Frame, View, neurons
-from untuned.rule import ByShape, Leaves, Projection, Rule, State, Step
+from untuned.rule import State
 
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
 
@@ -47,7 +48,7 @@ def balance_(weight: Tensor, dims: tuple[int, ...], moved: Tensor | None) -> Non
 
 
 @dataclass(frozen=True)
-class FreeNero(Rule):
+class FreeNero(Blockwise):
     """Nero without its constraint: steps relative to each neuron, weights where they will."""
 
     lr: float = hyperparameter(0.01, NON_NEGATIVE)
@@ -74,7 +75,7 @@ class FreeNero(Rule):
         scale = torch.stack([state["scale"] for state in states]).to(sizes)
         v = frame.gather([state["v"] for state in states]).to(sizes)
         v = self.beta * v + (1 - self.beta) * sizes**2
-        size = torch.sqrt(v / (1 - self.beta**step)[owner])
+        size = torch.sqrt(v / (1 - self.beta ** step[owner]))
         coefficients = torch.where(v > 0, -eta * scale[owner] / size, 0.0)
         kept = zip(step, frame.spread(v), strict=True)
         return Step(coefficients, grads, [{"step": t, "v": v} for t, v in kept])

@@ -1,0 +1,164 @@
+"""How elementwise rules run: kernels over slabs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from untuned.elementwise import Elementwise
+from untuned.kernels import GRAD, RECORD, WEIGHT, Values, kernels, own
+from untuned.rule import State
+from untuned.slabs import LARGE, Columns, Slab, kernel, leaves, slabs_of
+
+WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
+
+
+def precise(tensor: Tensor) -> torch.dtype:
+    """In what to calculate with a tensor: at least 32 bits."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+class Elements:
+    """Some tensors that an elementwise rule moves, in one step.
+
+    Values of hyperparameters are 0-d, or one a tensor, (tensors,); `tuned` names those that a floor
+    above moves. A state holds what the rule remembers under its own names, and the record of the
+    last step.
+    """
+
+    def __init__(
+        self,
+        rule: Elementwise,
+        tuned: Sequence[str],
+        weights: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        states: Sequence[State],
+        compile: bool | None,
+    ) -> None:
+        self.rule, self.tuned = rule, list(tuned)
+        self.weights, self.grads, self.states = weights, grads, states
+        names = list(rule.hyperparameters())
+        self._picked = tuple(names.index(name) for name in tuned)
+        self._kernels = kernels(type(rule), self._picked)  # type: ignore[arg-type]
+        self._way = ("lone", "tangent", "replay")[min(len(self.tuned), 2)]
+        large = sum(weight.numel() for weight in weights if weight.numel() >= LARGE)
+        self._dtype = max(map(precise, weights), key=lambda dtype: dtype.itemsize)
+        self._compile = large >= WORTHWHILE if compile is None else compile
+        for weight, state in zip(weights, states, strict=True):
+            if not own(state):
+                state.update(rule.init(weight.detach().to(precise(weight))))
+        self.recorded = [i for i, state in enumerate(states) if RECORD in state]
+
+    def look(self, values: Mapping[str, Tensor], scale: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """A number for each tensor that is finite if its gradient is; and the hypergradients.
+
+        These are, of each tuned value, the derivative of <last step, gradients>; `values` and
+        `scale` are what the last step was taken with.
+        """
+        sizes: list[Any] = [None] * len(self.weights)
+        pulls = {name: torch.zeros_like(values[name]) for name in self.tuned}
+        for slab in self._slabs(self.recorded):
+            each, norms = self._pulled(slab, values, scale)
+            for i, norm in zip(slab.indices, norms, strict=True):
+                sizes[i] = norm
+            for name, pull in zip(self.tuned, each, strict=True):
+                if values[name].ndim:
+                    pulls[name][slab.indices] += pull
+                else:
+                    pulls[name] += pull.sum()
+        rest = [i for i, size in enumerate(sizes) if size is None]
+        for i, norm in zip(rest, self._norms(rest), strict=True):
+            sizes[i] = norm
+        return torch.stack(sizes), pulls
+
+    def _norms(self, indices: Sequence[int]) -> list[Tensor]:
+        """The norms of the chosen gradients."""
+        grads = [self.grads[i] for i in indices]
+        return list(torch._foreach_norm(grads, 2, self._dtype)) if grads else []
+
+    def _pulled(
+        self, slab: Slab, values: Mapping[str, Tensor], scale: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """For each tuned value what the slab's tensors add, each or all; and their sizes."""
+        if self._way == "tangent":
+            pairs = [(self.states[i][RECORD], self.grads[i]) for i in slab.indices]
+            dots = [torch.dot(t.flatten(), g.flatten().to(t.dtype)) for t, g in pairs]
+            return [torch.stack(dots)], [dot.abs() for dot in dots]
+        given = slab.values(tuple(values.values()))
+        pulls: list[Any] = [0.0] * len(self.tuned)
+        squares: Any = 0.0
+        for run in slab.runs(self._columns(slab), write=False):
+            chosen = leaves(given, self._picked, run)
+            each, square = kernel(self._kernels, "pull", run)(given, chosen, scale, run)
+            squares = squares + square.sum()
+            pulls = [pull + slab.totals(one) for pull, one in zip(pulls, each, strict=True)]
+        return pulls, self._norms(slab.indices) if len(slab.indices) > 1 else [squares.sqrt()]
+
+    def owner(self, block: int) -> int:
+        """The index of the tensor that one of the sizes belongs to."""
+        return block
+
+    def move(
+        self,
+        before: Mapping[str, Tensor],
+        values: Mapping[str, Tensor],
+        scale: Tensor,
+        finite: Tensor | None,
+    ) -> None:
+        """Take the step, `scale` times as long; the last one was taken with the values `before`."""
+        fresh = sorted(set(range(len(self.weights))) - set(self.recorded))
+        for i in fresh if self.tuned else ():
+            weight = self.weights[i]
+            self.states[i][RECORD] = torch.zeros_like(weight, dtype=precise(weight))
+        if self._way == "replay":
+            self._run_("replay", self.recorded, (before, values), scale, finite)
+            self._run_("first", fresh, (values,), scale, finite)
+        else:
+            self._run_(self._way, range(len(self.weights)), (values,), scale, finite)
+
+    def _run_(
+        self,
+        name: str,
+        indices: Sequence[int],
+        values: Sequence[Mapping[str, Tensor]],
+        scale: Tensor,
+        finite: Tensor | None,
+    ) -> None:
+        """Run a kernel on the chosen tensors."""
+        for slab in self._slabs(indices):
+            given: list[Values] = [slab.values(tuple(each.values())) for each in values]
+            for run in slab.runs(self._columns(slab), write=True):
+                kernel(self._kernels, name, run)(*given, scale, finite, run)
+
+    def settle(self, values: Mapping[str, Tensor]) -> None:
+        """Forget the last step, of which the state must first be brought up to date."""
+        if self._way == "replay":
+            for slab in self._slabs(self.recorded):
+                given = slab.values(tuple(values.values()))
+                for run in slab.runs(self._columns(slab), write=True):
+                    self._kernels.settle(given, run)
+        for i in self.recorded:
+            del self.states[i][RECORD]
+
+    def _slabs(self, indices: Sequence[int]) -> list[Slab]:
+        """The chosen tensors in slabs, each of tensors of which the same things are remembered."""
+        kinds: dict[tuple[str, ...], list[int]] = {}
+        for i in indices:
+            kinds.setdefault(tuple(own(self.states[i])), []).append(i)
+        return [
+            slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
+        ]
+
+    def _columns(self, slab: Slab) -> Columns:
+        """What a slab's runs consist of."""
+        columns: dict[str, list[Any]] = {
+            WEIGHT: [self.weights[i] for i in slab.indices],
+            GRAD: [self.grads[i] for i in slab.indices],
+        }
+        first = self.states[slab.indices[0]]
+        for name in (*own(first), *([RECORD] if RECORD in first else [])):
+            columns[name] = [self.states[i][name] for i in slab.indices]
+        return columns

@@ -1,0 +1,161 @@
+"""Slabs: the entries of many tensors as a few runs, which kernels take one after the other.
+
+Small tensors lie end to end in one run, so that their number costs nothing. A large one is a run in
+rows for a compiled kernel, which passes over memory once; or else a run for each piece, so that
+what operations leave behind between them stays in the cache, and is never large.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from untuned.compilation import compiled
+from untuned.kernels import GRAD, Kernels, Run, Values
+
+LARGE = 2**16  # entries from which a tensor is a slab of its own
+PIECE = 2**18  # entries of a piece
+ROW = 4096  # the most entries of a row: sums over rows, then of rows, are both fast and exact
+
+Columns = Mapping[str, Sequence[Tensor]]  # of each name of a run, one tensor for each parameter
+
+
+class Slab:
+    """Some of a list of tensors, by their indices."""
+
+    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
+        self.indices = list(indices)
+        self.shapes = [tensors[i].shape for i in indices]
+        self.counts = [math.prod(shape) for shape in self.shapes]
+
+    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
+        """The slab's runs; what kernels change in them reaches the tensors if `write`."""
+        raise NotImplementedError
+
+    def values(self, values: Values) -> Values:
+        """Hyperparameters, each 0-d or (tensors,), as kernels want them for the slab."""
+        return tuple(value[self.indices[0]] if value.ndim else value for value in values)
+
+    def totals(self, pull: Tensor) -> Tensor:
+        """The sum of one run's derivatives: of each tensor if they know whose they are, or 0-d."""
+        return pull.sum()
+
+
+class Pack(Slab):
+    """Small tensors end to end; what is one number a tensor is repeated for its entries."""
+
+    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
+        run = {name: self._join(column) for name, column in columns.items()}
+        yield run
+        for name, column in columns.items() if write else ():
+            self._split_(column, run[name])
+
+    def _join(self, column: Sequence[Tensor]) -> Tensor:
+        parts = zip(column, self.shapes, self.counts, strict=True)
+        return torch.cat([t.flatten() if t.shape == s else t.expand(n) for t, s, n in parts])
+
+    def _split_(self, column: Sequence[Tensor], run: Tensor) -> None:
+        parts = zip(column, run.split(self.counts), self.shapes, strict=True)
+        pairs = [(t, p.view(s) if t.shape == s else p[0]) for t, p, s in parts if p.numel()]
+        if pairs:
+            torch._foreach_copy_([t for t, _ in pairs], [p for _, p in pairs])
+
+    def values(self, values: Values) -> Values:
+        def spread(value: Tensor) -> Tensor:
+            each = zip(value[self.indices].unbind(), self.counts, strict=True)
+            return torch.cat([one.expand(n) for one, n in each])
+
+        return tuple(spread(value) if value.ndim else value for value in values)
+
+    def totals(self, pull: Tensor) -> Tensor:
+        return torch.stack([p.sum() for p in pull.split(self.counts)]) if pull.ndim else pull
+
+
+class CompiledPack(Pack):
+    """The same, filled up to full rows with entries that say nothing, for compiled kernels."""
+
+    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
+        count = sum(self.counts)
+        spare = -count % ROW
+
+        def filled(name: str, run: Tensor) -> Tensor:
+            filling = run.new_zeros(1) if name == GRAD else run[-1:]
+            return torch.cat([run, filling.expand(spare)]).view(-1, ROW)
+
+        for run in super().runs(columns, write):
+            rows = {name: filled(name, one) for name, one in run.items()}
+            yield rows
+            run.update({name: one.view(-1)[:count] for name, one in rows.items()})
+
+    def values(self, values: Values) -> Values:
+        spare = -sum(self.counts) % ROW
+        return tuple(
+            torch.cat([value, value[-1:].expand(spare)]).view(-1, ROW) if value.ndim else value
+            for value in super().values(values)
+        )
+
+    def totals(self, pull: Tensor) -> Tensor:
+        own = pull.shape[1] > 1  # of each entry, not of rows: some values are each tensor's own
+        return super().totals(pull.view(-1)[: sum(self.counts)]) if own else pull.sum()
+
+
+class Pieces(Slab):
+    """One large tensor, piece by piece (whole, if its memory is not in order)."""
+
+    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
+        in_order = all(one.is_contiguous() for (one,) in columns.values())
+        return (
+            _cut(columns, PIECE) if in_order else iter([{k: one for k, (one,) in columns.items()}])
+        )
+
+
+class Rows(Slab):
+    """One large tensor as a matrix of short rows, for compiled kernels, and what is left over."""
+
+    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
+        full = self.counts[0] // ROW * ROW
+        for run in _cut(columns, full):
+            fits = run[GRAD].numel() == full
+            yield {k: one.view(-1, ROW) if fits and one.ndim else one for k, one in run.items()}
+
+
+def _cut(columns: Columns, size: int) -> Iterator[Run]:
+    """One tensor's runs of `size` entries each, but for the last."""
+    count = columns[GRAD][0].numel()
+    flat = {name: one.reshape(-1) if one.ndim else one for name, (one,) in columns.items()}
+    for start in range(0, count, size):
+        last = start + size >= count
+        # what is one number for the whole tensor changes with the last run only
+        yield {
+            name: one[start : start + size] if one.ndim else one if last else one.clone()
+            for name, one in flat.items()
+        }
+
+
+def kernel(kernels: Kernels, name: str, run: Run) -> Callable[..., Any]:
+    """A kernel for a run: compiled if it comes in rows."""
+    rows = run[GRAD].ndim == 2 and run[GRAD].shape[1] == ROW
+    return compiled(kernels, name) if rows else getattr(kernels, name)
+
+
+def leaves(values: Values, picked: Sequence[int], run: Run) -> Values:
+    """Some of the values, to be differentiated by: one for each row, if the run comes in rows."""
+    chosen = [values[place] for place in picked]
+    rows = run[GRAD].ndim == 2 and run[GRAD].shape[1] == ROW
+    return tuple(v if v.ndim or not rows else v.expand(len(run[GRAD]), 1) for v in chosen)
+
+
+def slabs_of(indices: Sequence[int], tensors: Sequence[Tensor], compile: bool) -> list[Slab]:
+    """The chosen tensors as slabs; for compiled kernels, if so and there is enough to do."""
+    small = [i for i in indices if tensors[i].numel() < LARGE]
+    many = compile and sum(tensors[i].numel() for i in small) >= LARGE
+    slabs: list[Slab] = [(CompiledPack if many else Pack)(small, tensors)] if small else []
+    for i in indices:
+        if tensors[i].numel() >= LARGE:
+            rows = compile and tensors[i].is_contiguous()
+            slabs.append((Rows if rows else Pieces)([i], tensors))
+    return slabs
