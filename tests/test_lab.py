@@ -35,6 +35,7 @@ def test_the_lab_knows_what_it_can_reproduce(tmp_path):
     out = run("reproduce", "--list", cwd=tmp_path)
     assert "nero-mlp100" in out
     assert "arXiv:2102.07227" in out
+    assert "towers-heights (small)" in out
 
 
 def test_an_unknown_program_is_told_what_there_is():
@@ -59,14 +60,14 @@ def test_mnist_is_whole_and_standardised():
 def test_a_reproduction_runs_and_sets_ours_beside_the_published(monkeypatch):
     from rich.console import Console
 
-    from untuned.lab import reproduce
+    from untuned.lab import nero
 
-    tiny = reproduce.Size(width=8, epochs=1, seeds=1, lr=0.01, needs="")
-    whole = reproduce.grey_images("mnist")
+    tiny = nero.Size(width=8, epochs=1, seeds=1, lr=0.01, needs="")
+    whole = nero.grey_images("mnist")
     part = {name: (images[:500], labels[:500]) for name, (images, labels) in whole.items()}
-    monkeypatch.setattr(reproduce, "grey_images", lambda name: part)
+    monkeypatch.setattr(nero, "grey_images", lambda name: part)
     with open(os.devnull, "w") as nowhere:
-        table = reproduce.reproduce(tiny, Console(file=nowhere))
+        table = nero.reproduce(tiny, Console(file=nowhere))
     assert table.row_count == 3
     published, here = (list(column.cells) for column in table.columns[1:])
     assert published[0] == "89.3%, 91%, 83.7%"

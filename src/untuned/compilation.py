@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import types
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,27 +23,48 @@ def _options() -> dict[str, Any]:
     return {name: 10**6 for name in wanted if hasattr(config, name)}
 
 
+def _alone(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, with code of its own: torch counts how often each code is compiled, up to 8."""
+
+    def run(*args: Any) -> Any:
+        return kernel(*args)
+
+    code = run.__code__.replace(co_name=f"run_{kernel.__name__}")
+    return types.FunctionType(code, run.__globals__, code.co_name, closure=run.__closure__)
+
+
 class Compiled:
     """A kernel, compiled at its first call; should that fail, the kernel itself."""
 
-    broken = False  # for all: what keeps one from compiling keeps the others, too
+    warned = False  # once is enough, for all kernels
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: Callable[..., Any]) -> None:
         self.plain = kernel
-        self._fast: Any = None
+        self._run: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any) -> Any:
-        if Compiled.broken or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return self.plain(*args)
+        if self._run is not None:
+            return self._run(*args)
         try:
-            if self._fast is None:
-                self._fast = torch.compile(
-                    self.plain, dynamic=True, fullgraph=True, options=_options()
+            with warnings.catch_warnings():  # what the compiler deprecates is not our user's affair
+                warnings.simplefilter("ignore")
+                fast = torch.compile(
+                    _alone(self.plain), dynamic=True, fullgraph=True, options=_options()
                 )
-            return self._fast(*args)
+                result = fast(*args)
+            self._run = fast
         except Exception as error:  # compilers fail in many ways, but before anything is written
             result = self.plain(*args)  # if it was the rule that failed, so it does here
-            Compiled.broken = True
+            self._run = self.plain
+            self._tell(error)
+        return result
+
+    def _tell(self, error: Exception) -> None:
+        """Say once what it costs that there is no compiler."""
+        if not Compiled.warned:
+            Compiled.warned = True
             reason = str(error).strip().splitlines() or [""]
             warnings.warn(
                 "torch.compile does not work here, so elementwise rules run one operation at a "
@@ -51,7 +74,6 @@ class Compiled:
                 SlowExecutionWarning,
                 stacklevel=2,
             )
-            return result
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from untuned.elementwise import Elementwise
-from untuned.kernels import GRAD, RECORD, WEIGHT, Values, kernels, own
+from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, kernels, own
 from untuned.rule import State
 from untuned.slabs import LARGE, Columns, Slab, kernel, leaves, slabs_of
 
@@ -113,6 +113,8 @@ class Elements:
         for i in fresh if self.tuned else ():
             weight = self.weights[i]
             self.states[i][RECORD] = torch.zeros_like(weight, dtype=precise(weight))
+            if finite is not None and self._way == "replay":
+                self.states[i][MOVED] = finite.to(precise(weight))
         if self._way == "replay":
             self._run_("replay", self.recorded, (before, values), scale, finite)
             self._run_("first", fresh, (values,), scale, finite)
@@ -141,13 +143,14 @@ class Elements:
                 for run in slab.runs(self._columns(slab), write=True):
                     self._kernels.settle(given, run)
         for i in self.recorded:
-            del self.states[i][RECORD]
+            for name in (RECORD, MOVED):
+                self.states[i].pop(name, None)
 
     def _slabs(self, indices: Sequence[int]) -> list[Slab]:
         """The chosen tensors in slabs, each of tensors of which the same things are remembered."""
         kinds: dict[tuple[str, ...], list[int]] = {}
         for i in indices:
-            kinds.setdefault(tuple(own(self.states[i])), []).append(i)
+            kinds.setdefault(tuple(self.states[i]), []).append(i)
         return [
             slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
         ]
@@ -159,6 +162,6 @@ class Elements:
             GRAD: [self.grads[i] for i in slab.indices],
         }
         first = self.states[slab.indices[0]]
-        for name in (*own(first), *([RECORD] if RECORD in first else [])):
+        for name in (*own(first), *(name for name in (RECORD, MOVED) if name in first)):
             columns[name] = [self.states[i][name] for i in slab.indices]
         return columns

@@ -35,6 +35,8 @@ Run = dict[str, Tensor]
 
 # The names with a dot are ours: a rule's own have none.
 WEIGHT, GRAD, RECORD = "tower.weight", "tower.grad", "tower.record"
+# Where the host does not know whether a first step was skipped, 0-d: 1 once there is a last step
+MOVED = "tower.moved"
 
 
 def own(state: State) -> State:
@@ -78,10 +80,12 @@ class Kernels:
         self, before: Values, values: Values, scale: Tensor, finite: Tensor | None, run: Run
     ) -> None:
         """One step, after bringing the state up to date by the last, whose values were `before`."""
-        grad, state = run[GRAD].to(scale.dtype), own(run)
-        state = {**state, **self._update(before, run[RECORD], state).state}
+        grad, state = run[GRAD].to(scale.dtype), self._current(before, run)
         move = self._update(values, grad, state)
-        _put_(run, {WEIGHT: _moved(run, scale, move), **state, RECORD: grad}, finite)
+        new = {WEIGHT: _moved(run, scale, move), **state, RECORD: grad}
+        if MOVED in run:
+            new[MOVED] = torch.ones_like(run[MOVED])
+        _put_(run, new, finite)
 
     def first(self, values: Values, scale: Tensor, finite: Tensor | None, run: Run) -> None:
         """A step that `replay` can follow: the state stays as it is before it."""
@@ -91,7 +95,7 @@ class Kernels:
 
     def settle(self, values: Values, run: Run) -> None:
         """Bring the state up to date by the last step."""
-        _put_(run, self._update(values, run[RECORD], own(run)).state, None)
+        _put_(run, self._current(values, run), None)
 
     def pull(
         self, values: Values, leaves: Values, scale: Tensor, run: Run
@@ -109,6 +113,14 @@ class Kernels:
             return each.sum(), grad.square().sum(-1)
 
         return _derivatives(gain, leaves)
+
+    def _current(self, before: Values, run: Run) -> State:
+        """The state as the last step left it, if there was one."""
+        state = own(run)
+        after = {**state, **self._update(before, run[RECORD], state).state}
+        if MOVED not in run:
+            return after
+        return {name: torch.where(run[MOVED] > 0, after[name], state[name]) for name in state}
 
     def _update(self, values: Values, grad: Tensor, state: State) -> Move:
         """The rule's update, with these hyperparameters."""

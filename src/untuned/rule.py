@@ -71,6 +71,7 @@ class Rule:
     charts: ClassVar[Mapping[str, Chart] | None] = None
 
     def __post_init__(self) -> None:
+        self._check_tuples(self.fields())
         # tensors are a group's, and were looked at when it was added: a step waits for none
         own = self.hyperparameters().items()
         self.check({name: value for name, value in own if not isinstance(value, Tensor)})
@@ -94,15 +95,21 @@ class Rule:
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
         """Raise `DomainError` for the first of `values`, by field or name, outside its domain."""
+        cls._check_tuples(values)
         domains = {"lr": NON_NEGATIVE}
         for field, names in names_of(cls).items():
             domains |= dict.fromkeys(names, domains_of(cls)[field])
             if len(names) > 1 and field in values:
-                if not isinstance(values[field], Sequence) or len(values[field]) != len(names):
-                    raise DomainError(f"{field}={values[field]!r}: give {len(names)} numbers")
                 values = {**values, **dict(zip(names, values[field], strict=True))}
         for name in domains.keys() & values.keys():
             domains[name].check(name, values[name])
+
+    @classmethod
+    def _check_tuples(cls, values: Mapping[str, Any]) -> None:
+        for field, names in names_of(cls).items():
+            value = values.get(field, names)
+            if len(names) > 1 and not (isinstance(value, Sequence) and len(value) == len(names)):
+                raise DomainError(f"{field}={value!r}: give {len(names)} numbers")
 
     @classmethod
     def build(cls, *values: Any, **named: Any) -> Self:

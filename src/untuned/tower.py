@@ -139,7 +139,9 @@ class Part:
         if self.charts:
             self._climb(finite)
             after = self.values(self._raws)
-            self.group |= {self._scale: scale, self._depth: L}
+            last = self.group.get(self._scale, 0.0)
+            kept = torch.where(finite, scale, last) if isinstance(finite, Tensor) else scale
+            self.group |= {self._scale: kept, self._depth: L}
         if isinstance(self.runner, Elements):
             given = (self._tensors(before), self._tensors(after), self._tensor(scale))
             self.runner.move(*given, None if finite is True else finite)  # type: ignore[arg-type]

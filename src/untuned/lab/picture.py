@@ -63,3 +63,34 @@ def plot(axes: Axes, steps: list[int], seeds: list[list[float]], line: dict[str,
     faint = {**line, "label": None}
     axes.plot(steps, np.transpose(seeds), **faint, alpha=0.3, linewidth=1)
     axes.plot(steps, np.median(seeds, axis=0), **line, linewidth=2.4)
+
+
+Series = dict[float, list[float]]  # by step size, each seed's test error in per cent
+
+# From one floor to five: darker with height
+FLOORS = ("#bbbbbb", "#9ecae1", "#4292c6", "#2171b5", "#08306b")
+ERRORS = (2, 5, 10, 20, 50, 90)
+TRIO = ("#999999", "#D55E00", "#0072B2")
+
+
+def draw_errors(panels: dict[str, dict[str, Series]], path: Path) -> None:
+    """A panel for each group of lines: test error by first step size, each seed and the median."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.6 + 3.6 * len(panels), 4.8), layout="constrained")
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, lines) in zip(grid, panels.items(), strict=True):
+            colors = TRIO if len(lines) == len(TRIO) else FLOORS
+            for (name, series), color in zip(lines.items(), colors, strict=True):
+                steps = list(series)
+                label = name if axes is grid[0] else None
+                medians = [np.median(seeds) for seeds in series.values()]
+                axes.plot(steps, medians, color=color, linewidth=2.4, label=label)
+                axes.plot(steps, list(series.values()), ".", color=color, alpha=0.5, markersize=4)
+            axes.set(title=title, xscale="log", yscale="log", xlabel="first step size")
+            axes.set_yticks(
+                [2, 5, 10, 20, 50, 90], labels=[f"{y}%" for y in (2, 5, 10, 20, 50, 90)]
+            )
+            axes.minorticks_off()
+        grid[0].set_ylabel("test error")
+        figure.legend(loc="outside upper left", ncols=5, frameon=False, labelcolor="linecolor")
+        figure.savefig(path, dpi=130)

@@ -1,0 +1,164 @@
+"""Elementwise rules: against torch's own, and the same whichever way they run."""
+
+import pytest
+import torch
+from torch import nn
+
+import untuned
+from untuned.compilation import Compiled
+from untuned.errors import SlowExecutionWarning
+from untuned.rules import SGD, AdaGrad, Adam, RMSProp
+from untuned.slabs import LARGE, PIECE, ROW
+
+TORCH = {
+    "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
+    "momentum": (SGD(0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
+    "adam": (Adam(0.01, betas=(0.8, 0.99)), lambda p: torch.optim.Adam(p, 0.01, (0.8, 0.99))),
+    "adagrad": (
+        AdaGrad(0.1),
+        lambda p: torch.optim.Adagrad(p, 0.1, initial_accumulator_value=0.1, eps=0.0),
+    ),
+    "rmsprop": (
+        RMSProp(0.01, gamma=0.95),
+        lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.95, eps=0.0),
+    ),
+}
+SMALL = [(7, 5), (), (3,), (4, 2, 3, 3), (0, 3), (1,)]
+
+
+def tensors(shapes, dtype=torch.float64):
+    torch.manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in shapes]
+
+
+def walk(params, opt, steps=6):
+    """Some steps on gradients that depend on the weights."""
+    for step in range(steps):
+        for i, param in enumerate(params):
+            param.grad = torch.sin(param.detach() * (i + step + 1)) + 1.5
+        opt.step()
+    return params
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("maximize", [False, True])
+def test_a_lone_rule_is_torchs_optimizer(name, maximize):
+    rule, build = TORCH[name]
+    ours, theirs = tensors(SMALL), tensors(SMALL)
+    walk(ours, untuned.Optimizer(ours, rule, maximize=maximize))
+    opt = build(theirs)
+    opt.param_groups[0]["maximize"] = maximize
+    walk(theirs, opt)
+    tolerance = 1e-6 if name in ("adagrad", "rmsprop") else 1e-12  # their epsilon stands elsewhere
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_a_parameter_that_joins_late_has_its_own_count_of_steps():
+    ours, theirs = tensors([(3,), (4,)]), tensors([(3,), (4,)])
+    for params, opt in (
+        (ours, untuned.Optimizer(ours, Adam(0.1))),
+        (theirs, torch.optim.Adam(theirs, 0.1)),
+    ):
+        for step in range(5):
+            params[0].grad = torch.full((3,), step + 1.0, dtype=torch.float64)
+            params[1].grad = torch.ones(4, dtype=torch.float64) if step >= 3 else None
+            opt.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
+
+
+TOWERS = {
+    "lone": Adam(0.01),
+    "tangent": Adam(0.01).tuning("lr") / SGD(1e-4),
+    "replay": Adam(0.01) / SGD(1e-4),
+    "own": SGD(0.01, momentum=0.9).per_tensor("lr", "momentum") / SGD(1e-4),
+}
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_large_and_small_tensors_move_alike(name, monkeypatch):
+    """Packs, pieces and wholes: what a tensor lies in does not change where it goes."""
+    shapes = [(40, 30), (7,), (33, 11), (), (5, 5)]
+    packed = tensors(shapes)
+    opt = untuned.Optimizer(packed, TOWERS[name])
+    walk(packed, opt)
+    monkeypatch.setattr("untuned.slabs.LARGE", 100)
+    monkeypatch.setattr("untuned.slabs.PIECE", 128)
+    pieces = tensors(shapes)
+    other = untuned.Optimizer(pieces, TOWERS[name])
+    walk(pieces, other)
+    torch.testing.assert_close(pieces, packed, rtol=1e-12, atol=1e-12)
+    assert other.hyperparameters()[0][0] == pytest.approx(opt.hyperparameters()[0][0], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_memory_that_is_not_in_order_changes_nothing(name):
+    def strided():
+        params = tensors([(LARGE // 64, 8, 3, 3), (6, 4)], torch.float32)
+        with torch.no_grad():
+            params[0].data = params[0].data.to(memory_format=torch.channels_last)
+            params[1].data = params[1].data.t().contiguous().t()
+        return params
+
+    plain, other = tensors([(LARGE // 64, 8, 3, 3), (6, 4)], torch.float32), strided()
+    assert not other[0].is_contiguous()
+    walk(plain, untuned.Optimizer(plain, TOWERS[name]))
+    walk(other, untuned.Optimizer(other, TOWERS[name]))
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_compiled_kernels_compute_the_same(name):
+    shapes = [(LARGE + 17,), (300, 500), (9,)]  # with a rest that fills no row
+    assert LARGE % ROW == 0
+    eager, compiled = tensors(shapes, torch.float32), tensors(shapes, torch.float32)
+    slow = untuned.Optimizer(eager, TOWERS[name], compile=False)
+    fast = untuned.Optimizer(compiled, TOWERS[name], compile=True)
+    walk(eager, slow, 4)
+    walk(compiled, fast, 4)  # a failure to compile would warn, which fails the test
+    torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-5)
+    assert fast.hyperparameters()[0][0] == pytest.approx(slow.hyperparameters()[0][0], rel=1e-5)
+
+
+def test_many_small_tensors_are_compiled_as_one():
+    shapes = [(300, 100)] * 5 + [(70,)]
+    eager, compiled = tensors(shapes, torch.float32), tensors(shapes, torch.float32)
+    slow = untuned.Optimizer(eager, TOWERS["replay"], compile=False)
+    fast = untuned.Optimizer(compiled, TOWERS["replay"], compile=True)
+    assert sum(p.numel() for p in compiled) > LARGE
+    walk(eager, slow, 4)
+    walk(compiled, fast, 4)
+    torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-5)
+    assert fast.hyperparameters()[0][0] == pytest.approx(slow.hyperparameters()[0][0], rel=1e-5)
+
+
+def test_without_a_compiler_it_runs_and_says_so_once(monkeypatch):
+    def missing(*args, **kwargs):
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr(torch, "compile", missing)
+    monkeypatch.setattr(Compiled, "warned", False)
+    from untuned import compilation
+
+    compilation.compiled.cache_clear()
+    params, plain = tensors([(LARGE,)], torch.float32), tensors([(LARGE,)], torch.float32)
+    with pytest.warns(SlowExecutionWarning, match="several times as long.*no g") as caught:
+        walk(params, untuned.Optimizer(params, SGD(0.1) / SGD(0.01), compile=True))
+    assert len(caught) == 1
+    walk(plain, untuned.Optimizer(plain, SGD(0.1) / SGD(0.01), compile=False))
+    torch.testing.assert_close(params, plain)
+    compilation.compiled.cache_clear()
+
+
+def test_half_precision_weights_move_by_a_32_bit_rule():
+    short, full = tensors([(50, 40)], torch.bfloat16), tensors([(50, 40)], torch.float32)
+    with torch.no_grad():
+        full[0].copy_(short[0])
+    for params in (short, full):
+        opt = untuned.Optimizer(params, Adam(0.1) / SGD(1e-3))
+        for _ in range(3):
+            params[0].grad = torch.linspace(-1, 1, 2000).view(50, 40).to(params[0].dtype)
+            opt.step()
+        states = [v.dtype for v in opt.state[params[0]].values()]
+        assert set(states) == {torch.float32}
+    torch.testing.assert_close(short[0].float(), full[0], rtol=2e-2, atol=2e-2)
+    assert PIECE > LARGE
