@@ -72,3 +72,57 @@ def test_a_reproduction_runs_and_sets_ours_beside_the_published(monkeypatch):
     published, here = (list(column.cells) for column in table.columns[1:])
     assert published[0] == "89.3%, 91%, 83.7%"
     assert all(0 <= float(cell.rstrip("%")) <= 100 for cell in here)
+
+
+@pytest.fixture
+def _small_mnist(monkeypatch, data):
+    """A part of MNIST, for the towers of the lab."""
+    from untuned.lab import towers
+
+    whole = towers.grey_images("mnist")
+    part = {name: (images[:2560], labels[:2560]) for name, (images, labels) in whole.items()}
+    monkeypatch.setattr(towers, "grey_images", lambda name: part)
+
+
+@pytest.mark.usefixtures("_small_mnist")
+def test_a_tower_learns_from_a_hopeless_first_step_size():
+    from untuned.lab import towers
+
+    jobs = [job for job in towers.heights("small") if job.x == 1e-3 and job.seed == 0]
+    assert [job.line for job in jobs] == [f"height {k}" for k in (1, 2, 3, 4, 5)] * 2
+    plain, tower = jobs[5]._replace(epochs=4), jobs[7]._replace(epochs=4)
+    assert plain.rule.floors[0].rule.lr == tower.rule.floors[0].rule.lr == 1e-3
+    assert towers.error(tower) < 30 < 50 < towers.error(plain)
+
+
+@pytest.mark.usefixtures("_small_mnist")
+def test_the_lab_draws_every_floor_and_every_error(tmp_path, monkeypatch):
+    import matplotlib.image
+    from rich.console import Console
+
+    from untuned.lab import towers
+
+    console = Console(file=(tmp_path / "log").open("w"))
+    towers.show_floors("small", console, tmp_path)
+    found = {job: 5.0 + job.seed + job.x for job in towers.against_plain("small")}
+    monkeypatch.setattr(towers, "errors", lambda jobs, console: found)
+    towers.run("errors", list(found), console, tmp_path)
+    console.file.close()
+    assert "Adam, plain: 6.00% to 7.00%, mean 6.19%" in (tmp_path / "log").read_text()
+    for name in ("towers-floors.png", "errors.png"):
+        picture = matplotlib.image.imread(tmp_path / name)
+        assert picture.shape[1] > 1000
+        assert picture.std() > 0.01  # not blank
+
+
+@pytest.mark.usefixtures("data")
+def test_jobs_run_in_processes_of_their_own(tmp_path):
+    from rich.console import Console
+
+    from untuned.lab import towers
+
+    job = towers.heights("small")[0]._replace(epochs=0)
+    with (tmp_path / "log").open("w") as log:
+        found = towers.errors([job, job._replace(seed=1)], Console(file=log))
+    assert len(found) == 2
+    assert all(70 < error < 100 for error in found.values())  # nothing learnt yet

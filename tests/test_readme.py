@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
 from untuned.lab.__main__ import PROGRAMS
 from untuned.rules import AGD
@@ -30,6 +31,27 @@ def test_the_nero_example_runs():
     assert scope["model"].weight.detach().norm(dim=1).tolist() == pytest.approx([1.0] * 10)
 
 
+def test_the_tower_example_runs_and_prints_every_floor():
+    scope: dict = {}
+    exec(SNIPPETS[3].replace("print(", "floors = ("), scope)
+    assert [set(floor) for floor in scope["floors"]] == [{"lr", "beta1", "beta2", "eps"}] * 2
+    assert scope["floors"][0]["lr"] != pytest.approx(1e-3)
+
+
+def test_a_rule_of_ones_own_takes_ten_lines_and_has_towers_for_free():
+    assert len(SNIPPETS[4].split("@dataclass")[1].strip().splitlines()) <= 10
+    scope: dict = {}
+    exec(SNIPPETS[4], scope)
+    opt = scope["opt"]
+    for _ in range(3):
+        for param in opt.param_groups[0]["params"]:
+            param.grad = torch.ones_like(param)
+        opt.step()
+    below, _ = opt.hyperparameters()[0]
+    assert below["lr"] > 0.01
+    assert below["sharpness"] != pytest.approx(5.0, rel=1e-9)
+
+
 def code_of(function) -> str:
     """The body of a function, without its docstring, comments and signature."""
     source = textwrap.dedent(inspect.getsource(function))
@@ -49,7 +71,7 @@ def test_the_code_beside_the_equation_is_the_librarys():
 
 
 def test_every_file_and_target_that_it_names_exists():
-    for path in re.findall(r"\]\(([^):]+)\)", README):
+    for path in re.findall(r"\]\(([^):#]+)\)", README):
         assert (ROOT / path).exists(), path
     targets = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
@@ -65,6 +87,7 @@ def test_every_file_and_target_that_it_names_exists():
     ("script", "arguments", "rows"),
     [
         ("benchmarks/step.py", ["--repeats", "1"], ["untuned.AGD", "untuned.Nero"]),
+        ("benchmarks/towers.py", ["--repeats", "1", "--eager"], ["adam / sgd", "AdamW(fused)"]),
         ("benchmarks/state.py", ["--only", "MLP, 100 layers of 784"], ["100.00%", "200.00%"]),
     ],
 )

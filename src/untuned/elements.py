@@ -18,7 +18,7 @@ WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more t
 
 def precise(tensor: Tensor) -> torch.dtype:
     """In what to calculate with a tensor: at least 32 bits."""
-    return torch.promote_types(tensor.dtype, torch.float32)
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 class Elements:

@@ -78,7 +78,7 @@ class Rule:
 
     def fields(self) -> dict[str, Any]:
         """The rule's arguments, by name: what a parameter group holds of it."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name in names_of(type(self))}
 
     def hyperparameters(self) -> dict[str, Any]:
         """The rule's own numbers, by name: its fields, tuples taken apart (betas: beta1, beta2)."""

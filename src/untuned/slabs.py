@@ -104,7 +104,7 @@ class CompiledPack(Pack):
 
 
 class Pieces(Slab):
-    """One large tensor, piece by piece (whole, if its memory is not in order)."""
+    """One tensor, piece by piece (whole, if its memory is not in order)."""
 
     def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
         in_order = all(one.is_contiguous() for (one,) in columns.values())
@@ -152,8 +152,11 @@ def leaves(values: Values, picked: Sequence[int], run: Run) -> Values:
 def slabs_of(indices: Sequence[int], tensors: Sequence[Tensor], compile: bool) -> list[Slab]:
     """The chosen tensors as slabs; for compiled kernels, if so and there is enough to do."""
     small = [i for i in indices if tensors[i].numel() < LARGE]
-    many = compile and sum(tensors[i].numel() for i in small) >= LARGE
-    slabs: list[Slab] = [(CompiledPack if many else Pack)(small, tensors)] if small else []
+    many = compile and sum(tensors[i].numel() for i in small) >= ROW
+    slabs: list[Slab] = []
+    if small:  # one alone needs no copy
+        kind = CompiledPack if many else Pack if len(small) > 1 else Pieces
+        slabs.append(kind(small, tensors))
     for i in indices:
         if tensors[i].numel() >= LARGE:
             rows = compile and tensors[i].is_contiguous()

@@ -19,6 +19,7 @@ differentiated as if it had not been, so that a floor that goes too far hears of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,12 @@ from untuned.layer import Layer
 from untuned.rule import State, Tower
 
 HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its square must stay finite
+
+
+@functools.lru_cache(maxsize=256)
+def constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number that does not change, as a tensor, 0-d."""
+    return torch.tensor(value, dtype=dtype).to(device)
 
 
 class Raw(NamedTuple):
@@ -128,6 +135,8 @@ class Part:
         self._before = self.values(self._raws)
         scale = self.group.get(self._scale, 0.0)
         if isinstance(self.runner, Elements):
+            if self.level > 0 and not self.charts:
+                return  # nobody asks
             found = self.runner.look(self._tensors(self._before), self._tensor(scale))
         else:
             found = self.runner.look(self._before, scale, self.group.get(self._depth, 1))
@@ -179,7 +188,9 @@ class Part:
     def _tensor(self, value: Tensor | float) -> Tensor:
         """A number as a tensor where the weights are, in the precision of the arithmetic."""
         weight = self.weights[0]
-        return torch.as_tensor(value, dtype=precise(weight), device=weight.device)
+        if isinstance(value, Tensor):
+            return value.to(weight.device, precise(weight))
+        return constant(float(value), precise(weight), weight.device)
 
     def multiplier(self) -> Tensor | float:
         """What a group's `lr` multiplies steps with: 1 where the rule has it as learning rate."""
@@ -235,4 +246,7 @@ def values_of(
             else:
                 values[name] = chart.value(group[key]) if chart and key in group else value
         floors.append(values)
-    return [{name: float(value) for name, value in floor.items()} for floor in floors]
+    numbers = [torch.as_tensor(v, dtype=torch.float64) for floor in floors for v in floor.values()]
+    device = next((n.device for n in numbers if n.device.type != "cpu"), torch.device("cpu"))
+    each = iter(torch.stack([number.to(device) for number in numbers]).tolist())  # waits once
+    return [{name: next(each) for name in floor} for floor in floors]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,47 @@ def draw_errors(panels: dict[str, dict[str, Series]], path: Path) -> None:
         grid[0].set_ylabel("test error")
         figure.legend(loc="outside upper left", ncols=5, frameon=False, labelcolor="linecolor")
         figure.savefig(path, dpi=130)
+
+
+SPECTRUM = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def draw_floors(
+    title: str, losses: list[float], floors: list[list[dict[str, float]]], path: Path
+) -> None:
+    """The loss, and a panel for each floor that is tuned: rates as they are, decays from one.
+
+    `floors` has, step by step and floor by floor, the hyperparameters by name.
+    """
+    tuned = [
+        level
+        for level in range(len(floors[0]))
+        if any(floors[0][level][name] != floors[-1][level][name] for name in floors[0][level])
+    ]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.2 * (1 + len(tuned)), 4.4), layout="constrained")
+        first, *rest = figure.subplots(1, 1 + len(tuned), squeeze=False)[0]
+        first.plot(losses, color="#999999", linewidth=0.8)
+        first.set(title="Training loss", yscale="log", xlabel="steps")
+        for axes, level in zip(rest, tuned, strict=True):
+            ends = {}
+            for name, color in zip(floors[0][level], SPECTRUM, strict=False):
+                decay = name.startswith(("beta", "gamma", "momentum"))
+                values = [1 - step[level][name] if decay else step[level][name] for step in floors]
+                axes.plot(values, color=color, linewidth=1.6)
+                ends[f"1 - {name}" if decay else name] = (values[-1], color)
+            label_ends(axes, ends)
+            axes.set(title=f"Floor {level}", yscale="log", xlabel="steps")
+        figure.suptitle(title, x=0.01, ha="left")
+        figure.savefig(path, dpi=130)
+
+
+def label_ends(axes: Axes, ends: dict[str, tuple[float, str]]) -> None:
+    """A name at the end of each line, on a logarithmic axis, none over another."""
+    axes.set_yscale("log")
+    low, high = np.log10(axes.get_ylim())
+    last = -math.inf
+    for name, (value, color) in sorted(ends.items(), key=lambda end: end[1][0]):
+        height = max((np.log10(value) - low) / (high - low), last + 0.055)
+        axes.text(1.01, height, name, color=color, va="center", transform=axes.transAxes)
+        last = height

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from untuned.lab import nero, towers
 
-FIGURES = {figure.name: figure for figure in (nero.MLP100, towers.HEIGHTS, towers.RULES)}
+EVERY = (nero.MLP100, towers.HEIGHTS, towers.RULES, towers.FLOORS)
+FIGURES = {figure.name: figure for figure in EVERY}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

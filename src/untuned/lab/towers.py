@@ -10,7 +10,7 @@ import math
 import multiprocessing
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from untuned import rules
 from untuned.errors import NonFiniteGradientWarning
 from untuned.lab.data import grey_images
 from untuned.lab.figure import Figure
-from untuned.lab.picture import Series, draw_errors
+from untuned.lab.picture import Series, draw_errors, draw_floors
 from untuned.rule import Floor, Rule, Tower
 
 SEEDS = 3
@@ -47,12 +47,13 @@ class Job(NamedTuple):
     epochs: int
 
 
-def error(job: Job) -> float:
-    """The test error in per cent of one run; a diverged one has that of a guess."""
+def train(
+    job: Job, watch: Callable[[untuned.Optimizer, float], None] = lambda opt, loss: None
+) -> nn.Module:
+    """One run; `watch` sees the optimizer and the loss after each step."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", NonFiniteGradientWarning)  # they show as errors of 90%
-    data = grey_images("mnist")
-    (images, labels), (test_images, test_labels) = data["train"], data["test"]
+    images, labels = grey_images("mnist")["train"]
     torch.manual_seed(job.seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10))
     opt = untuned.Optimizer(model, job.rule)
@@ -62,11 +63,19 @@ def error(job: Job) -> float:
             opt.zero_grad()
             loss.backward()
             opt.step()
+            watch(opt, loss.item())
+    return model
+
+
+def error(job: Job) -> float:
+    """The test error in per cent of one run; a diverged one has that of a guess."""
+    model = train(job)
+    images, labels = grey_images("mnist")["test"]
     with torch.no_grad():
-        logits = model(test_images)
+        logits = model(images)
     if not logits.isfinite().all():
         return 90.0
-    wrong = logits.argmax(1) != test_labels
+    wrong = logits.argmax(1) != labels
     return 100 * float(wrong.float().mean())
 
 
@@ -156,6 +165,22 @@ def run(name: str, jobs: Sequence[Job], console: Console, folder: Path) -> None:
     )
 
 
+def show_floors(size: str, console: Console, folder: Path) -> None:
+    """Every hyperparameter of every floor of one run, step by step."""
+    rule = rules.Adam() / rules.Adam(0.05) / rules.SGD(1.0)
+    job = Job("", "", 1e-3, rule, seed=0, epochs=EPOCHS[size])
+    losses: list[float] = []
+    floors: list[list[dict[str, float]]] = []
+
+    def watch(opt: untuned.Optimizer, loss: float) -> None:
+        losses.append(loss)
+        floors.append(opt.hyperparameters()[0])
+
+    train(job, watch)
+    draw_floors("Adam() / Adam(0.05) / SGD(1)", losses, floors, folder / "towers-floors.png")
+    console.print(f"Picture: {folder / 'towers-floors.png'}")
+
+
 def summary(panels: dict[str, dict[str, Series]]) -> str:
     """The spread of the median error over all step sizes, line by line."""
     rows = []
@@ -179,3 +204,9 @@ def _figure(name: str, what: str, jobs: object, hours: str) -> Figure:
 
 HEIGHTS = _figure("towers-heights", " by first step size, towers of one to five SGDs", heights, "2")
 RULES = _figure("towers-rules", " of each rule, plain and under another", against_plain, "2")
+FLOORS = Figure(
+    "towers-floors",
+    "arXiv:1909.13371, MNIST: every floor of a tower of three over time",
+    {"full": "MNIST; one core, minutes", "small": "MNIST; one core, seconds"},
+    show_floors,
+)
