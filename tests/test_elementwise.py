@@ -162,3 +162,81 @@ def test_half_precision_weights_move_by_a_32_bit_rule():
         assert set(states) == {torch.float32}
     torch.testing.assert_close(short[0].float(), full[0], rtol=2e-2, atol=2e-2)
     assert PIECE > LARGE
+
+
+@pytest.mark.parametrize("name", ["lr", "beta1", "beta2", "eps"])
+@pytest.mark.parametrize("shapes", [[(4,)], [(4,), (5, 2)], [(LARGE + 5,)]])
+def test_any_one_hyperparameter_can_be_tuned_alone(name, shapes):
+    """By its tangent; as one of all, replayed, it moves alike while the others hardly do."""
+    rule = Adam(0.01, eps=1e-2)
+    alone, all_four = tensors(shapes), tensors(shapes)
+    moved = []
+    for params, floor in ((alone, rule.tuning(name)), (all_four, rule)):
+        opt = untuned.Optimizer(params, floor / SGD(1e-5 / sum(p.numel() for p in params)))
+        raw = opt.param_groups[0][f"floor0.{name}"]
+        start = float(raw)
+        walk(params, opt, 4)
+        moved.append(float(raw) - start)
+    assert abs(moved[0]) > 1e-12
+    assert moved[0] == pytest.approx(moved[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("rule", TOWERS.values())
+def test_gradients_are_read_only(rule):
+    """They may be expanded, or belong to a graph; and they are the user's."""
+    params = tensors([(4,), (3,), (2, 2)], torch.float32)
+    opt = untuned.Optimizer(params, rule)
+    for _ in range(3):
+        for param in params:
+            param.grad = torch.ones(()).expand(param.shape)
+        versions = [param.grad._version for param in params]
+        opt.step()
+        assert [param.grad._version for param in params] == versions
+
+
+@pytest.mark.parametrize("rule", TOWERS.values())
+def test_state_of_another_memory_format_is_still_written(rule):
+    shape = (LARGE // 64, 8, 3, 3)
+    source, target = (tensors([shape], torch.float32) for _ in range(2))
+    with torch.no_grad():
+        source[0].data = source[0].data.to(memory_format=torch.channels_last)
+    plain = tensors([shape], torch.float32)
+    opt, same = untuned.Optimizer(source, rule), untuned.Optimizer(plain, rule)
+    walk(source, opt, 2)
+    walk(plain, same, 2)
+    with torch.no_grad():
+        target[0].copy_(source[0])
+    other = untuned.Optimizer(target, rule, compile=True)
+    other.load_state_dict(opt.state_dict())
+    walk(target, other, 4)
+    walk(plain, same, 4)
+    torch.testing.assert_close(target, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", TOWERS.values())
+def test_an_empty_tensor_alone_is_no_trouble(rule):
+    params = tensors([(0, 3)])
+    walk(params, untuned.Optimizer(params, rule))
+
+
+def test_each_weight_is_moved_in_its_own_precision():
+    short, long = tensors([(4,)], torch.float32)[0], tensors([(3,)], torch.float64)[0]
+    plain = tensors([(3,)], torch.float64)
+    walk([short, long], untuned.Optimizer([short, long], Adam(0.01)))
+    opt = torch.optim.Adam(plain, 0.01)
+    for step in range(6):
+        plain[0].grad = torch.sin(plain[0].detach() * (1 + step + 1)) + 1.5
+        opt.step()
+    torch.testing.assert_close(long, plain[0], rtol=1e-12, atol=0)
+
+
+def test_an_eps_below_what_32_bits_square_is_kept():
+    ours, theirs = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+    for param, opt in (
+        (ours, untuned.Optimizer([ours], Adam(eps=1e-20))),
+        (theirs, torch.optim.Adam([theirs], eps=1e-20)),
+    ):
+        for _ in range(3):
+            param.grad = torch.full((3,), 1e-15)
+            opt.step()
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0)

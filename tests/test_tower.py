@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import math
 import subprocess
 import sys
 import textwrap
@@ -59,8 +60,10 @@ def test_any_rule_stands_on_any_other(bottom, top):
     start = numbers(opt)
     losses = train(model, opt, 30)
     assert losses[-1] < losses[0]
-    assert len(opt.hyperparameters()[0]) == 3
-    assert numbers(opt) != start
+    floors = opt.hyperparameters()[0]
+    assert len(floors) == 3
+    assert all(math.isfinite(number) for number in numbers(opt))
+    assert numbers(opt)[0] != start[0]  # the rate, or gain: others move less than 32 bits tell
 
 
 def test_the_first_step_moves_weights_but_no_hyperparameter():
@@ -302,6 +305,106 @@ def test_a_users_rule_has_towers_for_free():
     assert floor["sharpness"] == pytest.approx(float((sharpness - 0.5 * slopes[1]).exp()), rel=1e-8)
 
 
+def test_a_dead_neuron_does_not_silence_the_others():
+    """Its root has no derivative; the hypergradient must not become NaN, and be dropped, for it."""
+    for rule in (FreeNero(0.1), Adam(0.1), RMSProp(0.1), AdaGrad(0.1), AGD()):
+        weight = nn.Parameter(torch.ones(4, 3))
+        opt = untuned.Optimizer([weight], rule / SGD(0.01))
+        for _ in range(4):
+            weight.grad = torch.ones(4, 3)
+            weight.grad[1] = 0.0
+            opt.step()
+        rate = next(iter(opt.hyperparameters()[0][0].values()))
+        assert rate > 1.0001 * next(iter(rule.hyperparameters().values())), rule
+
+
+@pytest.mark.parametrize("way", ["lone", "tuned in part"])
+def test_a_schedule_of_what_nobody_tunes_is_followed_step_by_step(way):
+    """The last step is replayed with what it was taken with, not with what is there now."""
+    rule = Adam(0.1) if way == "lone" else Adam(0.1).tuning("lr", "eps") / SGD(1e-300)
+    ours, theirs = (nn.Parameter(torch.ones(5, dtype=torch.float64)) for _ in range(2))
+    opt = untuned.Optimizer([ours], rule)
+    m, v, n1, n2 = (torch.zeros(5, dtype=torch.float64) for _ in range(4))
+    for step in range(8):
+        betas = (0.95, 0.999) if step % 2 else (0.5, 0.9)
+        opt.param_groups[0]["betas"] = betas
+        ours.grad = torch.cos(torch.arange(5.0, dtype=torch.float64) + step)
+        opt.step()
+        m, v = (
+            b * x + (1 - b) * g
+            for b, x, g in zip(betas, (m, v), (ours.grad, ours.grad**2), strict=True)
+        )
+        n1, n2 = (b * n + (1 - b) for b, n in zip(betas, (n1, n2), strict=True))
+        with torch.no_grad():
+            theirs -= 0.1 * (m / n1) / ((v / n2).sqrt() + 1e-8)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_a_step_of_no_length_says_nothing():
+    weight = nn.Parameter(torch.randn(4, 3, dtype=torch.float64))
+    opt = untuned.Optimizer([weight], FreeNero(0.1, beta=0.9).tuning("beta") / SGD(1.0))
+    for lr in (0.0, 0.0, 1.0):
+        opt.param_groups[0]["lr"] = lr
+        weight.grad = torch.randn_like(weight) + 1
+        opt.step()
+    assert opt.hyperparameters()[0][0]["beta"] == pytest.approx(0.9, rel=1e-12)
+
+
+MISMATCHED = [
+    (Adam(), Adam() / SGD()),
+    (Adam() / SGD(), Adam()),
+    (Adam().tuning("lr") / SGD(), Adam() / SGD()),
+    (SGD().as_published() / SGD(), SGD() / SGD()),
+    (AGD() / SGD(), Nero() / SGD()),
+    (SGD(), AGD()),
+]
+
+
+@pytest.mark.parametrize(("saved", "loaded"), MISMATCHED)
+def test_the_state_of_another_tower_is_refused_and_nothing_changes(saved, loaded):
+    model = perceptron()
+    source, target = untuned.Optimizer(model, saved), untuned.Optimizer(perceptron(), loaded)
+    train(model, source, 2)
+    before = numbers(target)
+    with pytest.raises(errors.StateError, match="build it with the rule"):
+        target.load_state_dict(source.state_dict())
+    assert numbers(target) == before
+    assert not target.state
+
+
+def test_hooks_see_and_change_what_is_loaded():
+    model = perceptron()
+    opt, other = untuned.Optimizer(model, Adam()), untuned.Optimizer(model, Adam())
+    train(model, opt, 2)
+
+    def forget(_, state_dict):
+        state = state_dict["state"]
+        zeros = {i: {k: torch.zeros_like(v) for k, v in s.items()} for i, s in state.items()}
+        return {**state_dict, "state": zeros}
+
+    other.register_load_state_dict_pre_hook(forget)
+    other.load_state_dict(opt.state_dict())
+    assert all(not other.state[p]["m"].any() for p in model.parameters())
+
+
+def test_a_saved_state_does_not_move_with_the_optimizer():
+    model = perceptron()
+    opt = untuned.Optimizer(model, SGD(0.1) / SGD(1.0))
+    train(model, opt, 3)
+    groups = opt.state_dict()["param_groups"]
+    then = [float(group["floor0.lr"]) for group in groups]
+    train(model, opt, 3)
+    assert [float(group["floor0.lr"]) for group in groups] == then
+
+
+def test_options_of_a_group_that_a_tower_tunes_are_where_it_starts():
+    opt = untuned.Optimizer(
+        [{"params": [nn.Parameter(torch.ones(3))], "momentum": 0.5}], SGD(0.1, momentum=0.9) / SGD()
+    )
+    assert opt.hyperparameters()[0][0]["momentum"] == 0.5
+    assert "momentum" not in opt.param_groups[0]  # editing it would change nothing
+
+
 SCRIPT = """
     import sys, torch, torch.nn.functional as F
     import untuned
@@ -406,6 +509,7 @@ def test_the_notation_reads_as_the_tower_is_written():
         ("Adam(betas=(0.5, 0.9)).tuning('lr', 'beta2') / agd", None),
         ("sgd(0.1).per_tensor('lr') / nero", SGD(0.1).per_tensor("lr") / Nero()),
         ("(adam / sgd).as_published()", (Adam() / SGD()).as_published()),
+        ("adam / (rmsprop / sgd)", Adam() / RMSProp() / SGD()),
     ]
     for text, tower in pairs:
         expected = tower or Adam(betas=(0.5, 0.9)).tuning("lr", "beta2") / AGD()
@@ -423,7 +527,24 @@ BAD = [
      errors.UnknownRuleError, "nothing stands above"),
     (lambda: SGD() / 3, TypeError, "/"),
     (lambda: parse("adam / lion"), errors.UnknownRuleError, "adamw|there are"),
-    (lambda: parse("adam / (sgd / sgd)"), errors.UnknownRuleError, "brackets"),
+    (lambda: parse("adam.as_published('lr')"), errors.UnknownRuleError, "takes nothing"),
+    (lambda: SGD().tuning() / SGD(), errors.UnknownHyperparameterError, "names nothing"),
+    (lambda: SGD() / SGD().per_tensor("lr"), errors.UnknownHyperparameterError, "ground floor"),
+    (
+        lambda: untuned.Optimizer([nn.Parameter(torch.ones(2))], SGD() / SGD().tuning("lr")),
+        errors.UnknownRuleError,
+        "nothing stands above SGD",
+    ),
+    (
+        lambda: untuned.Optimizer(
+            [{"params": [nn.Parameter(torch.ones(2))], "momentum": 0.0}],
+            SGD(momentum=0.9).tuning("momentum") / SGD(),
+        ),
+        errors.DomainError,
+        "momentum=0.0.*edge",
+    ),
+    (lambda: Adam(betas=(1 - 1e-9, 0.999)), errors.DomainError, "beta1"),
+    (lambda: SGD(lr="0.1"), errors.DomainError, "lr='0.1'"),
     (lambda: parse("adam.tune('lr') / sgd"), errors.UnknownRuleError, "tuning"),
     (lambda: parse("adam.tuning(lr) / sgd"), errors.UnknownRuleError, "names"),
     (lambda: parse("adam * sgd"), errors.UnknownRuleError, "unknown"),

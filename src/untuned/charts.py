@@ -39,7 +39,9 @@ class Chart:
         if self.reach == math.inf:
             return after
         trusted = before + (after - before).clamp(-self.reach, self.reach)
-        return torch.where(after.isnan(), before, trusted.clamp(self.low, self.high))
+        # one that starts beyond the bounds may stay there, and come back
+        low, high = before.clamp(max=self.low), before.clamp(min=self.high)
+        return torch.where(after.isnan(), before, trusted.maximum(low).minimum(high))
 
 
 def _same(number: float) -> float:

@@ -45,9 +45,9 @@ class Compiled:
     def __call__(self, *args: Any) -> Any:
         if torch.compiler.is_compiling():
             return self.plain(*args)
-        if self._run is not None:
-            return self._run(*args)
         try:
+            if self._run is not None:
+                return self._run(*args)
             with warnings.catch_warnings():  # what the compiler deprecates is not our user's affair
                 warnings.simplefilter("ignore")
                 fast = torch.compile(

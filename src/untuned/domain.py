@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import math
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ class Interval:
     def check(self, name: str, value: Any) -> None:
         """Raise `DomainError`, naming the hyperparameter, unless `value` is a number in here."""
         try:
-            inside = float(value) in self
+            # nor may it become the upper end when it is rounded to the 32 bits of most weights
+            inside = not isinstance(value, str) and float(value) in self
+            inside = inside and ctypes.c_float(float(value)).value < self.high
         except (TypeError, ValueError, RuntimeError):
             inside = False
         if not inside:

@@ -21,6 +21,11 @@ def precise(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
+def widest(tensors: Sequence[Tensor]) -> torch.dtype:
+    """In what to keep a number that several tensors share."""
+    return torch.float64 if torch.float64 in [one.dtype for one in tensors] else torch.float32
+
+
 class Elements:
     """Some tensors that an elementwise rule moves, in one step.
 
@@ -45,11 +50,11 @@ class Elements:
         self._kernels = kernels(type(rule), self._picked)  # type: ignore[arg-type]
         self._way = ("lone", "tangent", "replay")[min(len(self.tuned), 2)]
         large = sum(weight.numel() for weight in weights if weight.numel() >= LARGE)
-        self._dtype = max(map(precise, weights), key=lambda dtype: dtype.itemsize)
+        self._dtype = widest(weights)
         self._compile = large >= WORTHWHILE if compile is None else compile
         for weight, state in zip(weights, states, strict=True):
             if not own(state):
-                state.update(rule.init(weight.detach().to(precise(weight))))
+                state.update(rule.init(weight.detach().to(precise(weight), copy=True)))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
     def look(self, values: Mapping[str, Tensor], scale: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -87,12 +92,12 @@ class Elements:
             pairs = [(self.states[i][RECORD], self.grads[i]) for i in slab.indices]
             dots = [torch.dot(t.flatten(), g.flatten().to(t.dtype)) for t, g in pairs]
             return [torch.stack(dots)], [dot.abs() for dot in dots]
-        given = slab.values(tuple(values.values()))
+        given, scale = self._given(slab, values, scale)
         pulls: list[Any] = [0.0] * len(self.tuned)
         squares: Any = 0.0
         for run in slab.runs(self._columns(slab), write=False):
-            chosen = leaves(given, self._picked, run)
-            each, square = kernel(self._kernels, "pull", run)(given, chosen, scale, run)
+            chosen = leaves(slab, given, self._picked, run)
+            each, square = kernel(slab, self._kernels, "pull", run)(given, chosen, scale, run)
             squares = squares + square.sum()
             pulls = [pull + slab.totals(one) for pull, one in zip(pulls, each, strict=True)]
         return pulls, self._norms(slab.indices) if len(slab.indices) > 1 else [squares.sqrt()]
@@ -131,15 +136,17 @@ class Elements:
     ) -> None:
         """Run a kernel on the chosen tensors."""
         for slab in self._slabs(indices):
-            given: list[Values] = [slab.values(tuple(each.values())) for each in values]
+            given = [self._given(slab, each, scale) for each in values]
+            length = given[0][1]
             for run in slab.runs(self._columns(slab), write=True):
-                kernel(self._kernels, name, run)(*given, scale, finite, run)
+                call = kernel(slab, self._kernels, name, run)
+                call(*(each for each, _ in given), length, finite, run)
 
     def settle(self, values: Mapping[str, Tensor]) -> None:
         """Forget the last step, of which the state must first be brought up to date."""
         if self._way == "replay":
             for slab in self._slabs(self.recorded):
-                given = slab.values(tuple(values.values()))
+                given, _ = self._given(slab, values, torch.ones(()))
                 for run in slab.runs(self._columns(slab), write=True):
                     self._kernels.settle(given, run)
         for i in self.recorded:
@@ -147,18 +154,25 @@ class Elements:
                 self.states[i].pop(name, None)
 
     def _slabs(self, indices: Sequence[int]) -> list[Slab]:
-        """The chosen tensors in slabs, each of tensors of which the same things are remembered."""
-        kinds: dict[tuple[str, ...], list[int]] = {}
+        """The chosen tensors in slabs, of one precision and with the same things remembered."""
+        kinds: dict[tuple[Any, ...], list[int]] = {}
         for i in indices:
-            kinds.setdefault(tuple(self.states[i]), []).append(i)
+            kinds.setdefault((precise(self.weights[i]), *self.states[i]), []).append(i)
         return [
             slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
         ]
 
+    def _given(
+        self, slab: Slab, values: Mapping[str, Tensor], scale: Tensor
+    ) -> tuple[Values, Tensor]:
+        """Hyperparameters and scale for a slab, in its precision."""
+        dtype = precise(self.weights[slab.indices[0]])
+        return slab.values(tuple(v.to(dtype) for v in values.values())), scale.to(dtype)
+
     def _columns(self, slab: Slab) -> Columns:
         """What a slab's runs consist of."""
         columns: dict[str, list[Any]] = {
-            WEIGHT: [self.weights[i] for i in slab.indices],
+            WEIGHT: [self.weights[i].detach() for i in slab.indices],
             GRAD: [self.grads[i] for i in slab.indices],
         }
         first = self.states[slab.indices[0]]

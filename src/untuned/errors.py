@@ -29,6 +29,10 @@ class ParameterTypeError(UntunedError, TypeError, ValueError):
     """A parameter is not a real floating-point tensor with memory behind it."""
 
 
+class StateError(UntunedError, ValueError):
+    """A saved state belongs to another rule or tower than the one that is to load it."""
+
+
 class SparseGradientError(UntunedError, RuntimeError, TypeError):
     """A gradient is sparse; the rules here are defined on dense ones."""
 

@@ -15,7 +15,8 @@ from untuned.errors import NonFiniteGradientWarning
 
 def readable(tensor: Tensor) -> bool:
     """Whether the host can look at a tensor without waiting for a device or breaking a graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    plain = type(tensor) is Tensor and tensor.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling()
 
 
 def peek(flag: Tensor) -> bool:

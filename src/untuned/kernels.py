@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State, names_of
@@ -67,14 +66,15 @@ class Kernels:
         """One step; its derivative by the one hyperparameter that is tuned is recorded."""
         grad, state = run[GRAD].to(scale.dtype), own(run)
 
-        def step(h: Tensor) -> tuple[Tensor, tuple[Tensor, State]]:
+        def length(h: Tensor) -> tuple[Tensor, Tensor]:
             move = self._update(self._replacing(values, (h,)), grad, state)
-            delta = (scale * move.coefficient) * move.direction
-            return delta.sum(), (delta, dict(move.state))
+            return ((scale * move.coefficient) * move.direction).sum(), h
 
         each = values[self.tuned[0]].expand(grad.shape)  # each entry moves by a copy of its own
-        (derivative,), (delta, after) = _derivatives(step, (each,))
-        _put_(run, {WEIGHT: run[WEIGHT] + delta, **after, RECORD: derivative}, finite)
+        (derivative,), _ = _derivatives(length, (each,))
+        move = self._update(values, grad, state)
+        new = {WEIGHT: _moved(run, scale, move), **move.state, RECORD: derivative}
+        _put_(run, new, finite)
 
     def replay(
         self, before: Values, values: Values, scale: Tensor, finite: Tensor | None, run: Run
@@ -141,9 +141,9 @@ class Kernels:
 
 
 def _derivatives(
-    function: Callable[..., tuple[Tensor, Any]], leaves: Values
-) -> tuple[list[Tensor], Any]:
-    """The derivatives of a function's first result by its arguments; and its other results."""
+    function: Callable[..., tuple[Tensor, Tensor]], leaves: Values
+) -> tuple[list[Tensor], Tensor]:
+    """The derivatives of a function's first result by its arguments; and its second result."""
     if torch.compiler.is_compiling():
         derivatives, rest = torch.func.grad(
             function, argnums=tuple(range(len(leaves))), has_aux=True
@@ -153,7 +153,7 @@ def _derivatives(
         leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
         result, rest = function(*leaves)
         found = torch.autograd.grad(result, leaves, materialize_grads=True)
-    return list(found), tree_map(lambda one: one.detach(), rest)
+    return list(found), rest.detach()
 
 
 def _moved(run: Run, scale: Tensor, move: Move) -> Tensor:

@@ -19,15 +19,17 @@ def tower_of(rule: Rule | Floor | Tower | str) -> Tower:
     """
     if isinstance(rule, str):
         rule = parse(rule)
-    if isinstance(rule, Tower):
-        return rule
-    if isinstance(rule, Floor) and (rule.names is not None or rule.own):
-        raise UnknownRuleError(
-            f"rule={rule!r}: nothing stands above it to tune it; write it / SGD(lr=1e-5), say"
-        )
     if isinstance(rule, Rule | Floor):
-        return Tower((rule if isinstance(rule, Floor) else Floor(rule),))
-    raise UnknownRuleError(f"rule={rule!r}: give a rule such as AGD(), or its text, 'agd'")
+        rule = Tower((rule if isinstance(rule, Floor) else Floor(rule),))
+    if not isinstance(rule, Tower):
+        raise UnknownRuleError(f"rule={rule!r}: give a rule such as AGD(), or its text, 'agd'")
+    top = rule.floors[-1]
+    if top.names is not None or top.own:
+        raise UnknownRuleError(
+            f"rule={str(rule)!r}: nothing stands above {top} to tune it; put a rule there, such "
+            "as / SGD(lr=1e-5)"
+        )
+    return rule
 
 
 def parse(text: str) -> Rule | Floor | Tower:
@@ -44,10 +46,7 @@ def parse(text: str) -> Rule | Floor | Tower:
 def _read(expression: ast.expr, text: str) -> Rule | Floor | Tower:
     """A quotient, a method called on a rule, a call of a rule, or its name."""
     if isinstance(expression, ast.BinOp) and isinstance(expression.op, ast.Div):
-        below, above = _read(expression.left, text), _read(expression.right, text)
-        if isinstance(above, Tower):
-            raise UnknownRuleError(f"rule={text!r}: leave out the brackets; a / b / c is read so")
-        return below / above
+        return _read(expression.left, text) / _read(expression.right, text)
     if isinstance(expression, ast.Call) and isinstance(expression.func, ast.Attribute):
         return _method(expression, expression.func, text)
     return _rule(expression, text)
@@ -62,6 +61,8 @@ def _method(call: ast.Call, method: ast.Attribute, text: str) -> Rule | Floor | 
     names = [value.value for value in call.args if isinstance(value, ast.Constant)]
     if len(names) < len(call.args) or not all(isinstance(name, str) for name in names):
         raise UnknownRuleError(f"rule={text!r}: .{method.attr}(...) takes names such as 'lr'")
+    if method.attr == "as_published" and names:
+        raise UnknownRuleError(f"rule={text!r}: .as_published() takes nothing")
     return getattr(owner, method.attr)(*names)  # type: ignore[no-any-return]
 
 

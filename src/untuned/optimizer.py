@@ -8,7 +8,6 @@ module whose parameters need several geometries becomes several groups.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from untuned.blockwise import Blockwise
-from untuned.errors import ParameterError, SparseGradientError
+from untuned.errors import ParameterError, SparseGradientError, StateError
 from untuned.execute import project_all_, reduce
 from untuned.frame import frame_of
 from untuned.groups import check_groups, groups_of, listed, name_of, named
@@ -24,7 +23,7 @@ from untuned.guard import Guard
 from untuned.kernels import RECORD
 from untuned.notation import tower_of
 from untuned.rule import Floor, Rule, Tower
-from untuned.tower import Part, how_far, values_of
+from untuned.tower import Part, begin, how_far, values_of
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -111,8 +110,11 @@ class Optimizer(torch.optim.Optimizer):
         """Add a group as the constructor takes it: one for each geometry, if it is a module."""
         groups = groups_of(param_group, self._ground)
         check_groups(groups, self.param_groups, self._ground)
+        for group in groups:
+            self.tower.of_group(group).floors[0].check(self.tower.tuned(0))
         for group in named(groups, self.param_groups):
             super().add_param_group({"effective_lr": 0.0, **group})
+            begin(self.tower, self.param_groups[-1])
             if isinstance(self._ground, Blockwise):
                 weights = [w for w in self.param_groups[-1]["params"] if w.requires_grad]
                 shapes = tuple(weight.shape for weight in weights)
@@ -139,7 +141,7 @@ class Optimizer(torch.optim.Optimizer):
     def _moving(self, group: dict[str, Any]) -> Part | None:
         """The part of a group that has gradients, if any; raises `SparseGradientError`."""
         lr = group["lr"]
-        if isinstance(lr, float) and not 0 <= lr < math.inf:  # set since, by a schedule or a user
+        if not isinstance(lr, Tensor):  # it may have been set since, by a schedule or a user
             self._ground.check({"lr": lr})
         params = group["params"]
         indices = [i for i, weight in enumerate(params) if weight.grad is not None]
@@ -197,14 +199,25 @@ class Optimizer(torch.optim.Optimizer):
         """As in torch; the geometry as text, for people: it belongs to the model."""
         state_dict = super().state_dict()
         for group in state_dict["param_groups"]:
-            group["layer"] = str(group["layer"])
+            group |= {k: v.clone() for k, v in group.items() if isinstance(v, Tensor) and "." in k}
+            group |= {"layer": str(group["layer"]), "rule": str(self.tower)}
         return state_dict
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in torch; the geometry stays that of this optimizer's parameters."""
+        """As in torch; the geometry stays that of this optimizer's parameters.
+
+        Raises `StateError`, before anything is changed, if the state is of another rule or tower.
+        """
         layers = [group["layer"] for group in self.param_groups]
-        super().load_state_dict(state_dict)
+        given: list[dict[str, Any]] = []
+        hook = self.register_load_state_dict_pre_hook(self._check_loaded(given))
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            hook.remove()
+        state_dict = given[0]  # as other hooks may have made it
         for group, layer in zip(self.param_groups, layers, strict=True):
+            group.pop("rule", None)
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
         # torch casts state to its parameter's type, and shares it with the source: neither will do
         params = [weight for group in self.param_groups for weight in group["params"]]
@@ -213,6 +226,21 @@ class Optimizer(torch.optim.Optimizer):
             for name, saved in state_dict["state"].get(index, {}).items():
                 if isinstance(saved, Tensor):
                     self.state[weight][name] = saved.to(weight.device, copy=True)
+
+    def _check_loaded(self, given: list[dict[str, Any]]) -> Callable[..., None]:
+        """A hook that keeps the state to load, and refuses that of another tower."""
+
+        def check(_: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
+            mine = str(self.tower)
+            for group in state_dict["param_groups"]:
+                if group.get("rule", mine) != mine:
+                    raise StateError(
+                        f"the state to load is of {group['rule']}, this optimizer runs {mine}: "
+                        "build it with the rule that the state was saved with"
+                    )
+            given.append(state_dict)
+
+        return check
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {

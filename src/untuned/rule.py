@@ -35,7 +35,7 @@ differs from their paper or from good sense.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -167,7 +167,7 @@ class Rule:
         """Let the floor above tune these (and the others as without), each tensor with its own."""
         return Floor(self).per_tensor(*names)
 
-    def __truediv__(self, above: Rule | Floor) -> Tower:
+    def __truediv__(self, above: Rule | Floor | Tower) -> Tower:
         """The tower in which `above` tunes this rule's hyperparameters."""
         return Floor(self) / above
 
@@ -196,6 +196,11 @@ class Floor:
                 raise UnknownHyperparameterError(
                     f"{type(self.rule).__name__} cannot have {name!r} tuned; it can: {known}"
                 )
+        self.check((*(self.names or ()), *self.own))
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise `DomainError` if one of the named hyperparameters starts where it cannot move."""
+        for name in names:
             if not self._inside(name):
                 raise DomainError(
                     f"{name}={self.rule.hyperparameters()[name]!r} lies on the edge of its domain, "
@@ -204,12 +209,15 @@ class Floor:
 
     def tuning(self, *names: str) -> Floor:
         """Let the floor above tune these hyperparameters only."""
-        return dataclasses.replace(self, names=names)
+        if not names:
+            raise UnknownHyperparameterError("tuning() names nothing to tune; write tuning('lr')")
+        return dataclasses.replace(self, names=tuple(dict.fromkeys((*names, *self.own))))
 
     def per_tensor(self, *names: str) -> Floor:
         """Let each tensor have its own of these hyperparameters (which are tuned)."""
-        chosen = self.names if self.names is None else tuple(dict.fromkeys((*self.names, *names)))
-        return dataclasses.replace(self, names=chosen, own=names)
+        own = tuple(dict.fromkeys((*self.own, *names)))
+        chosen = self.names if self.names is None else tuple(dict.fromkeys((*self.names, *own)))
+        return dataclasses.replace(self, names=chosen, own=own)
 
     def tuned(self) -> dict[str, Chart]:
         """The hyperparameters that a floor above tunes, and the chart of each."""
@@ -227,20 +235,42 @@ class Floor:
         domain = domains_of(type(self.rule))[field]
         return domain.low < float(self.rule.hyperparameters()[name]) < domain.high
 
-    def __truediv__(self, above: Rule | Floor) -> Tower:
+    def __str__(self) -> str:
+        """What kind of floor it is, whatever its hyperparameters are."""
+        calls = [("tuning", self.names), ("per_tensor", self.own)]
+        return type(self.rule).__name__ + "".join(f".{n}{v}" for n, v in calls if v)
+
+    def __truediv__(self, above: Rule | Floor | Tower) -> Tower:
         return Tower((self,)) / above
 
 
 @dataclass(frozen=True)
 class Tower:
-    """Rules above one another: each tunes the hyperparameters of the one below it."""
+    """Rules above one another: each tunes the hyperparameters of the one below it.
+
+    Raises:
+        UnknownHyperparameterError: `per_tensor` above the ground floor, where no tensors are.
+    """
 
     floors: tuple[Floor, ...]
 
-    def __truediv__(self, above: Rule | Floor) -> Tower:
+    def __post_init__(self) -> None:
+        for floor in self.floors[1:]:
+            if floor.own:
+                raise UnknownHyperparameterError(
+                    f"per_tensor{floor.own} is for the ground floor, which moves tensors"
+                )
+
+    def __truediv__(self, above: Rule | Floor | Tower) -> Tower:
+        if isinstance(above, Tower):
+            return Tower((*self.floors, *above.floors))
         if not isinstance(above, Rule | Floor):
             return NotImplemented
         return Tower((*self.floors, above if isinstance(above, Floor) else Floor(above)))
+
+    def __str__(self) -> str:
+        """What kind of tower it is: two of a kind can read each other's state."""
+        return " / ".join(map(str, self.floors))
 
     def as_published(self) -> Tower:
         """The tower as the authors' code computes it."""
@@ -253,6 +283,16 @@ class Tower:
         names = names_of(type(rule))
         kept = {f: v for f, v in rule.fields().items() if not set(names[f]) <= tuned.keys()}
         return {"lr": 1.0} | kept
+
+    def of_group(self, group: Mapping[str, Any]) -> Tower:
+        """The tower whose ground floor has the hyperparameters of one parameter group.
+
+        Where `lr` is tuned, a group's is a multiplier, not where it starts.
+        """
+        if "lr" in self.tuned(0):
+            group = {name: value for name, value in group.items() if name != "lr"}
+        ground = dataclasses.replace(self.floors[0], rule=self.floors[0].rule.of_group(group))
+        return Tower((ground, *self.floors[1:]))
 
     def tuned(self, level: int) -> dict[str, Chart]:
         """The hyperparameters of a floor that the one above tunes; the top floor's are fixed."""

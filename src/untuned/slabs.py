@@ -44,6 +44,10 @@ class Slab:
         """The sum of one run's derivatives: of each tensor if they know whose they are, or 0-d."""
         return pull.sum()
 
+    def in_rows(self, run: Run) -> bool:
+        """Whether a run is a matrix of rows, for a compiled kernel."""
+        return False
+
 
 class Pack(Slab):
     """Small tensors end to end; what is one number a tensor is repeated for its entries."""
@@ -52,7 +56,8 @@ class Pack(Slab):
         run = {name: self._join(column) for name, column in columns.items()}
         yield run
         for name, column in columns.items() if write else ():
-            self._split_(column, run[name])
+            if name != GRAD:
+                self._split_(column, run[name])
 
     def _join(self, column: Sequence[Tensor]) -> Tensor:
         parts = zip(column, self.shapes, self.counts, strict=True)
@@ -98,6 +103,9 @@ class CompiledPack(Pack):
             for value in super().values(values)
         )
 
+    def in_rows(self, run: Run) -> bool:
+        return True
+
     def totals(self, pull: Tensor) -> Tensor:
         own = pull.shape[1] > 1  # of each entry, not of rows: some values are each tensor's own
         return super().totals(pull.view(-1)[: sum(self.counts)]) if own else pull.sum()
@@ -106,46 +114,48 @@ class CompiledPack(Pack):
 class Pieces(Slab):
     """One tensor, piece by piece (whole, if its memory is not in order)."""
 
+    size = PIECE
+
     def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
-        in_order = all(one.is_contiguous() for (one,) in columns.values())
-        return (
-            _cut(columns, PIECE) if in_order else iter([{k: one for k, (one,) in columns.items()}])
-        )
+        if not all(one.is_contiguous() for name, (one,) in columns.items() if name != GRAD):
+            yield {name: one for name, (one,) in columns.items()}
+            return
+        flat = {k: one.reshape(-1) if one.ndim else one for k, (one,) in columns.items()}
+        count = self.counts[0]
+        for start in range(0, max(count, 1), self.size):
+            last = start + self.size >= count
+            # what is one number for the whole tensor changes with the last run only
+            yield {
+                name: one[start : start + self.size] if one.ndim else one if last else one.clone()
+                for name, one in flat.items()
+            }
 
 
-class Rows(Slab):
+class Rows(Pieces):
     """One large tensor as a matrix of short rows, for compiled kernels, and what is left over."""
 
+    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
+        super().__init__(indices, tensors)
+        self.size = self.counts[0] // ROW * ROW
+
     def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
-        full = self.counts[0] // ROW * ROW
-        for run in _cut(columns, full):
-            fits = run[GRAD].numel() == full
+        for run in super().runs(columns, write):
+            fits = run[GRAD].ndim == 1 and run[GRAD].numel() == self.size
             yield {k: one.view(-1, ROW) if fits and one.ndim else one for k, one in run.items()}
 
-
-def _cut(columns: Columns, size: int) -> Iterator[Run]:
-    """One tensor's runs of `size` entries each, but for the last."""
-    count = columns[GRAD][0].numel()
-    flat = {name: one.reshape(-1) if one.ndim else one for name, (one,) in columns.items()}
-    for start in range(0, count, size):
-        last = start + size >= count
-        # what is one number for the whole tensor changes with the last run only
-        yield {
-            name: one[start : start + size] if one.ndim else one if last else one.clone()
-            for name, one in flat.items()
-        }
+    def in_rows(self, run: Run) -> bool:
+        return run[GRAD].ndim == 2 and run[GRAD].numel() == self.size
 
 
-def kernel(kernels: Kernels, name: str, run: Run) -> Callable[..., Any]:
+def kernel(slab: Slab, kernels: Kernels, name: str, run: Run) -> Callable[..., Any]:
     """A kernel for a run: compiled if it comes in rows."""
-    rows = run[GRAD].ndim == 2 and run[GRAD].shape[1] == ROW
-    return compiled(kernels, name) if rows else getattr(kernels, name)
+    return compiled(kernels, name) if slab.in_rows(run) else getattr(kernels, name)
 
 
-def leaves(values: Values, picked: Sequence[int], run: Run) -> Values:
+def leaves(slab: Slab, values: Values, picked: Sequence[int], run: Run) -> Values:
     """Some of the values, to be differentiated by: one for each row, if the run comes in rows."""
     chosen = [values[place] for place in picked]
-    rows = run[GRAD].ndim == 2 and run[GRAD].shape[1] == ROW
+    rows = slab.in_rows(run)
     return tuple(v if v.ndim or not rows else v.expand(len(run[GRAD]), 1) for v in chosen)
 
 

@@ -19,49 +19,21 @@ differentiated as if it had not been, so that a floor that goes too far hears of
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from untuned.blocks import Blocks
-from untuned.charts import Chart
-from untuned.elements import Elements, precise
+from untuned.blockwise import Blockwise
+from untuned.elements import Elements, widest
 from untuned.elementwise import Elementwise
+from untuned.errors import UnknownRuleError
 from untuned.frame import depth
 from untuned.layer import Layer
-from untuned.rule import State, Tower
-
-HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its square must stay finite
-
-
-@functools.lru_cache(maxsize=256)
-def constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A number that does not change, as a tensor, 0-d."""
-    return torch.tensor(value, dtype=dtype).to(device)
-
-
-class Raw(NamedTuple):
-    """A hyperparameter's raw number, and where it is kept with what the floor above remembers."""
-
-    store: dict[str, Any]
-    key: str
-    chart: Chart
-
-    @property
-    def number(self) -> Tensor:
-        return self.store[self.key]  # type: ignore[no-any-return]
-
-    def state(self) -> State:
-        """What is remembered about it, by name."""
-        start = f"{self.key}/"
-        return {k.removeprefix(start): v for k, v in self.store.items() if k.startswith(start)}
-
-    def keep(self, state: State) -> None:
-        """Remember this about it."""
-        self.store.update({f"{self.key}/{name}": value for name, value in state.items()})
+from untuned.raws import Raw, slopes_of
+from untuned.rule import Tower, names_of
 
 
 class Part:
@@ -84,24 +56,22 @@ class Part:
     ) -> None:
         self.tower, self.level, self.group = tower, level, group
         self.weights, self.grads, self.states = weights, grads, states
-        self.rule = rule_of_group(tower, level, group)
+        self.rule = (tower.of_group(group) if level == 0 else tower).floors[level].rule
         self.charts = tower.tuned(level)
-        args = (self.rule, list(self.charts), weights, grads, states)
+        self._dtype = widest(weights)
+        tuned = list(self.charts)
         layer: Layer | None = group["layer"] if level == 0 else None
         self.runner: Elements | Blocks
         if isinstance(self.rule, Elementwise):
-            self.runner = Elements(*args, compile)
+            self.runner = Elements(self.rule, tuned, weights, grads, states, compile)
+        elif isinstance(self.rule, Blockwise):
+            self.runner = Blocks(self.rule, tuned, weights, grads, states, layer)
         else:
-            self.runner = Blocks(*args, layer)
+            raise UnknownRuleError(f"{self.rule!r} must derive from Elementwise or Blockwise")
 
-    # The scale and depth of the last step are kept by the group: a replay needs them.
-    @property
-    def _scale(self) -> str:
-        return f"floor{self.level}.scale"
-
-    @property
-    def _depth(self) -> str:
-        return f"floor{self.level}.depth"
+    def _last(self, name: str) -> str:
+        """Where the group keeps what the last step was taken with, which a replay needs."""
+        return f"floor{self.level}/last.{name}"
 
     def raws(self) -> dict[str, list[Raw]]:
         """The raw numbers of each tuned hyperparameter: one, or one for each tensor."""
@@ -113,11 +83,7 @@ class Part:
             stores = self.states if name in own else [self.group]
             found[name] = [Raw(store, f"floor{self.level}.{name}", chart) for store in stores]
             for raw in found[name]:
-                if raw.key not in raw.store:
-                    number = torch.tensor(chart.raw(float(start[name])), dtype=precise(weight))
-                    raw.store[raw.key] = number.to(weight.device)
-                elif raw.number.device != weight.device:  # the model moved, or was loaded
-                    raw.store[raw.key] = raw.number.to(weight.device)
+                raw.begin(float(start[name]), self._dtype, weight.device)
         return found
 
     def values(self, raws: Mapping[str, Sequence[Raw]]) -> dict[str, Tensor | float]:
@@ -129,17 +95,23 @@ class Part:
             values[name] = torch.stack(each) if name in own else each[0]
         return values
 
+    def _then(self) -> dict[str, Tensor | float]:
+        """The values that the last step was taken with."""
+        values = self.values(self._raws)
+        return {name: self.group.get(self._last(name), value) for name, value in values.items()}
+
     def look(self) -> None:
         """Measure the gradients; ask them what they say of the last step's hyperparameters."""
         self._raws = self.raws()
-        self._before = self.values(self._raws)
-        scale = self.group.get(self._scale, 0.0)
+        self._before = self._then()
+        scale = self.group.get(self._last("scale"), 0.0)
         if isinstance(self.runner, Elements):
             if self.level > 0 and not self.charts:
                 return  # nobody asks
             found = self.runner.look(self._tensors(self._before), self._tensor(scale))
         else:
-            found = self.runner.look(self._before, scale, self.group.get(self._depth, 1))
+            depth = self.group.get(self._last("depth"), 1)
+            found = self.runner.look(self._before, scale, depth)
         self.sizes, self.pulls = found
 
     def step(self, scale: Tensor | float, L: int, finite: bool | Tensor) -> Tensor | float:
@@ -148,9 +120,9 @@ class Part:
         if self.charts:
             self._climb(finite)
             after = self.values(self._raws)
-            last = self.group.get(self._scale, 0.0)
-            kept = torch.where(finite, scale, last) if isinstance(finite, Tensor) else scale
-            self.group |= {self._scale: kept, self._depth: L}
+            self._note({"scale": scale, "depth": L}, finite)
+            if self.level == 0:  # what nobody tunes is a schedule's, or a user's, to change
+                self._note({n: v for n, v in after.items() if n not in self.charts}, finite)
         if isinstance(self.runner, Elements):
             given = (self._tensors(before), self._tensors(after), self._tensor(scale))
             self.runner.move(*given, None if finite is True else finite)  # type: ignore[arg-type]
@@ -158,6 +130,15 @@ class Part:
             self.runner.move(after, scale, L, self.sizes, finite)
         rate = after.get("lr", 1.0)
         return rate.mean() if isinstance(rate, Tensor) and rate.ndim else rate
+
+    def _note(self, values: Mapping[str, Tensor | float], finite: bool | Tensor) -> None:
+        """Keep what a step was taken with, if it was taken."""
+        for name, value in values.items():
+            new = value.clone() if isinstance(value, Tensor) else value
+            if isinstance(finite, Tensor):
+                old = self.group.get(self._last(name), 0.0 if name == "scale" else value)
+                new = torch.where(finite, new, old)
+            self.group[self._last(name)] = new
 
     def _climb(self, finite: bool | Tensor) -> None:
         """Let the floor above move this one's raw numbers."""
@@ -177,20 +158,27 @@ class Part:
 
     def settle(self) -> None:
         """Forget the last step of tensors that take no part in this one."""
+        self._raws = self.raws()
         if isinstance(self.runner, Elements):
-            self.runner.settle(self._tensors(self.values(self.raws())))
+            self.runner.settle(self._tensors(self._then()))
         else:
             self.runner.settle()
+        own = [raw for name in self.tower.floors[self.level].own for raw in self._raws[name]]
+        if own:
+            numbers, states = [raw.number for raw in own], [raw.state() for raw in own]
+            Part(self.tower, self.level + 1, self.group, numbers, numbers, states, False).settle()
+            for raw, state in zip(own, states, strict=True):
+                raw.keep(state)
 
     def _tensors(self, values: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
         return {name: self._tensor(value) for name, value in values.items()}
 
     def _tensor(self, value: Tensor | float) -> Tensor:
         """A number as a tensor where the weights are, in the precision of the arithmetic."""
-        weight = self.weights[0]
+        device = self.weights[0].device
         if isinstance(value, Tensor):
-            return value.to(weight.device, precise(weight))
-        return constant(float(value), precise(weight), weight.device)
+            return value.to(device, self._dtype)
+        return torch.full((), value, dtype=self._dtype, device=device)
 
     def multiplier(self) -> Tensor | float:
         """What a group's `lr` multiplies steps with: 1 where the rule has it as learning rate."""
@@ -198,36 +186,31 @@ class Part:
         return lr if "lr" in self.charts or not hasattr(self.rule, "lr") else 1.0
 
 
-def slopes_of(raws: Sequence[Raw], pulls: Sequence[Tensor]) -> list[Tensor]:
-    """The derivatives by raw numbers, given those by hyperparameters: always finite."""
-    with torch.enable_grad():
-        numbers = [raw.number.detach().requires_grad_() for raw in raws]
-        values = [raw.chart.value(number) for raw, number in zip(raws, numbers, strict=True)]
-        cotangents = [pull.to(value.dtype) for pull, value in zip(pulls, values, strict=True)]
-        slopes = torch.stack(torch.autograd.grad(values, numbers, cotangents))
-    return list(slopes.nan_to_num(nan=0.0).clamp(-HUGE, HUGE).unbind())
-
-
 def how_far(parts: Sequence[Part]) -> tuple[Tensor | float, int]:
     """What the rule of some parts that share one finds by looking at all of them, and depth L."""
-    leaves, frames = [], []
-    for part in parts:
-        if isinstance(part.runner, Blocks):
-            leaves.append(part.runner.leaves(part.sizes))
-            frames.append(part.runner.frame)
-    if not leaves:
+    runners = [(part.runner, part.sizes) for part in parts if isinstance(part.runner, Blocks)]
+    if not runners:
         return 1.0, 1
-    L = depth(frames)
-    return parts[0].rule.step_size(leaves, L), L
+    L = depth([runner.frame for runner, _ in runners])
+    leaves = [runner.leaves(sizes) for runner, sizes in runners]
+    return runners[0][0].rule.step_size(leaves, L), L
 
 
-def rule_of_group(tower: Tower, level: int, group: Mapping[str, Any]) -> Any:
-    """The rule of a floor, on the ground with the values that a group has."""
-    rule = tower.floors[level].rule
-    if level > 0:
-        return rule
-    multiplies = "lr" in tower.tuned(0)
-    return rule.of_group({k: v for k, v in group.items() if k != "lr"} if multiplies else group)
+def begin(tower: Tower, group: dict[str, Any]) -> None:
+    """Put the hyperparameters that the tensors of a new group share where a tower starts them.
+
+    From then on the group's options of those names would say nothing: they go.
+    """
+    weights = group["params"] or [torch.zeros(())]
+    rule = tower.of_group(group).floors[0].rule
+    names = names_of(type(rule))
+    shared = [name for name in tower.tuned(0) if name not in tower.floors[0].own]
+    for name in shared:
+        raw = Raw(group, f"floor0.{name}", tower.tuned(0)[name])
+        raw.begin(float(rule.hyperparameters()[name]), widest(weights), weights[0].device)
+    for field in names:
+        if field != "lr" and set(names[field]) <= set(shared):
+            group.pop(field, None)
 
 
 def values_of(
@@ -237,7 +220,7 @@ def values_of(
     floors = []
     for level, floor in enumerate(tower.floors):
         values: dict[str, Any] = {}
-        for name, value in rule_of_group(tower, level, group).hyperparameters().items():
+        for name, value in tower.of_group(group).floors[level].rule.hyperparameters().items():
             chart, key = tower.tuned(level).get(name), f"floor{level}.{name}"
             if name in floor.own and chart:
                 names = group.get("param_names", range(len(states)))

@@ -25,7 +25,9 @@ from untuned.domain import NON_NEGATIVE, POSITIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
 
-TINY = 1e-30  # far below eps; keeps the root's derivative finite where no gradient has ever been
+# Keeps the derivative of the root finite where no gradient has ever been: about the least that 32
+# bits hold, and enough for one over the square of its root to be held, too
+TINY = 2e-38
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,8 @@ class FreeNero(Blockwise):
         scale = torch.stack([state["scale"] for state in states]).to(sizes)
         v = frame.gather([state["v"] for state in states]).to(sizes)
         v = self.beta * v + (1 - self.beta) * sizes**2
-        size = torch.sqrt(v / (1 - self.beta ** step[owner]))
+        # a dead neuron stays where it is, and its root must not be differentiated
+        size = torch.sqrt(torch.where(v > 0, v, 1.0) / (1 - self.beta ** step[owner]))
         coefficients = torch.where(v > 0, -eta * scale[owner] / size, 0.0)
         kept = zip(step, frame.spread(v), strict=True)
         return Step(coefficients, grads, [{"step": t, "v": v} for t, v in kept])
