@@ -54,7 +54,7 @@ class Elements:
         self._compile = large >= WORTHWHILE if compile is None else compile
         for weight, state in zip(weights, states, strict=True):
             if not own(state):
-                state.update(rule.init(weight.detach().to(precise(weight), copy=True)))
+                state.update(rule.init(weight.detach().to(precise(weight))))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
     def look(self, values: Mapping[str, Tensor], scale: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -35,7 +35,10 @@ class Elementwise(Rule):
         return assignment.all_by_shape(module)
 
     def init(self, weight: Tensor) -> State:
-        """What to remember of a weight before its first step: tensors like it, or 0-d ones."""
+        """What to remember of a weight before its first step: tensors like it, or 0-d ones.
+
+        Not the weight itself, which moves: a clone of it.
+        """
         return {}
 
     def update(self, grad: Tensor, state: State) -> Move:
