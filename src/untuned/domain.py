@@ -48,3 +48,14 @@ def hyperparameter(default: Any, domain: Interval, names: tuple[str, ...] = ()) 
     A tuple of hyperparameters, such as Adam's betas, says the name of each.
     """
     return dataclasses.field(default=default, metadata={"domain": domain, "names": names})
+
+
+def domains_of(rule: type[Any]) -> dict[str, Interval]:
+    """The fields of a rule, by name, and the domain of each."""
+    return {field.name: field.metadata["domain"] for field in dataclasses.fields(rule)}
+
+
+def names_of(rule: type[Any]) -> dict[str, tuple[str, ...]]:
+    """The hyperparameters in each field of a rule: the field itself, or those of its tuple."""
+    fields = dataclasses.fields(rule)
+    return {field.name: field.metadata["names"] or (field.name,) for field in fields}

@@ -26,8 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from untuned.domain import names_of
 from untuned.elementwise import Elementwise, Move
-from untuned.rule import State, names_of
+from untuned.rule import State
 
 Values = tuple[Tensor, ...]
 Run = dict[str, Tensor]

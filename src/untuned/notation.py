@@ -6,7 +6,8 @@ import ast
 
 from untuned import rules
 from untuned.errors import UnknownRuleError
-from untuned.rule import Floor, Rule, Tower
+from untuned.floors import Floor, Tower
+from untuned.rule import Rule
 
 NAMED: dict[str, type[Rule]] = {name.lower(): getattr(rules, name) for name in rules.__all__}
 METHODS = ("tuning", "per_tensor", "as_published")

@@ -14,15 +14,17 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from untuned import saving
 from untuned.blockwise import Blockwise
-from untuned.errors import ParameterError, SparseGradientError, StateError
+from untuned.errors import ParameterError, SparseGradientError
 from untuned.execute import project_all_, reduce
+from untuned.floors import Floor, Tower
 from untuned.frame import frame_of
 from untuned.groups import check_groups, groups_of, listed, name_of, named
 from untuned.guard import Guard
 from untuned.kernels import RECORD
 from untuned.notation import tower_of
-from untuned.rule import Floor, Rule, Tower
+from untuned.rule import Rule
 from untuned.tower import Part, begin, how_far, values_of
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -197,11 +199,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch; the geometry as text, for people: it belongs to the model."""
-        state_dict = super().state_dict()
-        for group in state_dict["param_groups"]:
-            group |= {k: v.clone() for k, v in group.items() if isinstance(v, Tensor) and "." in k}
-            group |= {"layer": str(group["layer"]), "rule": str(self.tower)}
-        return state_dict
+        return saving.saved(super().state_dict(), self.tower)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch; the geometry stays that of this optimizer's parameters.
@@ -209,38 +207,16 @@ class Optimizer(torch.optim.Optimizer):
         Raises `StateError`, before anything is changed, if the state is of another rule or tower.
         """
         layers = [group["layer"] for group in self.param_groups]
-        given: list[dict[str, Any]] = []
-        hook = self.register_load_state_dict_pre_hook(self._check_loaded(given))
+        hook = saving.Check(self.tower)
+        handle = self.register_load_state_dict_pre_hook(hook)  # it sees what other hooks made
         try:
             super().load_state_dict(state_dict)
         finally:
-            hook.remove()
-        state_dict = given[0]  # as other hooks may have made it
+            handle.remove()
         for group, layer in zip(self.param_groups, layers, strict=True):
             group.pop("rule", None)
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
-        # torch casts state to its parameter's type, and shares it with the source: neither will do
-        params = [weight for group in self.param_groups for weight in group["params"]]
-        indices = [i for group in state_dict["param_groups"] for i in group["params"]]
-        for weight, index in zip(params, indices, strict=True):
-            for name, saved in state_dict["state"].get(index, {}).items():
-                if isinstance(saved, Tensor):
-                    self.state[weight][name] = saved.to(weight.device, copy=True)
-
-    def _check_loaded(self, given: list[dict[str, Any]]) -> Callable[..., None]:
-        """A hook that keeps the state to load, and refuses that of another tower."""
-
-        def check(_: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-            mine = str(self.tower)
-            for group in state_dict["param_groups"]:
-                if group.get("rule", mine) != mine:
-                    raise StateError(
-                        f"the state to load is of {group['rule']}, this optimizer runs {mine}: "
-                        "build it with the rule that the state was saved with"
-                    )
-            given.append(state_dict)
-
-        return check
+        saving.restore_(self, hook.given)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {

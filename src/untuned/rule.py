@@ -35,7 +35,7 @@ differs from their paper or from good sense.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,8 +43,9 @@ from torch import Tensor, nn
 
 from untuned import assignment
 from untuned.charts import Chart, chart_of
-from untuned.domain import NON_NEGATIVE, Interval
+from untuned.domain import NON_NEGATIVE, domains_of, names_of
 from untuned.errors import DomainError, UnknownHyperparameterError
+from untuned.floors import Stackable
 
 if TYPE_CHECKING:  # Python 3.10 has it only there
     from typing_extensions import Self
@@ -52,19 +53,8 @@ if TYPE_CHECKING:  # Python 3.10 has it only there
 State = dict[str, Tensor]
 
 
-def domains_of(rule: type[Rule]) -> dict[str, Interval]:
-    """The fields of a rule, by name, and the domain of each."""
-    return {field.name: field.metadata["domain"] for field in dataclasses.fields(rule)}
-
-
-def names_of(rule: type[Rule]) -> dict[str, tuple[str, ...]]:
-    """The hyperparameters in each field of a rule: the field itself, or those of its tuple."""
-    fields = dataclasses.fields(rule)
-    return {field.name: field.metadata["names"] or (field.name,) for field in fields}
-
-
 @dataclass(frozen=True)
-class Rule:
+class Rule(Stackable):
     """The base of every rule; see the essay above."""
 
     # Which hyperparameters can be tuned, and on which chart; None: all, on their domain's
@@ -158,142 +148,3 @@ class Rule:
     def as_published(self) -> Rule:
         """The rule as its authors' code computes it."""
         return self
-
-    def tuning(self, *names: str) -> Floor:
-        """Of this rule's hyperparameters, let the floor above tune these only."""
-        return Floor(self).tuning(*names)
-
-    def per_tensor(self, *names: str) -> Floor:
-        """Let the floor above tune these (and the others as without), each tensor with its own."""
-        return Floor(self).per_tensor(*names)
-
-    def __truediv__(self, above: Rule | Floor | Tower) -> Tower:
-        """The tower in which `above` tunes this rule's hyperparameters."""
-        return Floor(self) / above
-
-
-@dataclass(frozen=True)
-class Floor:
-    """A rule in a tower, and which of its hyperparameters the floor above tunes.
-
-    Left to itself that is every one that starts inside its domain; one that starts on the edge
-    (a momentum of 0) is switched off and stays so.
-
-    Raises:
-        UnknownHyperparameterError: the rule has none of that name, or it cannot be tuned.
-        DomainError: a hyperparameter to be tuned starts on the edge of its domain.
-    """
-
-    rule: Rule
-    names: tuple[str, ...] | None = None  # those tuned; None: all that can be
-    own: tuple[str, ...] = ()  # of these, those of which each tensor has its own
-
-    def __post_init__(self) -> None:
-        charted = self.rule.charted()
-        for name in (*(self.names or ()), *self.own):
-            if name not in charted:
-                known = ", ".join(charted) or "none"
-                raise UnknownHyperparameterError(
-                    f"{type(self.rule).__name__} cannot have {name!r} tuned; it can: {known}"
-                )
-        self.check((*(self.names or ()), *self.own))
-
-    def check(self, names: Iterable[str]) -> None:
-        """Raise `DomainError` if one of the named hyperparameters starts where it cannot move."""
-        for name in names:
-            if not self._inside(name):
-                raise DomainError(
-                    f"{name}={self.rule.hyperparameters()[name]!r} lies on the edge of its domain, "
-                    "where it cannot be tuned: start it inside"
-                )
-
-    def tuning(self, *names: str) -> Floor:
-        """Let the floor above tune these hyperparameters only."""
-        if not names:
-            raise UnknownHyperparameterError("tuning() names nothing to tune; write tuning('lr')")
-        return dataclasses.replace(self, names=tuple(dict.fromkeys((*names, *self.own))))
-
-    def per_tensor(self, *names: str) -> Floor:
-        """Let each tensor have its own of these hyperparameters (which are tuned)."""
-        own = tuple(dict.fromkeys((*self.own, *names)))
-        chosen = self.names if self.names is None else tuple(dict.fromkeys((*self.names, *own)))
-        return dataclasses.replace(self, names=chosen, own=own)
-
-    def tuned(self) -> dict[str, Chart]:
-        """The hyperparameters that a floor above tunes, and the chart of each."""
-        charted = self.rule.charted()
-        if self.names is not None:
-            return {name: charted[name] for name in self.names}
-        return {name: chart for name, chart in charted.items() if self._inside(name)}
-
-    def as_published(self) -> Floor:
-        """The floor as the authors' code computes it."""
-        return dataclasses.replace(self, rule=self.rule.as_published())
-
-    def _inside(self, name: str) -> bool:
-        field = next(f for f, names in names_of(type(self.rule)).items() if name in names)
-        domain = domains_of(type(self.rule))[field]
-        return domain.low < float(self.rule.hyperparameters()[name]) < domain.high
-
-    def __str__(self) -> str:
-        """What kind of floor it is, whatever its hyperparameters are."""
-        calls = [("tuning", self.names), ("per_tensor", self.own)]
-        return type(self.rule).__name__ + "".join(f".{n}{v}" for n, v in calls if v)
-
-    def __truediv__(self, above: Rule | Floor | Tower) -> Tower:
-        return Tower((self,)) / above
-
-
-@dataclass(frozen=True)
-class Tower:
-    """Rules above one another: each tunes the hyperparameters of the one below it.
-
-    Raises:
-        UnknownHyperparameterError: `per_tensor` above the ground floor, where no tensors are.
-    """
-
-    floors: tuple[Floor, ...]
-
-    def __post_init__(self) -> None:
-        for floor in self.floors[1:]:
-            if floor.own:
-                raise UnknownHyperparameterError(
-                    f"per_tensor{floor.own} is for the ground floor, which moves tensors"
-                )
-
-    def __truediv__(self, above: Rule | Floor | Tower) -> Tower:
-        if isinstance(above, Tower):
-            return Tower((*self.floors, *above.floors))
-        if not isinstance(above, Rule | Floor):
-            return NotImplemented
-        return Tower((*self.floors, above if isinstance(above, Floor) else Floor(above)))
-
-    def __str__(self) -> str:
-        """What kind of tower it is: two of a kind can read each other's state."""
-        return " / ".join(map(str, self.floors))
-
-    def as_published(self) -> Tower:
-        """The tower as the authors' code computes it."""
-        return Tower(tuple(floor.as_published() for floor in self.floors))
-
-    def defaults(self) -> dict[str, Any]:
-        """What a parameter group starts from: what nobody tunes, and `lr`."""
-        tuned = self.tuned(0)
-        rule = self.floors[0].rule
-        names = names_of(type(rule))
-        kept = {f: v for f, v in rule.fields().items() if not set(names[f]) <= tuned.keys()}
-        return {"lr": 1.0} | kept
-
-    def of_group(self, group: Mapping[str, Any]) -> Tower:
-        """The tower whose ground floor has the hyperparameters of one parameter group.
-
-        Where `lr` is tuned, a group's is a multiplier, not where it starts.
-        """
-        if "lr" in self.tuned(0):
-            group = {name: value for name, value in group.items() if name != "lr"}
-        ground = dataclasses.replace(self.floors[0], rule=self.floors[0].rule.of_group(group))
-        return Tower((ground, *self.floors[1:]))
-
-    def tuned(self, level: int) -> dict[str, Chart]:
-        """The hyperparameters of a floor that the one above tunes; the top floor's are fixed."""
-        return self.floors[level].tuned() if level + 1 < len(self.floors) else {}

@@ -27,13 +27,14 @@ from torch import Tensor
 
 from untuned.blocks import Blocks
 from untuned.blockwise import Blockwise
+from untuned.domain import names_of
 from untuned.elements import Elements, widest
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
+from untuned.floors import Tower
 from untuned.frame import depth
 from untuned.layer import Layer
 from untuned.raws import Raw, slopes_of
-from untuned.rule import Tower, names_of
 
 
 class Part:

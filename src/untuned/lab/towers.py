@@ -24,10 +24,11 @@ from torch import nn
 import untuned
 from untuned import rules
 from untuned.errors import NonFiniteGradientWarning
+from untuned.floors import Floor, Tower
 from untuned.lab.data import grey_images
 from untuned.lab.figure import Figure
 from untuned.lab.picture import Series, draw_errors, draw_floors
-from untuned.rule import Floor, Rule, Tower
+from untuned.rule import Rule
 
 SEEDS = 3
 EPOCHS = {"full": 30, "small": 3}
