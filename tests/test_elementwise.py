@@ -240,3 +240,22 @@ def test_an_eps_below_what_32_bits_square_is_kept():
             param.grad = torch.full((3,), 1e-15)
             opt.step()
     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::untuned.errors.NonFiniteGradientWarning")
+@pytest.mark.parametrize("rule", TOWERS.values())
+@pytest.mark.parametrize("shapes", [[(4,)], [(4,), (5,)], [(LARGE + 5,)]])
+@pytest.mark.parametrize("compile", [False, True])
+def test_one_bad_number_is_seen_wherever_it_lies(rule, shapes, compile):
+    params = tensors(shapes, torch.float32)
+    opt = untuned.Optimizer(params, rule, compile=compile)
+    walk(params, opt, 3)
+    before = [p.detach().clone() for p in params], opt.hyperparameters()
+    for bad in (float("nan"), float("inf")):
+        for param in params:
+            param.grad = torch.ones_like(param)
+        params[-1].grad[-1] = bad
+        opt.step()
+    assert opt.skipped_steps == 2
+    torch.testing.assert_close([p.detach() for p in params], before[0], rtol=0, atol=0)
+    assert opt.hyperparameters() == before[1]

@@ -109,6 +109,33 @@ def test_a_skipped_step_leaves_everything_and_keeps_the_record(bottom, bad, when
     assert numbers(opt) == numbers(twin)
 
 
+def test_a_grad_scaler_unscales_and_skips_and_the_record_is_kept():
+    torch.manual_seed(0)
+    model = perceptron()
+    twin_model = copy.deepcopy(model)
+    opt = untuned.Optimizer(model, Adam(0.1) / SGD(1.0))
+    twin = untuned.Optimizer(twin_model, Adam(0.1) / SGD(1.0))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for step in range(6):
+        opt.zero_grad()
+        loss = F.cross_entropy(model(torch.ones(4, 6)), torch.tensor([0, 1, 2, 0]))
+        scaler.scale(loss).backward()
+        if step == 3:  # one too many, which the scaler drops
+            model[0].weight.grad[0, 0] = float("inf")
+        scaler.unscale_(opt)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(opt)
+        scaler.update()
+        if step != 3:
+            twin.zero_grad()
+            backward(twin_model)
+            nn.utils.clip_grad_norm_(twin_model.parameters(), 1.0)
+            twin.step()
+    assert opt.skipped_steps == 0  # it never saw it
+    torch.testing.assert_close(list(model.parameters()), list(twin_model.parameters()))
+    assert numbers(opt) == pytest.approx(numbers(twin), rel=1e-4)
+
+
 def test_accumulated_gradients_are_one_gradient():
     model = perceptron()
     twin = copy.deepcopy(model)
