@@ -191,6 +191,21 @@ def test_a_parameter_that_sits_out_forgets_its_last_step():
     )
 
 
+@pytest.mark.parametrize("bottom", BOTTOMS, ids=repr)
+def test_a_gradient_says_nothing_of_a_step_before_the_last(bottom):
+    quiet, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(4, 3))
+    opt = untuned.Optimizer([quiet, other], bottom / SGD(1.0))
+    gradients = torch.linspace(-1, 1, 12).view(4, 3)
+    start = numbers(opt)
+    for given in (gradients, None, gradients):
+        quiet.grad, other.grad = torch.zeros(3), given
+        opt.step()
+        # `quiet` has nothing to say, `other` sat out
+        assert numbers(opt) == pytest.approx(start, rel=1e-6)
+    opt.step()
+    assert numbers(opt) != pytest.approx(start, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["lr", "momentum"])
 def test_only_what_is_named_is_tuned(name):
     model = perceptron()
