@@ -11,6 +11,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from untuned import guard
+
 torch.set_num_threads(1)  # tests run side by side, one to a core
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,6 +69,13 @@ def shakespeare(data) -> Tensor:
     text = (data / "text" / "tiny_shakespeare.txt").read_text(encoding="utf-8")
     letters = {letter: i for i, letter in enumerate(sorted(set(text)))}
     return torch.tensor([letters[letter] for letter in text])
+
+
+@pytest.fixture(params=["host reads", "device only"])
+def _eyes(request, monkeypatch):
+    """Run both as on a CPU and as where the host must not look (a GPU, a compiled step)."""
+    if request.param == "device only":
+        monkeypatch.setattr(guard, "readable", lambda flag: False)
 
 
 @pytest.fixture(autouse=True)

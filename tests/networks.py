@@ -110,3 +110,18 @@ def backward(model, sign=1.0):
     loss = F.cross_entropy(model(torch.ones(4, 6)), torch.tensor([0, 1, 2, 0]))
     (sign * loss).backward()
     return loss
+
+
+def train(model, opt, steps):
+    """Steps of a `perceptron`; returns the losses."""
+    losses = []
+    for _ in range(steps):
+        opt.zero_grad()
+        losses.append(backward(model).item())
+        opt.step()
+    return losses
+
+
+def numbers(opt):
+    """Every hyperparameter of every floor and group."""
+    return [v for floors in opt.hyperparameters() for floor in floors for v in floor.values()]

@@ -21,13 +21,6 @@ def network():
     return model
 
 
-@pytest.fixture(params=["host reads", "device only"])
-def _eyes(request, monkeypatch):
-    """Run both as on a CPU and as where the host must not look (a GPU, a compiled step)."""
-    if request.param == "device only":
-        monkeypatch.setattr(guard, "readable", lambda flag: False)
-
-
 NAMES = [name for name, _ in network().named_parameters()]
 
 
