@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from untuned.blockwise import Blockwise, Leaves, Step
-from untuned.execute import write_
+from untuned.execute import keep_, write_
 from untuned.frame import Frame, frame_of
-from untuned.kernels import RECORD, own
+from untuned.kernels import RECORD, forget_, own
 from untuned.layer import Layer
 from untuned.rule import State
 
@@ -18,6 +18,11 @@ from untuned.rule import State
 SIZES, BEFORE = "tower.sizes", "tower.before."
 
 Values = Mapping[str, Tensor | float]
+
+
+def frame_for(rule: Blockwise, layer: Layer | None, weights: Sequence[Tensor]) -> Frame:
+    """The blocks of weights of one layer, or each by its shape, as the rule sees them."""
+    return frame_of(layer, tuple(weight.shape for weight in weights), type(rule).view)
 
 
 class Blocks:
@@ -48,8 +53,7 @@ class Blocks:
 
     def _frame(self, indices: Sequence[int]) -> Frame:
         """The blocks of some of the tensors."""
-        shapes = tuple(self.weights[i].shape for i in indices)
-        return frame_of(self.layer, shapes, type(self.rule).view)
+        return frame_for(self.rule, self.layer, [self.weights[i] for i in indices])
 
     def look(
         self, values: Values, scale: Tensor | float, L: int
@@ -100,10 +104,9 @@ class Blocks:
         step = self._step(values, leaves, scale, L, range(len(self.weights)))
         write_(self.weights, step, leaves, finite, type(self.rule).project_)
         for state, record in zip(self.states, records, strict=False):
-            for name, value in record.items():
-                kept = state.setdefault(name, torch.zeros_like(value))
-                new = torch.where(finite, value, kept) if isinstance(finite, Tensor) else value
-                kept.copy_(new)
+            state.update({k: torch.zeros_like(v) for k, v in record.items() if k not in state})
+        if records:
+            keep_(records, self.states, finite)
 
     def _records(self, sizes: Tensor) -> list[State]:
         """What a replay of the coming step needs to know."""
@@ -139,5 +142,4 @@ class Blocks:
     def settle(self) -> None:
         """Forget the last step."""
         for i in self.recorded:
-            for name in [name for name in self.states[i] if name.startswith("tower.")]:
-                del self.states[i][name]
+            forget_(self.states[i])

@@ -9,21 +9,12 @@ import torch
 from torch import Tensor
 
 from untuned.elementwise import Elementwise
-from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, kernels, own
+from untuned.frame import precise, widest
+from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
 from untuned.rule import State
 from untuned.slabs import LARGE, Columns, Slab, kernel, leaves, slabs_of
 
 WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
-
-
-def precise(tensor: Tensor) -> torch.dtype:
-    """In what to calculate with a tensor: at least 32 bits."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
-def widest(tensors: Sequence[Tensor]) -> torch.dtype:
-    """In what to keep a number that several tensors share."""
-    return torch.float64 if torch.float64 in [one.dtype for one in tensors] else torch.float32
 
 
 class Elements:
@@ -92,7 +83,7 @@ class Elements:
             pairs = [(self.states[i][RECORD], self.grads[i]) for i in slab.indices]
             dots = [torch.dot(t.flatten(), g.flatten().to(t.dtype)) for t, g in pairs]
             return [torch.stack(dots)], [dot.abs() for dot in dots]
-        given, scale = self._given(slab, values, scale)
+        given, scale = self._given(slab, values), scale.to(self._precision(slab))
         pulls: list[Any] = [0.0] * len(self.tuned)
         squares: Any = 0.0
         for run in slab.runs(self._columns(slab), write=False):
@@ -136,22 +127,20 @@ class Elements:
     ) -> None:
         """Run a kernel on the chosen tensors."""
         for slab in self._slabs(indices):
-            given = [self._given(slab, each, scale) for each in values]
-            length = given[0][1]
+            given = [self._given(slab, each) for each in values]
+            length = scale.to(self._precision(slab))
             for run in slab.runs(self._columns(slab), write=True):
-                call = kernel(slab, self._kernels, name, run)
-                call(*(each for each, _ in given), length, finite, run)
+                kernel(slab, self._kernels, name, run)(*given, length, finite, run)
 
     def settle(self, values: Mapping[str, Tensor]) -> None:
         """Forget the last step, of which the state must first be brought up to date."""
         if self._way == "replay":
             for slab in self._slabs(self.recorded):
-                given, _ = self._given(slab, values, torch.ones(()))
+                given = self._given(slab, values)
                 for run in slab.runs(self._columns(slab), write=True):
                     self._kernels.settle(given, run)
         for i in self.recorded:
-            for name in (RECORD, MOVED):
-                self.states[i].pop(name, None)
+            forget_(self.states[i])
 
     def _slabs(self, indices: Sequence[int]) -> list[Slab]:
         """The chosen tensors in slabs, of one precision and with the same things remembered."""
@@ -162,12 +151,14 @@ class Elements:
             slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
         ]
 
-    def _given(
-        self, slab: Slab, values: Mapping[str, Tensor], scale: Tensor
-    ) -> tuple[Values, Tensor]:
-        """Hyperparameters and scale for a slab, in its precision."""
-        dtype = precise(self.weights[slab.indices[0]])
-        return slab.values(tuple(v.to(dtype) for v in values.values())), scale.to(dtype)
+    def _precision(self, slab: Slab) -> torch.dtype:
+        """In what to calculate with a slab."""
+        return precise(self.weights[slab.indices[0]])
+
+    def _given(self, slab: Slab, values: Mapping[str, Tensor]) -> Values:
+        """Hyperparameters as a slab's kernels want them, in its precision."""
+        dtype = self._precision(slab)
+        return slab.values(tuple(value.to(dtype) for value in values.values()))
 
     def _columns(self, slab: Slab) -> Columns:
         """What a slab's runs consist of."""

@@ -45,7 +45,7 @@ def write_(
     else:
         _add_one_by_one_(weights, step, leaves, finite, project_)
     if step.states:
-        _keep_(step.states, leaves.states, finite)
+        keep_(step.states, leaves.states, finite)
 
 
 def _add_(weights: Sequence[Tensor], step: Step, frame: Frame) -> None:
@@ -89,7 +89,7 @@ def _coefficients(step: Step, frame: Frame, views: Sequence[Tensor]) -> list[Ten
     return each
 
 
-def _keep_(after: Sequence[State], before: Sequence[State], finite: bool | Tensor) -> None:
+def keep_(after: Sequence[State], before: Sequence[State], finite: bool | Tensor) -> None:
     """Write what changes of the states, in place, if `finite`."""
     new = [value for state in after for value in state.values()]
     old = [kept[name] for state, kept in zip(after, before, strict=True) for name in state]

@@ -139,7 +139,10 @@ class Tower:
         return Tower(tuple(floor.as_published() for floor in self.floors))
 
     def defaults(self) -> dict[str, Any]:
-        """What a parameter group starts from: what nobody tunes, and `lr`."""
+        """What a parameter group starts from: what nobody tunes, and `lr`.
+
+        Where nobody sets a learning rate, or a floor tunes it, `lr` is a multiplier.
+        """
         tuned = self.tuned(0)
         rule = self.floors[0].rule
         names = names_of(type(rule))

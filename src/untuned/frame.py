@@ -29,6 +29,17 @@ def neurons(layer: Layer, shape: Shape) -> Blocks:
     return layer.neurons(shape)
 
 
+def precise(tensor: Tensor) -> torch.dtype:
+    """In what to calculate with a tensor: at least 32 bits."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def widest(tensors: Iterable[Tensor]) -> torch.dtype:
+    """In what to keep a number that several tensors share."""
+    double = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return torch.float64 if double else torch.float32
+
+
 class Frame:
     """Where the blocks of each of some tensors stand in the vector (blocks,).
 
@@ -72,8 +83,7 @@ class Frame:
 
     def norms(self, tensors: Sequence[Tensor]) -> Tensor:
         """The Frobenius norm of each block, (blocks,), in at least 32 bits."""
-        double = any(tensor.dtype == torch.float64 for tensor in tensors)
-        dtype = torch.float64 if double else torch.float32
+        dtype = widest(tensors)
         norms = []
         if self.whole:
             whole = [tensors[i] for i in self.whole]
@@ -86,8 +96,7 @@ class Frame:
         """The inner product of each block with its counterpart, (blocks,), in at least 32 bits."""
         dots = []
         for i in (*self.whole, *self.parted):
-            dtype = torch.promote_types(tensors[i].dtype, torch.float32)
-            one, other = tensors[i].to(dtype), others[i].to(dtype)
+            one, other = (tensor.to(precise(tensors[i])) for tensor in (tensors[i], others[i]))
             if self.blocks[i].whole:
                 dots.append(torch.dot(one.flatten(), other.flatten())[None])
             else:

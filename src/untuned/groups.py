@@ -123,7 +123,7 @@ def _check_tensor(name: str, tensor: Any) -> None:
 
 
 def _check_options(group: Group, rule: Rule) -> None:
-    rule.check({name: value for name, value in group.items() if name in rule.defaults()})
+    rule.check(group)
     if group.get("weight_decay"):  # trainers put it into every group; silence would be a lie
         raise UnknownHyperparameterError(
             f"weight_decay={group['weight_decay']}: {type(rule).__name__} has none; leave it 0"

@@ -44,6 +44,12 @@ def own(state: State) -> State:
     return {name: value for name, value in state.items() if "." not in name}
 
 
+def forget_(state: State) -> None:
+    """Drop what a tower keeps of the last step of a tensor."""
+    for name in [name for name in state if name.startswith("tower.")]:
+        del state[name]
+
+
 def _put_(run: Run, new: State, finite: Tensor | None) -> None:
     """Write new values over those of a run, if `finite`."""
     for name, value in new.items():

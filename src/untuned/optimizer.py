@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from untuned import saving
+from untuned.blocks import frame_for
 from untuned.blockwise import Blockwise
 from untuned.errors import ParameterError, SparseGradientError
 from untuned.execute import project_all_, reduce
 from untuned.floors import Floor, Tower
-from untuned.frame import frame_of
 from untuned.groups import check_groups, groups_of, listed, name_of, named
 from untuned.guard import Guard
 from untuned.kernels import RECORD
@@ -119,10 +119,8 @@ class Optimizer(torch.optim.Optimizer):
             begin(self.tower, self.param_groups[-1])
             if isinstance(self._ground, Blockwise):
                 weights = [w for w in self.param_groups[-1]["params"] if w.requires_grad]
-                shapes = tuple(weight.shape for weight in weights)
-                kind = type(self._ground)
-                frame = frame_of(self.param_groups[-1]["layer"], shapes, kind.view)
-                project_all_(weights, frame, kind.project_)
+                frame = frame_for(self._ground, self.param_groups[-1]["layer"], weights)
+                project_all_(weights, frame, type(self._ground).project_)
 
     @overload
     def step(self, closure: None = None) -> None: ...

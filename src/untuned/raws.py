@@ -14,6 +14,11 @@ from untuned.rule import State
 HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its square must stay finite
 
 
+def key_of(level: int, name: str) -> str:
+    """Under what a floor's hyperparameter is kept."""
+    return f"floor{level}.{name}"
+
+
 class Raw(NamedTuple):
     """A hyperparameter's raw number, and where it is kept with what the floor above remembers."""
 

@@ -78,10 +78,6 @@ class Rule(Stackable):
             values |= dict(zip(names, value, strict=True)) if len(names) > 1 else {field: value}
         return values
 
-    def defaults(self) -> dict[str, Any]:
-        """What a parameter group starts from. Without a learning rate, `lr` is a multiplier."""
-        return {"lr": 1.0} | self.fields()
-
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
         """Raise `DomainError` for the first of `values`, by field or name, outside its domain."""

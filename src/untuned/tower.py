@@ -28,13 +28,13 @@ from torch import Tensor
 from untuned.blocks import Blocks
 from untuned.blockwise import Blockwise
 from untuned.domain import names_of
-from untuned.elements import Elements, widest
+from untuned.elements import Elements
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
 from untuned.floors import Tower
-from untuned.frame import depth
+from untuned.frame import depth, widest
 from untuned.layer import Layer
-from untuned.raws import Raw, slopes_of
+from untuned.raws import Raw, key_of, slopes_of
 
 
 class Part:
@@ -82,12 +82,12 @@ class Part:
         found: dict[str, list[Raw]] = {}
         for name, chart in self.charts.items():
             stores = self.states if name in own else [self.group]
-            found[name] = [Raw(store, f"floor{self.level}.{name}", chart) for store in stores]
+            found[name] = [Raw(store, key_of(self.level, name), chart) for store in stores]
             for raw in found[name]:
                 raw.begin(float(start[name]), self._dtype, weight.device)
         return found
 
-    def values(self, raws: Mapping[str, Sequence[Raw]]) -> dict[str, Tensor | float]:
+    def values(self, raws: Mapping[str, Sequence[Raw]]) -> dict[str, Any]:
         """The hyperparameters by name, the tuned ones as their raw numbers say."""
         own = self.tower.floors[self.level].own
         values: dict[str, Any] = self.rule.hyperparameters()
@@ -96,7 +96,7 @@ class Part:
             values[name] = torch.stack(each) if name in own else each[0]
         return values
 
-    def _then(self) -> dict[str, Tensor | float]:
+    def _then(self) -> dict[str, Any]:
         """The values that the last step was taken with."""
         values = self.values(self._raws)
         return {name: self.group.get(self._last(name), value) for name, value in values.items()}
@@ -107,9 +107,10 @@ class Part:
         self._before = self._then()
         scale = self.group.get(self._last("scale"), 0.0)
         if isinstance(self.runner, Elements):
+            self._before = self._tensors(self._before)
             if self.level > 0 and not self.charts:
                 return  # nobody asks
-            found = self.runner.look(self._tensors(self._before), self._tensor(scale))
+            found = self.runner.look(self._before, self._tensor(scale))
         else:
             depth = self.group.get(self._last("depth"), 1)
             found = self.runner.look(self._before, scale, depth)
@@ -125,8 +126,8 @@ class Part:
             if self.level == 0:  # what nobody tunes is a schedule's, or a user's, to change
                 self._note({n: v for n, v in after.items() if n not in self.charts}, finite)
         if isinstance(self.runner, Elements):
-            given = (self._tensors(before), self._tensors(after), self._tensor(scale))
-            self.runner.move(*given, None if finite is True else finite)  # type: ignore[arg-type]
+            asked = finite if isinstance(finite, Tensor) else None
+            self.runner.move(before, self._tensors(after), self._tensor(scale), asked)
         else:
             self.runner.move(after, scale, L, self.sizes, finite)
         rate = after.get("lr", 1.0)
@@ -207,7 +208,7 @@ def begin(tower: Tower, group: dict[str, Any]) -> None:
     names = names_of(type(rule))
     shared = [name for name in tower.tuned(0) if name not in tower.floors[0].own]
     for name in shared:
-        raw = Raw(group, f"floor0.{name}", tower.tuned(0)[name])
+        raw = Raw(group, key_of(0, name), tower.tuned(0)[name])
         raw.begin(float(rule.hyperparameters()[name]), widest(weights), weights[0].device)
     for field in names:
         if field != "lr" and set(names[field]) <= set(shared):
@@ -219,10 +220,10 @@ def values_of(
 ) -> list[dict[str, float]]:
     """The hyperparameters of each floor, by name, as numbers."""
     floors = []
-    for level, floor in enumerate(tower.floors):
+    for level, floor in enumerate(tower.of_group(group).floors):
         values: dict[str, Any] = {}
-        for name, value in tower.of_group(group).floors[level].rule.hyperparameters().items():
-            chart, key = tower.tuned(level).get(name), f"floor{level}.{name}"
+        for name, value in floor.rule.hyperparameters().items():
+            chart, key = tower.tuned(level).get(name), key_of(level, name)
             if name in floor.own and chart:
                 names = group.get("param_names", range(len(states)))
                 for label, state in zip(names, states, strict=True):
