@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from untuned.blockwise import Blockwise, Leaves, Step
-from untuned.execute import keep_, write_
+from untuned.execute import Finish, keep_, write_
 from untuned.frame import Frame, frame_of
 from untuned.kernels import RECORD, forget_, own
-from untuned.layer import Layer
+from untuned.layer import Layer, Shape
+from untuned.localframe import LocalFrame, local_frame_of
+from untuned.rounding import Write
 from untuned.rule import State
+from untuned.shards import Layout, Shard
 
 # What a tower keeps of the last step beside its gradient: the measures, and the state before it
 SIZES, BEFORE = "tower.sizes", "tower.before."
@@ -20,16 +23,27 @@ SIZES, BEFORE = "tower.sizes", "tower.before."
 Values = Mapping[str, Tensor | float]
 
 
-def frame_for(rule: Blockwise, layer: Layer | None, weights: Sequence[Tensor]) -> Frame:
-    """The blocks of weights of one layer, or each by its shape, as the rule sees them."""
-    return frame_of(layer, tuple(weight.shape for weight in weights), type(rule).view)
+def frame_for(
+    rule: Blockwise,
+    layer: Layer | None,
+    shapes: Sequence[Shape],
+    shards: Sequence[Shard | None],
+) -> Frame:
+    """The blocks of weights of one layer, or each by its shape, as the rule sees them.
+
+    Shapes are those of whole tensors.
+    """
+    view = type(rule).view
+    if any(shard is not None for shard in shards):
+        return local_frame_of(layer, tuple(shapes), view, tuple(shards))
+    return frame_of(layer, tuple(shapes), view)
 
 
 class Blocks:
     """Some tensors of one geometry that a blockwise rule moves, in one step.
 
     Values of hyperparameters are 0-d, or one a tensor, (tensors,); `tuned` names those that a floor
-    above moves.
+    above moves. Of sharded tensors, what is here, and `shards` says what that is.
     """
 
     def __init__(
@@ -39,40 +53,65 @@ class Blocks:
         weights: Sequence[Tensor],
         grads: Sequence[Tensor],
         states: Sequence[State],
+        shards: Sequence[Shard | None],
         layer: Layer | None,
     ) -> None:
         self.rule, self.tuned, self.layer = rule, list(tuned), layer
-        self.weights, self.grads, self.states = weights, grads, states
+        self.weights, self.grads, self.states, self.shards = weights, grads, states, shards
         everything = range(len(weights))
         self.frame = self._frame(everything)
-        fresh = [i for i in everything if not own(states[i])]
-        initial = rule.init(self._frame(fresh), [weights[i] for i in fresh]) if fresh else []
-        for i, state in zip(fresh, initial, strict=True):
-            states[i].update(state)
+        remembers = type(rule).init is not Blockwise.init
+        self.fresh = [i for i in everything if remembers and not own(states[i])]
         self.recorded = [i for i in everything if RECORD in states[i]]
 
     def _frame(self, indices: Sequence[int]) -> Frame:
         """The blocks of some of the tensors."""
-        return frame_for(self.rule, self.layer, [self.weights[i] for i in indices])
+        shards = [self.shards[i] for i in indices]
+        shapes = [
+            self.weights[i].shape if shard is None else shard.layout.shape
+            for i, shard in zip(indices, shards, strict=True)
+        ]
+        return frame_for(self.rule, self.layer, shapes, shards)
 
-    def look(
-        self, values: Values, scale: Tensor | float, L: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The rule's measures, (blocks,); and the hypergradients.
+    def look(self, values: Values, scale: Tensor | float, L: int) -> dict[str, Tensor]:
+        """Measure the gradients; the hypergradients, for each tuned value.
 
-        These are, of each tuned value, the derivative of <last step, gradients>; `values`, `scale`
-        and `L` are what the last step was taken with.
+        These are the derivatives of <last step, gradients>, or what the parts here add to them;
+        `values`, `scale` and `L` are what the last step was taken with.
         """
-        sizes = self.rule.measure(self.frame, self.grads)
-        return sizes, self._pull(values, scale, L) if self.tuned else {}
+        self.sizes = self.rule.measure(self.frame, self.grads)
+        if self.fresh:
+            self._initial = self._frame(self.fresh).norms([self.weights[i] for i in self.fresh])
+        return self._pull(values, scale, L) if self.tuned else {}
+
+    def additive(self) -> list[Tensor]:
+        """The squares of the measures, and of the norms of new weights."""
+        squares = [self.frame.everywhere(self.sizes.double().square())]
+        if self.fresh:
+            initial = self._initial.double().square()
+            squares.append(self._frame(self.fresh).everywhere(initial))
+        return squares
+
+    def take(self, totals: list[Tensor]) -> None:
+        """Go on with the measures of whole blocks."""
+        self.sizes, *initial = [total.sqrt().to(self.sizes) for total in totals]
+        if initial:
+            self._initial = initial[0]
 
     def owner(self, block: int) -> int:
-        """The index of the tensor that one of `sizes` belongs to."""
-        return int(self.frame.owner(torch.device("cpu"))[block])
+        """The index of the tensor that one of the joined `sizes` belongs to."""
+        return int(self.frame.network.owner(torch.device("cpu"))[block])
 
-    def leaves(self, sizes: Tensor) -> Leaves:
-        """What the rule sees, given its measures."""
-        return Leaves(self.frame, self.grads, sizes, self.states)
+    def leaves(self) -> Leaves:
+        """What the rule sees of the whole network."""
+        return Leaves(self.frame.network, self.grads, self.sizes, self.states)
+
+    def _begin(self) -> None:
+        """Have the rule remember what it wants of tensors that it has not met."""
+        frame = self._frame(self.fresh)
+        initial = self.rule.init(frame.network, self._initial)
+        for place, (i, state) in enumerate(zip(self.fresh, initial, strict=True)):
+            self.states[i].update({k: frame.own(place, v) for k, v in state.items()})
 
     def _pull(self, values: Values, scale: Tensor | float, L: int) -> dict[str, Tensor]:
         """The hypergradients, by replaying the last step."""
@@ -91,22 +130,32 @@ class Blocks:
             given = {name: value.requires_grad_() for name, value in given.items()}
             step = self._step({**values, **given}, leaves, scale, L, self.recorded)
             dots = frame.dots(step.directions, [self.grads[i] for i in self.recorded])
-            gain = torch.dot(step.coefficients, dots.to(step.coefficients.dtype))
+            dots = dots.to(step.coefficients.dtype) * frame.parts(dots.device)
+            gain = torch.dot(step.coefficients, dots)
             pulls = torch.autograd.grad(gain, list(given.values()), materialize_grads=True)
         return dict(zip(given, pulls, strict=True))
 
-    def move(
-        self, values: Values, scale: Tensor | float, L: int, sizes: Tensor, finite: bool | Tensor
-    ) -> None:
-        """Take the step, `scale` times as long."""
-        leaves = self.leaves(sizes)
+    def move(self, values: Values, scale: Tensor | float, L: int, how: Write) -> Finish | None:
+        """Take the step, `scale` times as long; returns what remains to be done, if anything."""
+        if self.fresh:
+            self._begin()
+        sizes = self.frame.part(self.sizes)
+        leaves = Leaves(self.frame, self.grads, sizes, self.states)
         records = self._records(sizes) if self.tuned else []
         step = self._step(values, leaves, scale, L, range(len(self.weights)))
-        write_(self.weights, step, leaves, finite, type(self.rule).project_)
+        finish = write_(self.weights, step, leaves, how, type(self.rule).projection)
         for state, record in zip(self.states, records, strict=False):
             state.update({k: torch.zeros_like(v) for k, v in record.items() if k not in state})
         if records:
-            keep_(records, self.states, finite)
+            keep_(records, self.states, how)
+        return finish
+
+    def layout(self, index: int, name: str) -> Layout:
+        """How what is remembered of a sharded tensor under a name lies across processes."""
+        shard, frame = self.shards[index], self.frame
+        assert shard is not None
+        assert isinstance(frame, LocalFrame)
+        return shard.layout if name == RECORD else frame.layout(index)
 
     def _records(self, sizes: Tensor) -> list[State]:
         """What a replay of the coming step needs to know."""

@@ -3,8 +3,9 @@
 A parameter is a stack of *blocks* (a matrix, the gates of an LSTM, the submatrices of a
 convolution), laid side by side by a `Frame` in one vector, so that a rule's arithmetic is a few
 operations on that vector, however many tensors there are. What a rule may know of the other
-layers passes through `measure`: one number for each block. The optimizer reduces these across
-shards and ranks, in one collective, before anybody looks at them.
+layers passes through `measure`: one number for each block. Of tensors that are spread over several
+processes a rule sees the part that is here; the optimizer joins the measures of the parts, in one
+collective, before anybody looks at them.
 """
 
 from __future__ import annotations
@@ -19,9 +20,23 @@ from untuned import assignment
 from untuned.frame import Frame, View, matrices
 from untuned.rule import Rule, State
 
-# Brings a weight, viewed as blocks, back to where the rule wants it, in place: of its blocks, which
-# span the given dimensions, those that the mask says have moved (None: all). The others stay.
-Projection = Callable[[Tensor, tuple[int, ...], Tensor | None], None]
+
+class Projection(NamedTuple):
+    """Where the weights of each block belong, given sums over its entries.
+
+    Blocks of a single entry stay as they are: there is nothing to balance.
+
+    moments: a weight, viewed as blocks, and the dimensions that blocks span -> (numbers, *stack),
+        sums over them, which are kept as dimensions of one.
+    astray: moments; how many entries a block has; the precision of the weights -> which blocks
+        (*stack) are not where they belong.
+    restore_: the same weight, in place; its moments; how many entries a block has; and which
+        blocks have moved (None: all), for the others stay where they are.
+    """
+
+    moments: Callable[[Tensor, tuple[int, ...]], Tensor]
+    astray: Callable[[Tensor, int, float], Tensor]
+    restore_: Callable[[Tensor, Tensor, int, Tensor | None], None]
 
 
 class Step(NamedTuple):
@@ -37,7 +52,7 @@ class Leaves(NamedTuple):
 
     frame: Frame
     grads: Sequence[Tensor]
-    sizes: Tensor  # (blocks,): what `measure` found, reduced across shards and ranks
+    sizes: Tensor  # (blocks,): what `measure` found of whole blocks
     states: Sequence[State] = ()
 
 
@@ -46,18 +61,27 @@ class Blockwise(Rule):
     """The base of blockwise rules; `rule.py` says what the methods are for."""
 
     view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
-    project_: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
+    projection: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
 
     def measure(self, frame: Frame, grads: Sequence[Tensor]) -> Tensor:
-        """One number for each block, (blocks,): by default the norm of its gradient."""
+        """One number for each block, (blocks,): by default the norm of its gradient.
+
+        Parts of a block are joined as norms are: by the root of the sum of their squares.
+        """
         return frame.norms(grads)
 
-    def init(self, frame: Frame, weights: Sequence[Tensor]) -> list[State]:
-        """What to keep of each parameter before its first step: by default nothing."""
-        return [{} for _ in weights]
+    def init(self, frame: Frame, norms: Tensor) -> list[State]:
+        """What to keep of each parameter before its first step: by default nothing.
+
+        Given the norms of the weights' blocks, (blocks,): numbers for the tensor, or its blocks.
+        """
+        return [{} for _ in frame.shapes]
 
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor | float:
         """How far to go, 0-d, in units of `lr`, given the leaves of all groups and depth `L`.
+
+        Frames, sizes and so on are those of the whole network, but gradients and states what is
+        here of them.
 
         A rule that has a learning rate goes just that far. What a rule finds here may not depend on
         a hyperparameter that a tower tunes: it comes before they move.

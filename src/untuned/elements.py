@@ -11,7 +11,9 @@ from torch import Tensor
 from untuned.elementwise import Elementwise
 from untuned.frame import precise, widest
 from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
+from untuned.rounding import SHORT, Write
 from untuned.rule import State
+from untuned.shards import Layout, Shard
 from untuned.slabs import LARGE, Columns, Slab, kernel, leaves, slabs_of
 
 WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
@@ -32,9 +34,10 @@ class Elements:
         weights: Sequence[Tensor],
         grads: Sequence[Tensor],
         states: Sequence[State],
+        shards: Sequence[Shard | None],
         compile: bool | None,
     ) -> None:
-        self.rule, self.tuned = rule, list(tuned)
+        self.rule, self.tuned, self.shards = rule, list(tuned), shards
         self.weights, self.grads, self.states = weights, grads, states
         names = list(rule.hyperparameters())
         self._picked = tuple(names.index(name) for name in tuned)
@@ -48,11 +51,11 @@ class Elements:
                 state.update(rule.init(weight.detach().to(precise(weight))))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
-    def look(self, values: Mapping[str, Tensor], scale: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """A number for each tensor that is finite if its gradient is; and the hypergradients.
+    def look(self, values: Mapping[str, Tensor], scale: Tensor) -> dict[str, Tensor]:
+        """Measure the gradients; the hypergradients, for each tuned value.
 
-        These are, of each tuned value, the derivative of <last step, gradients>; `values` and
-        `scale` are what the last step was taken with.
+        These are the derivatives of <last step, gradients>, or what the parts here add to them;
+        `values` and `scale` are what the last step was taken with.
         """
         sizes: list[Any] = [None] * len(self.weights)
         pulls = {name: torch.zeros_like(values[name]) for name in self.tuned}
@@ -61,6 +64,7 @@ class Elements:
             for i, norm in zip(slab.indices, norms, strict=True):
                 sizes[i] = norm
             for name, pull in zip(self.tuned, each, strict=True):
+                pull = pull * self._parts[slab.indices[0]]
                 if values[name].ndim:
                     pulls[name][slab.indices] += pull
                 else:
@@ -68,7 +72,21 @@ class Elements:
         rest = [i for i, size in enumerate(sizes) if size is None]
         for i, norm in zip(rest, self._norms(rest), strict=True):
             sizes[i] = norm
-        return torch.stack(sizes), pulls
+        self.sizes = torch.stack(sizes)  # of each tensor a number, finite if its gradient is
+        return pulls
+
+    def additive(self) -> list[Tensor]:
+        """The squares of the sizes."""
+        return [self.sizes.double().square() * self.sizes.new_tensor(self._parts)]
+
+    def take(self, totals: list[Tensor]) -> None:
+        """Go on with the sizes of whole tensors."""
+        self.sizes = totals[0].sqrt().to(self.sizes)
+
+    @property
+    def _parts(self) -> list[int]:
+        """Of how many parts each tensor is one."""
+        return [1 if shard is None else shard.parts for shard in self.shards]
 
     def _norms(self, indices: Sequence[int]) -> list[Tensor]:
         """The norms of the chosen gradients."""
@@ -102,20 +120,22 @@ class Elements:
         before: Mapping[str, Tensor],
         values: Mapping[str, Tensor],
         scale: Tensor,
-        finite: Tensor | None,
+        how: Write,
     ) -> None:
         """Take the step, `scale` times as long; the last one was taken with the values `before`."""
         fresh = sorted(set(range(len(self.weights))) - set(self.recorded))
         for i in fresh if self.tuned else ():
             weight = self.weights[i]
             self.states[i][RECORD] = torch.zeros_like(weight, dtype=precise(weight))
-            if finite is not None and self._way == "replay":
-                self.states[i][MOVED] = finite.to(precise(weight))
+            if self._way == "replay":
+                self.states[i][MOVED] = (
+                    torch.ones((), dtype=precise(weight), device=weight.device) * how.finite
+                )
         if self._way == "replay":
-            self._run_("replay", self.recorded, (before, values), scale, finite)
-            self._run_("first", fresh, (values,), scale, finite)
+            self._run_("replay", self.recorded, (before, values), scale, how)
+            self._run_("first", fresh, (values,), scale, how)
         else:
-            self._run_(self._way, range(len(self.weights)), (values,), scale, finite)
+            self._run_(self._way, range(len(self.weights)), (values,), scale, how)
 
     def _run_(
         self,
@@ -123,14 +143,15 @@ class Elements:
         indices: Sequence[int],
         values: Sequence[Mapping[str, Tensor]],
         scale: Tensor,
-        finite: Tensor | None,
+        how: Write,
     ) -> None:
         """Run a kernel on the chosen tensors."""
         for slab in self._slabs(indices):
             given = [self._given(slab, each) for each in values]
             length = scale.to(self._precision(slab))
-            for run in slab.runs(self._columns(slab), write=True):
-                kernel(slab, self._kernels, name, run)(*given, length, finite, run)
+            for turn, run in enumerate(slab.runs(self._columns(slab), write=True)):
+                own_dice = how.turn(slab.indices[0], turn)
+                kernel(slab, self._kernels, name, run)(*given, length, own_dice, run)
 
     def settle(self, values: Mapping[str, Tensor]) -> None:
         """Forget the last step, of which the state must first be brought up to date."""
@@ -142,11 +163,19 @@ class Elements:
         for i in self.recorded:
             forget_(self.states[i])
 
+    def layout(self, index: int, name: str) -> Layout:
+        """How what is remembered of a sharded tensor under a name lies across processes."""
+        shard = self.shards[index]
+        assert shard is not None
+        return shard.layout
+
     def _slabs(self, indices: Sequence[int]) -> list[Slab]:
-        """The chosen tensors in slabs, of one precision and with the same things remembered."""
+        """The chosen tensors in slabs: of one kind, and with the same things remembered."""
         kinds: dict[tuple[Any, ...], list[int]] = {}
         for i in indices:
-            kinds.setdefault((precise(self.weights[i]), *self.states[i]), []).append(i)
+            weight, parts = self.weights[i], self._parts[i]
+            short = weight.dtype if weight.dtype in SHORT else None  # these are rounded
+            kinds.setdefault((precise(weight), short, parts, *self.states[i]), []).append(i)
         return [
             slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
         ]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from untuned.geometry import by_shape
 from untuned.layer import Blocks, Layer, Shape
+from untuned.shards import Shard
 
 View = Callable[[Layer, Shape], Blocks]
 
@@ -51,21 +52,27 @@ class Frame:
         self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View = matrices
     ) -> None:
         self.layers, self.shapes = layers, shapes
+        self.shards: Sequence[Shard | None] = [None] * len(shapes)
         self.blocks = [view(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
+        self.stacks = [blocks.stack for blocks in self.blocks]  # shapes of one number a block
         indices = range(len(shapes))
         self.whole = [i for i in indices if self.blocks[i].whole]
         self.parted = [i for i in indices if not self.blocks[i].whole]
-        self.counts = [math.prod(self.blocks[i].stack) for i in self.parted]
         real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
         self.depth = sum(layer.depth() for layer in real)
         self._radius: dict[tuple[torch.dtype, torch.device], Tensor] = {}
         self._owner: dict[torch.device, Tensor] = {}
 
+    @property
+    def counts(self) -> list[int]:
+        """How many blocks each parted tensor has."""
+        return [math.prod(self.stacks[i]) for i in self.parted]
+
     def owner(self, device: torch.device) -> Tensor:
         """The index of the tensor that each block belongs to, (blocks,)."""
         if device not in self._owner:  # kept, so that a step sends nothing from host to device
             parted = [i for i, n in zip(self.parted, self.counts, strict=True) for _ in range(n)]
-            self._owner[device] = torch.tensor([*self.whole, *parted]).to(device)
+            self._owner[device] = torch.tensor([*self.whole, *parted], dtype=torch.int64).to(device)
         return self._owner[device]
 
     def radius(self, like: Tensor) -> Tensor:
@@ -89,8 +96,46 @@ class Frame:
             whole = [tensors[i] for i in self.whole]
             norms.append(torch.stack(torch._foreach_norm(whole, 2, dtype)))
         for i in self.parted:
-            norms.append(_norm(tensors[i].view(self.blocks[i].shape), self.blocks[i].dims, dtype))
+            shape, dims = self.blocks[i].shape, self.blocks[i].dims
+            norms.append(self.of_blocks(i, _norm(tensors[i].view(shape), dims, dtype), root=True))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
+
+    @property
+    def network(self) -> Frame:
+        """The frame of the whole tensors, where this is one of the parts held here."""
+        return self
+
+    def part(self, vector: Tensor) -> Tensor:
+        """Of numbers of all blocks of the network, (all,), those of the blocks here, (blocks,)."""
+        return vector
+
+    def parts(self, device: torch.device) -> Tensor | float:
+        """Of how many parts the tensor of each block is one, (blocks,)."""
+        return 1.0
+
+    def everywhere(self, sums: Tensor) -> Tensor:
+        """What the parts here add to sums over whole blocks, (all,), as `shards.join` wants it."""
+        return sums
+
+    def own(self, index: int, value: Tensor) -> Tensor:
+        """Of numbers of a tensor's blocks, of its stack's shape, those of the blocks here."""
+        return value
+
+    def divided(self, index: int) -> bool:
+        """Whether processes may hold parts of the same blocks of a tensor."""
+        return False
+
+    def entries(self, index: int) -> int:
+        """How many entries each block of a tensor has, wherever they are."""
+        blocks = self.network.blocks[index]
+        return math.prod(blocks.shape[dim] for dim in blocks.dims)
+
+    def of_blocks(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
+        """Numbers of the stack that a tensor is viewed as, flat, as those of its blocks.
+
+        They are sums over entries, or square roots of such.
+        """
+        return numbers
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
         """The inner product of each block with its counterpart, (blocks,), in at least 32 bits."""
@@ -102,7 +147,8 @@ class Frame:
             else:
                 shape, dims = self.blocks[i].shape, self.blocks[i].dims
                 product = one.view(shape) * other.view(shape)
-                dots.append((product.sum(dims) if dims else product).flatten())
+                sums = (product.sum(dims) if dims else product).flatten()
+                dots.append(self.of_blocks(i, sums))
         return torch.cat(dots)
 
     def gather(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -111,7 +157,7 @@ class Frame:
 
     def mean(self, vector: Tensor) -> Tensor:
         """The mean over each tensor's blocks, (tensors,)."""
-        counts = vector.new_tensor([math.prod(blocks.stack) for blocks in self.blocks])
+        counts = vector.new_tensor([math.prod(stack) for stack in self.stacks])
         sums = vector.new_zeros(len(self.shapes)).index_add(0, self.owner(vector.device), vector)
         return sums / counts.clamp(min=1)
 
@@ -123,15 +169,19 @@ class Frame:
         return torch.nan_to_num(self.radius(norms) / norms, nan=0.0, posinf=0.0)
 
     def spread(self, vector: Tensor) -> list[Tensor]:
-        """Numbers of blocks, (blocks,), as one tensor for each that broadcasts to its `views`."""
+        """Numbers of blocks, (blocks,), as one tensor for each, of the shape of its stack."""
         whole = vector[: len(self.whole)].unbind()
         if not self.parted:
             return list(whole)
         spread = dict(zip(self.whole, whole, strict=True))
         parted = vector[len(self.whole) :].split(self.counts)
         for i, numbers in zip(self.parted, parted, strict=True):
-            spread[i] = numbers.view(self.blocks[i].stack)
+            spread[i] = numbers.view(self.stacks[i])
         return [spread[i] for i in range(len(self.shapes))]
+
+    def over_views(self, vector: Tensor) -> list[Tensor]:
+        """Numbers of blocks, (blocks,), as one tensor for each that broadcasts to its `views`."""
+        return self.spread(vector)
 
     def views(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The tensors, each viewed so that its blocks are dimensions of their own."""
@@ -145,7 +195,8 @@ def _norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """The norms over `dims`, flattened; without dims each entry's own size."""
     if not dims:
         return tensor.to(dtype).abs().flatten()
-    if dims == (0, 1) and tensor.device.type == "cpu" and tensor.is_contiguous():
+    on_cpu = tensor.device.type == "cpu" and tensor.is_contiguous()
+    if dims == (0, 1) and on_cpu and tensor.numel():
         return _submatrix_norms(tensor.flatten(1), tensor[0, 0].numel(), dtype)
     norms: Tensor = torch.linalg.vector_norm(tensor, dim=dims, dtype=dtype)
     return norms.flatten()
@@ -162,10 +213,15 @@ def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tenso
     return torch.stack(squares).sum(0).view(-1, offsets).sum(0).sqrt()
 
 
+def layers_for(layer: Layer | None, shapes: Sequence[Shape]) -> list[Layer]:
+    """The layer of all, or each tensor's by its shape."""
+    return [layer or by_shape(tuple(shape)) for shape in shapes]
+
+
 @functools.lru_cache(maxsize=256)
 def frame_of(layer: Layer | None, shapes: tuple[Shape, ...], view: View = matrices) -> Frame:
     """The frame of tensors of one layer, or each by its shape; made once, then looked up."""
-    return Frame([layer or by_shape(tuple(shape)) for shape in shapes], shapes, view)
+    return Frame(layers_for(layer, shapes), shapes, view)
 
 
 def depth(frames: Iterable[Frame]) -> int:

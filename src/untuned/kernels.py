@@ -14,7 +14,7 @@ So a tower keeps no more than one tensor of a weight's size beyond what its rule
 
 A run is a dict of tensors: WEIGHT, GRAD, RECORD, and the rule's own state under its own names.
 Hyperparameters come as a tuple in the order of `Rule.hyperparameters`, 0-d or broadcasting to the
-entries; `scale` multiplies the step; nothing is written where `finite` (0-d; None: true) is false.
+entries; `scale` multiplies the step; `how` says on what terms results are written (`rounding.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch import Tensor
 
 from untuned.domain import names_of
 from untuned.elementwise import Elementwise, Move
+from untuned.rounding import Write
 from untuned.rule import State
 
 Values = tuple[Tensor, ...]
@@ -35,7 +36,7 @@ Run = dict[str, Tensor]
 
 # The names with a dot are ours: a rule's own have none.
 WEIGHT, GRAD, RECORD = "tower.weight", "tower.grad", "tower.record"
-# Where the host does not know whether a first step was skipped, 0-d: 1 once there is a last step
+# 0-d: 1 once there is a last step, for the first may have been skipped
 MOVED = "tower.moved"
 
 
@@ -50,11 +51,12 @@ def forget_(state: State) -> None:
         del state[name]
 
 
-def _put_(run: Run, new: State, finite: Tensor | None) -> None:
-    """Write new values over those of a run, if `finite`."""
+def _put_(run: Run, new: State, how: Write) -> None:
+    """Write new values over those of a run."""
     for name, value in new.items():
         old = run[name]
-        old.copy_(value if finite is None else torch.where(finite, value, old))
+        value = how.rounded(value, old.dtype) if name == WEIGHT else value
+        old.copy_(how.over(old, value))
 
 
 class Kernels:
@@ -64,12 +66,12 @@ class Kernels:
         self.rule, self.tuned = rule, tuned
         self.layout = [(field, len(names)) for field, names in names_of(rule).items()]
 
-    def lone(self, values: Values, scale: Tensor, finite: Tensor | None, run: Run) -> None:
+    def lone(self, values: Values, scale: Tensor, how: Write, run: Run) -> None:
         """One step; nothing is recorded."""
         move = self._update(values, run[GRAD].to(scale.dtype), own(run))
-        _put_(run, {WEIGHT: _moved(run, scale, move), **move.state}, finite)
+        _put_(run, {WEIGHT: _moved(run, scale, move), **move.state}, how)
 
-    def tangent(self, values: Values, scale: Tensor, finite: Tensor | None, run: Run) -> None:
+    def tangent(self, values: Values, scale: Tensor, how: Write, run: Run) -> None:
         """One step; its derivative by the one hyperparameter that is tuned is recorded."""
         grad, state = run[GRAD].to(scale.dtype), own(run)
 
@@ -81,28 +83,26 @@ class Kernels:
         (derivative,), _ = _derivatives(length, (each,))
         move = self._update(values, grad, state)
         new = {WEIGHT: _moved(run, scale, move), **move.state, RECORD: derivative}
-        _put_(run, new, finite)
+        _put_(run, new, how)
 
-    def replay(
-        self, before: Values, values: Values, scale: Tensor, finite: Tensor | None, run: Run
-    ) -> None:
+    def replay(self, before: Values, values: Values, scale: Tensor, how: Write, run: Run) -> None:
         """One step, after bringing the state up to date by the last, whose values were `before`."""
         grad, state = run[GRAD].to(scale.dtype), self._current(before, run)
         move = self._update(values, grad, state)
         new = {WEIGHT: _moved(run, scale, move), **state, RECORD: grad}
         if MOVED in run:
             new[MOVED] = torch.ones_like(run[MOVED])
-        _put_(run, new, finite)
+        _put_(run, new, how)
 
-    def first(self, values: Values, scale: Tensor, finite: Tensor | None, run: Run) -> None:
+    def first(self, values: Values, scale: Tensor, how: Write, run: Run) -> None:
         """A step that `replay` can follow: the state stays as it is before it."""
         grad = run[GRAD].to(scale.dtype)
         move = self._update(values, grad, own(run))
-        _put_(run, {WEIGHT: _moved(run, scale, move), RECORD: grad}, finite)
+        _put_(run, {WEIGHT: _moved(run, scale, move), RECORD: grad}, how)
 
     def settle(self, values: Values, run: Run) -> None:
         """Bring the state up to date by the last step."""
-        _put_(run, self._current(values, run), None)
+        _put_(run, self._current(values, run), Write())
 
     def pull(
         self, values: Values, leaves: Values, scale: Tensor, run: Run

@@ -18,13 +18,15 @@ from untuned import saving
 from untuned.blocks import frame_for
 from untuned.blockwise import Blockwise
 from untuned.errors import ParameterError, SparseGradientError
-from untuned.execute import project_all_, reduce
+from untuned.execute import project_all_
 from untuned.floors import Floor, Tower
 from untuned.groups import check_groups, groups_of, listed, name_of, named
-from untuned.guard import Guard
+from untuned.guard import Guard, peek, readable
 from untuned.kernels import RECORD
 from untuned.notation import tower_of
+from untuned.rounding import Write, key_of
 from untuned.rule import Rule
+from untuned.shards import gradient_of, join, local, shard_of
 from untuned.tower import Part, begin, how_far, values_of
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -38,13 +40,15 @@ class Optimizer(torch.optim.Optimizer):
             an iterable of tensors or of (name, tensor) pairs (geometry by shape: up to one
             dimension a vector, two a matrix (out, in), more a convolution (out, in, *kernel));
             or an iterable of dicts, each with any of these as "params", and with options of
-            its own: "lr", the rule's hyperparameters, "maximize", "layer" (a geometry of
-            `untuned.geometry` for all its tensors).
+            its own: "lr", the rule's hyperparameters, "maximize", "seed", "layer" (a geometry
+            of `untuned.geometry` for all its tensors).
         rule: a rule of `untuned.rules`, or a tower of them, such as `Adam() / SGD(lr=1e-5)`, or
             the notation of either as text, such as "agd(gain=2)" or "adam / sgd(lr=1e-5)".
         lr: what `param_groups[i]["lr"]` starts from. Where the rule finds its own step it is a
             multiplier, 1.0 by default. Schedulers act on it, and 0 moves nothing.
         maximize: climb instead of descend.
+        seed: of the dice by which 16-bit weights (bfloat16, float16) are rounded up or down, so
+            that small steps are not lost: the same on all processes, and after a resume.
         compile: whether elementwise rules run compiled (`torch.compile`); None, the default, where
             that pays: from 2**20 entries in large tensors. Without a working compiler they run
             eagerly, and a `SlowExecutionWarning` says so once.
@@ -72,12 +76,13 @@ class Optimizer(torch.optim.Optimizer):
         *,
         lr: float | Tensor | None = None,
         maximize: bool = False,
+        seed: int = 0,
         compile: bool | None = None,
     ) -> None:
         self.tower = tower_of(rule)
         self._compile = compile
         self._guard = Guard()
-        defaults = self.tower.defaults() | {"maximize": maximize}
+        defaults = self.tower.defaults() | {"maximize": maximize, "seed": seed}
         if lr is not None:
             defaults["lr"] = lr
         self._ground.check(defaults)
@@ -103,6 +108,11 @@ class Optimizer(torch.optim.Optimizer):
             for group in self.param_groups
         ]
 
+    def _device(self) -> torch.device:
+        """Where the first parameter is."""
+        params = (param for group in self.param_groups for param in group["params"])
+        return next((param.device for param in params), torch.device("cpu"))
+
     @property
     def _ground(self) -> Rule:
         """The rule that moves the weights."""
@@ -118,9 +128,17 @@ class Optimizer(torch.optim.Optimizer):
             super().add_param_group({"effective_lr": 0.0, **group})
             begin(self.tower, self.param_groups[-1])
             if isinstance(self._ground, Blockwise):
-                weights = [w for w in self.param_groups[-1]["params"] if w.requires_grad]
-                frame = frame_for(self._ground, self.param_groups[-1]["layer"], weights)
-                project_all_(weights, frame, type(self._ground).project_)
+                self._project_(self.param_groups[-1])
+
+    def _project_(self, group: dict[str, Any]) -> None:
+        """Bring the weights of a new group to where a blockwise rule wants them."""
+        assert isinstance(self._ground, Blockwise)
+        weights = [weight for weight in group["params"] if weight.requires_grad]
+        shards = [shard_of(weight) for weight in weights]
+        frame = frame_for(self._ground, group["layer"], [w.shape for w in weights], shards)
+        key = key_of(torch.full((), -1), group["seed"])
+        here = [local(weight) for weight in weights]
+        project_all_(here, frame, Write(key=key), type(self._ground).projection)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -152,7 +170,7 @@ class Optimizer(torch.optim.Optimizer):
                     "(for an embedding: sparse=False)"
                 )
         weights = [params[i] for i in indices]
-        return self._part(group, weights, [weight.grad for weight in weights]) if weights else None
+        return self._part(group, weights, list(map(gradient_of, weights))) if weights else None
 
     def _part(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> Part:
         """Some tensors of a group, with what is kept of them."""
@@ -163,25 +181,29 @@ class Optimizer(torch.optim.Optimizer):
         """One step: measure, find how far to go, let every floor take its step, top down."""
         for part in moving:
             part.look()
-        sizes = reduce([part.sizes for part in moving])
-        for part, size in zip(moving, sizes, strict=True):
-            part.sizes = size
+        join(moving)
         found, L = how_far(moving)
-        finite = self._guard.watch(torch.cat(sizes) if len(sizes) > 1 else sizes[0], found)
+        sizes = [part.runner.sizes for part in moving]
+        measures = torch.cat(sizes) if len(sizes) > 1 else sizes[0]
+        finite = self._guard.watch(measures, found)
         if finite is not True:
             self._guard.report(lambda block: _culprit(moving, block))
         if finite is False:
             for group in self.param_groups:
                 group["effective_lr"] = 0.0
             return
+        finite = _asked(moving, measures, finite)
         self._settle(moving)
         for part in moving:
             scale = part.multiplier() * found
             rate = scale * part.step(-scale if part.group["maximize"] else scale, L, finite)
-            part.group["effective_lr"] = rate if finite is True else torch.where(finite, rate, 0)
+            if isinstance(finite, Tensor):
+                rate = torch.where(finite, torch.as_tensor(rate), 0.0)
+            part.group["effective_lr"] = rate
             for weight, state in zip(part.weights, part.states, strict=True):
                 if state and weight not in self.state:
                     self.state[weight] = state
+        join([part.finish for part in moving if part.finish is not None])
 
     def _settle(self, moving: list[Part]) -> None:
         """Have the parameters that take no part in this step forget their last one."""
@@ -197,7 +219,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch; the geometry as text, for people: it belongs to the model."""
-        return saving.saved(super().state_dict(), self.tower)
+        return saving.saved(super().state_dict(), self.tower, self._device())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch; the geometry stays that of this optimizer's parameters.
@@ -208,11 +230,13 @@ class Optimizer(torch.optim.Optimizer):
         hook = saving.Check(self.tower)
         handle = self.register_load_state_dict_pre_hook(hook)  # it sees what other hooks made
         try:
-            super().load_state_dict(state_dict)
+            # torch's distributed loading leaves out "state" where there is none
+            super().load_state_dict({"state": {}, **state_dict})
         finally:
             handle.remove()
         for group, layer in zip(self.param_groups, layers, strict=True):
-            group.pop("rule", None)
+            for name in ("rule", "version"):
+                group.pop(name, None)
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
         saving.restore_(self, hook.given)
 
@@ -224,12 +248,26 @@ class Optimizer(torch.optim.Optimizer):
         }
 
 
+def _asked(moving: list[Part], measures: Tensor, finite: bool | Tensor) -> bool | Tensor:
+    """Whether anybody asks for a step: `finite`, and not with lr = 0 and gradients of zero.
+
+    With those torch's distributed checkpoints have states made, and want nothing else to change.
+    """
+    lrs = [part.group["lr"] for part in moving]
+    if any(not isinstance(lr, Tensor) and lr != 0 for lr in lrs):
+        return finite
+    moves = sum((abs(lr).to(measures) for lr in lrs if isinstance(lr, Tensor)), measures.sum()) > 0
+    if finite is True and readable(moves) and peek(moves):
+        return True
+    return moves & finite
+
+
 def _culprit(moving: list[Part], block: int) -> str:
     """The name of the parameter whose block stands at `block` of all groups' sizes."""
     for part in moving:
-        if block < len(part.sizes):
+        if block < len(part.runner.sizes):
             weight = part.weights[part.runner.owner(block)]
             index = next(i for i, p in enumerate(part.group["params"]) if p is weight)
             return name_of(part.group, index)
-        block -= len(part.sizes)
+        block -= len(part.runner.sizes)
     return "a parameter"  # the culprit's group has no gradients any more

@@ -14,7 +14,7 @@ from untuned.rule import State
 HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its square must stay finite
 
 
-def key_of(level: int, name: str) -> str:
+def place_of(level: int, name: str) -> str:
     """Under what a floor's hyperparameter is kept."""
     return f"floor{level}.{name}"
 

@@ -16,10 +16,10 @@ is remembered of it. One method says it all:
 other layers go. So a step answers two questions. *How far?* is one number for the whole network.
 *Which way?* is a tensor already in memory (the gradient) and a coefficient for each block:
 
-    measure     gradients -> one number a block                  (local, then reduced)
+    measure     gradients -> one number a block         (of what is here, then joined)
     step_size   all measures of all groups -> how far            (AGD: eta)
     update      gradients, measures, state, how far -> Step      (AGD: -gain * eta / L * dual)
-    project_    weights that a step has moved -> where they belong   (Nero: zero mean, unit norm)
+    projection  weights that a step has moved -> where they belong   (Nero: zero mean, unit norm)
 
 Either way a step is `coefficient * direction`, and weights are written elsewhere, where schedules,
 skipped steps and rounding live.

@@ -10,17 +10,24 @@ from torch import Tensor
 from untuned.errors import StateError
 from untuned.floors import Tower
 
+VERSION = 1  # of what is saved: raised when it changes in a way that older code would misread
 
-def saved(state_dict: dict[str, Any], tower: Tower) -> dict[str, Any]:
-    """A state dict of torch's, its groups made plain, their tensors no longer the optimizer's."""
+
+def saved(state_dict: dict[str, Any], tower: Tower, device: torch.device) -> dict[str, Any]:
+    """A state dict of torch's, its groups made plain, their tensors no longer the optimizer's.
+
+    The version is a tensor of one dimension, for torch cannot spread a whole state over shards in
+    which there is none: that of an optimizer that remembers nothing, such as AGD.
+    """
+    version = torch.tensor([VERSION], device=device)
     for group in state_dict["param_groups"]:
         group |= {k: v.clone() for k, v in group.items() if isinstance(v, Tensor) and "." in k}
-        group |= {"layer": str(group["layer"]), "rule": str(tower)}
+        group |= {"layer": str(group["layer"]), "rule": str(tower), "version": version.clone()}
     return state_dict
 
 
 class Check:
-    """A hook before loading that refuses the state of another tower, and keeps what it sees."""
+    """A hook before loading that refuses what it cannot read, and keeps what it sees."""
 
     def __init__(self, tower: Tower) -> None:
         self.tower = str(tower)
@@ -28,6 +35,11 @@ class Check:
 
     def __call__(self, _: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
         for group in state_dict["param_groups"]:
+            if int(group.get("version", 0)) > VERSION:
+                raise StateError(
+                    f"the state to load is of version {int(group['version'])}, and this is older "
+                    f"code, which reads up to {VERSION}: update untuned"
+                )
             if group.get("rule", self.tower) != self.tower:
                 raise StateError(
                     f"the state to load is of {group['rule']}, this optimizer runs {self.tower}: "

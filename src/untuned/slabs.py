@@ -50,7 +50,15 @@ class Slab:
 
 
 class Pack(Slab):
-    """Small tensors end to end; what is one number a tensor is repeated for its entries."""
+    """Small tensors end to end; what is one number a tensor is repeated for its entries.
+
+    An empty one, such as a shard of a tensor that has entries elsewhere, gets an entry of zero, for
+    its numbers go on like those of the others.
+    """
+
+    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
+        super().__init__(indices, tensors)
+        self.counts = [max(count, 1) for count in self.counts]
 
     def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
         run = {name: self._join(column) for name, column in columns.items()}
@@ -61,11 +69,16 @@ class Pack(Slab):
 
     def _join(self, column: Sequence[Tensor]) -> Tensor:
         parts = zip(column, self.shapes, self.counts, strict=True)
-        return torch.cat([t.flatten() if t.shape == s else t.expand(n) for t, s, n in parts])
+        return torch.cat([self._entries(t, s, n) for t, s, n in parts])
+
+    def _entries(self, tensor: Tensor, shape: torch.Size, count: int) -> Tensor:
+        if tensor.shape != shape:
+            return tensor.expand(count)
+        return tensor.flatten() if tensor.numel() else tensor.new_zeros(1)
 
     def _split_(self, column: Sequence[Tensor], run: Tensor) -> None:
         parts = zip(column, run.split(self.counts), self.shapes, strict=True)
-        pairs = [(t, p.view(s) if t.shape == s else p[0]) for t, p, s in parts if p.numel()]
+        pairs = [(t, p.view(s) if t.shape == s else p[0]) for t, p, s in parts if t.numel()]
         if pairs:
             torch._foreach_copy_([t for t, _ in pairs], [p for _, p in pairs])
 

@@ -19,6 +19,7 @@ differentiated as if it had not been, so that a floor that goes too far hears of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,10 +32,15 @@ from untuned.domain import names_of
 from untuned.elements import Elements
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
+from untuned.execute import Finish
 from untuned.floors import Tower
 from untuned.frame import depth, widest
 from untuned.layer import Layer
-from untuned.raws import Raw, key_of, slopes_of
+from untuned.raws import Raw, place_of, slopes_of
+from untuned.rounding import SHORT, Write, key_of
+from untuned.shards import local, opened, shard_of
+
+STEPS = "rounding.steps"  # under which a group counts the steps of weights that are rounded
 
 
 class Part:
@@ -56,19 +62,27 @@ class Part:
         compile: bool | None = None,
     ) -> None:
         self.tower, self.level, self.group = tower, level, group
-        self.weights, self.grads, self.states = weights, grads, states
+        self.weights, self.states = weights, states
         self.rule = (tower.of_group(group) if level == 0 else tower).floors[level].rule
         self.charts = tower.tuned(level)
+        self.finish: Finish | None = None  # what is left to do once all parts have stepped
+        self.shards = [shard_of(weight) for weight in weights]
+        pairs = zip(states, self.shards, strict=True)
+        self._here = [state if shard is None else opened(state) for state, shard in pairs]
         self._dtype = widest(weights)
-        tuned = list(self.charts)
-        layer: Layer | None = group["layer"] if level == 0 else None
-        self.runner: Elements | Blocks
+        self.runner = self._runner(list(map(local, weights)), list(map(local, grads)), compile)
+
+    def _runner(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor], compile: bool | None
+    ) -> Elements | Blocks:
+        """What runs the floor's rule on what is here of the tensors."""
+        tuned, states, shards = list(self.charts), self._here, self.shards
         if isinstance(self.rule, Elementwise):
-            self.runner = Elements(self.rule, tuned, weights, grads, states, compile)
-        elif isinstance(self.rule, Blockwise):
-            self.runner = Blocks(self.rule, tuned, weights, grads, states, layer)
-        else:
-            raise UnknownRuleError(f"{self.rule!r} must derive from Elementwise or Blockwise")
+            return Elements(self.rule, tuned, weights, grads, states, shards, compile)
+        if isinstance(self.rule, Blockwise):
+            layer: Layer | None = self.group["layer"] if self.level == 0 else None
+            return Blocks(self.rule, tuned, weights, grads, states, shards, layer)
+        raise UnknownRuleError(f"{self.rule!r} must derive from Elementwise or Blockwise")
 
     def _last(self, name: str) -> str:
         """Where the group keeps what the last step was taken with, which a replay needs."""
@@ -81,8 +95,8 @@ class Part:
         start = self.rule.hyperparameters()
         found: dict[str, list[Raw]] = {}
         for name, chart in self.charts.items():
-            stores = self.states if name in own else [self.group]
-            found[name] = [Raw(store, key_of(self.level, name), chart) for store in stores]
+            stores = self._here if name in own else [self.group]
+            found[name] = [Raw(store, place_of(self.level, name), chart) for store in stores]
             for raw in found[name]:
                 raw.begin(float(start[name]), self._dtype, weight.device)
         return found
@@ -110,11 +124,20 @@ class Part:
             self._before = self._tensors(self._before)
             if self.level > 0 and not self.charts:
                 return  # nobody asks
-            found = self.runner.look(self._before, self._tensor(scale))
+            self.pulls = self.runner.look(self._before, self._tensor(scale))
         else:
             depth = self.group.get(self._last("depth"), 1)
-            found = self.runner.look(self._before, scale, depth)
-        self.sizes, self.pulls = found
+            self.pulls = self.runner.look(self._before, scale, depth)
+
+    def additive(self) -> list[Tensor]:
+        """What this process adds to measures and hypergradients."""
+        return [*self.runner.additive(), *self.pulls.values()]
+
+    def take(self, totals: list[Tensor]) -> None:
+        """Go on with the sums over all processes."""
+        count = len(totals) - len(self.pulls)
+        self.runner.take(totals[:count])
+        self.pulls = dict(zip(self.pulls, totals[count:], strict=True))
 
     def step(self, scale: Tensor | float, L: int, finite: bool | Tensor) -> Tensor | float:
         """Move the hyperparameters, then with them the tensors; the learning rate used, if any."""
@@ -125,13 +148,29 @@ class Part:
             self._note({"scale": scale, "depth": L}, finite)
             if self.level == 0:  # what nobody tunes is a schedule's, or a user's, to change
                 self._note({n: v for n, v in after.items() if n not in self.charts}, finite)
+        how = Write(finite, self._key(finite))
         if isinstance(self.runner, Elements):
-            asked = finite if isinstance(finite, Tensor) else None
-            self.runner.move(before, self._tensors(after), self._tensor(scale), asked)
+            self.runner.move(before, self._tensors(after), self._tensor(scale), how)
         else:
-            self.runner.move(after, scale, L, self.sizes, finite)
+            self.finish = self.runner.move(after, scale, L, how)
+        self._keep()
         rate = after.get("lr", 1.0)
         return rate.mean() if isinstance(rate, Tensor) and rate.ndim else rate
+
+    def _key(self, finite: bool | Tensor) -> Tensor | None:
+        """The key of this step's dice, if there are weights that need rounding."""
+        if self.level > 0 or not any(weight.dtype in SHORT for weight in self.weights):
+            return None
+        device = self.weights[0].device
+        steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
+        self.group[STEPS] = steps + finite
+        return key_of(steps, self.group["seed"])
+
+    def _keep(self) -> None:
+        """Keep what is remembered of sharded tensors as tensors sharded like them."""
+        for i, (shard, state) in enumerate(zip(self.shards, self.states, strict=True)):
+            if shard is not None:
+                shard.keep(state, self._here[i], functools.partial(self.runner.layout, i))
 
     def _note(self, values: Mapping[str, Tensor | float], finite: bool | Tensor) -> None:
         """Keep what a step was taken with, if it was taken."""
@@ -171,6 +210,7 @@ class Part:
             Part(self.tower, self.level + 1, self.group, numbers, numbers, states, False).settle()
             for raw, state in zip(own, states, strict=True):
                 raw.keep(state)
+        self._keep()
 
     def _tensors(self, values: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
         return {name: self._tensor(value) for name, value in values.items()}
@@ -190,12 +230,11 @@ class Part:
 
 def how_far(parts: Sequence[Part]) -> tuple[Tensor | float, int]:
     """What the rule of some parts that share one finds by looking at all of them, and depth L."""
-    runners = [(part.runner, part.sizes) for part in parts if isinstance(part.runner, Blocks)]
+    runners = [part.runner for part in parts if isinstance(part.runner, Blocks)]
     if not runners:
         return 1.0, 1
-    L = depth([runner.frame for runner, _ in runners])
-    leaves = [runner.leaves(sizes) for runner, sizes in runners]
-    return runners[0][0].rule.step_size(leaves, L), L
+    L = depth([runner.frame.network for runner in runners])
+    return runners[0].rule.step_size([runner.leaves() for runner in runners], L), L
 
 
 def begin(tower: Tower, group: dict[str, Any]) -> None:
@@ -208,7 +247,7 @@ def begin(tower: Tower, group: dict[str, Any]) -> None:
     names = names_of(type(rule))
     shared = [name for name in tower.tuned(0) if name not in tower.floors[0].own]
     for name in shared:
-        raw = Raw(group, key_of(0, name), tower.tuned(0)[name])
+        raw = Raw(group, place_of(0, name), tower.tuned(0)[name])
         raw.begin(float(rule.hyperparameters()[name]), widest(weights), weights[0].device)
     for field in names:
         if field != "lr" and set(names[field]) <= set(shared):
@@ -223,7 +262,7 @@ def values_of(
     for level, floor in enumerate(tower.of_group(group).floors):
         values: dict[str, Any] = {}
         for name, value in floor.rule.hyperparameters().items():
-            chart, key = tower.tuned(level).get(name), key_of(level, name)
+            chart, key = tower.tuned(level).get(name), place_of(level, name)
             if name in floor.own and chart:
                 names = group.get("param_names", range(len(states)))
                 for label, state in zip(names, states, strict=True):

@@ -69,6 +69,13 @@ class PublishedAGD(ByShape, AGD):
                 f"{names[0]}: as published, AGD moves a vector with the weight listed before it, "
                 "and none is; list the weight first, or use AGD() without as_published()"
             )
+        for name, tensor in zip(names, tensors, strict=True):
+            placements = getattr(tensor, "placements", ())
+            if any(getattr(placed, "dim", 0) > 1 for placed in placements):
+                raise ParameterError(
+                    f"{name} is sharded over its kernel's offsets, which AGD as published cannot "
+                    "do: shard rows or columns"
+                )
 
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor:
         weights = []

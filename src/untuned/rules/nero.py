@@ -18,7 +18,6 @@ State: one number a neuron, the square root of what Adam keeps for a square matr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,17 +32,33 @@ from untuned.rule import State
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
 
 
-def balance_(weight: Tensor, dims: tuple[int, ...], moved: Tensor | None) -> None:
-    """Zero mean and unit norm over `dims`, in place, for the neurons that have `moved` (or all).
-
-    A dead neuron stays dead, and one of a single weight as it is: only its sign would be left.
-    """
-    if math.prod(weight.shape[dim] for dim in dims) < 2:
-        return
-    mean = weight.mean(dims, keepdim=True)
-    weight.sub_(mean if moved is None else mean * moved)
+def moments(weight: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The sum, and the sum of squares, over `dims`: (2, ...)."""
+    total = weight.sum(dims, keepdim=True)
     norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
-    inverse = norm.clamp_min_(torch.finfo(norm.dtype).tiny).reciprocal_()
+    return torch.stack([total, norm.square_()])
+
+
+def unbalanced(sums: Tensor, entries: int, eps: float) -> Tensor:
+    """Which neurons are further from zero mean and unit norm than rounding takes them."""
+    total, squares = sums.unbind()
+    within = 8 * eps
+    return ((squares - 1).abs() > within).logical_or_(total.abs() > within * math.sqrt(entries))
+
+
+def balance_(weight: Tensor, sums: Tensor, entries: int, moved: Tensor | None) -> None:
+    """Zero mean and unit norm, in place, for the neurons that have `moved` (or all).
+
+    `sums` are the `moments` of the neurons. A dead neuron stays dead. Where the mean is far larger
+    than what varies about it, the norm comes out roughly: once more, with the mean at zero, mends
+    it.
+    """
+    total, squares = sums.unbind()
+    mean = total / entries
+    info = torch.finfo(weight.dtype)
+    square = (squares - total * mean).maximum(info.eps * squares)  # about the mean
+    inverse = square.clamp_min_(info.tiny).rsqrt_()
+    weight.sub_(mean if moved is None else mean * moved)
     weight.mul_(inverse if moved is None else torch.where(moved, inverse, 1.0))
 
 
@@ -56,9 +71,8 @@ class FreeNero(Blockwise):
 
     view: ClassVar[View] = staticmethod(neurons)
 
-    def init(self, frame: Frame, weights: Sequence[Tensor]) -> list[State]:
+    def init(self, frame: Frame, norms: Tensor) -> list[State]:
         """`v` and `step` at zero, `scale` from the weights."""
-        norms = frame.norms(weights)
         scales = frame.mean(norms)
         scales = torch.where(scales > 0, scales, SCALE_OF_ZERO)
         v = frame.spread(torch.zeros_like(norms))
@@ -93,7 +107,7 @@ class Nero(FreeNero):
     An optimizer with this rule puts them there as soon as it is given them.
     """
 
-    project_: ClassVar[Projection | None] = staticmethod(balance_)
+    projection: ClassVar[Projection | None] = Projection(moments, unbalanced, balance_)
 
     def as_published(self) -> Nero:
         return PublishedNero(self.lr, self.beta)

@@ -1,0 +1,89 @@
+"""Writing to weights of 16 bits, so that steps too small for them are not lost.
+
+Next to a weight of 1 bfloat16 knows nothing nearer than 0.004, and float16 nothing nearer than
+0.0005: rounded to the nearest, steps of less than half of that leave a weight where it is, always.
+Rounded up or down at random, with the odds that make it right on average, they add up (Croci et
+al. 2022, "Stochastic rounding: implementation, error analysis and applications").
+
+The dice are a hash of the entry's place and of a key that changes with every step: the same on
+every process that holds a copy of the weight, and after a resume.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SHORT = (torch.float16, torch.bfloat16)
+SPARE = {torch.float16: 13, torch.bfloat16: 16}  # bits of float32's mantissa that they lack
+SUBNORMAL = 2.0**-14  # below which float16's numbers are equally far apart
+
+# Odd constants whose bits look random: multiplying by them spreads what is in the low bits upwards
+MIX = (0x2C1B3C6D, 0x297A2D39, 0x1B56C4E9)
+
+
+def key_of(*numbers: Tensor | int) -> Tensor:
+    """One key, 0-d int32, of several integers, of which the first is a tensor."""
+    key: Tensor | int = 0
+    for number in numbers:
+        key = ((key ^ number) * MIX[0] + MIX[1]) % 2**31
+    assert isinstance(key, Tensor)
+    return key.to(torch.int32)
+
+
+def dithered(exact: Tensor, dtype: torch.dtype, key: Tensor) -> Tensor:
+    """`exact`, float32, rounded to a type of 16 bits, up or down: right on average.
+
+    What the type can hold stays what it is, and what is too large becomes the largest it has.
+    """
+    largest = torch.finfo(dtype).max
+    exact = exact.clamp(-largest, largest)
+    if dtype == torch.float16:  # lift small numbers to where float32's are as far apart, too
+        lift = torch.where(exact.abs() < SUBNORMAL, torch.copysign(exact * 0 + SUBNORMAL, exact), 0)
+        return (_cut(exact + lift, SPARE[dtype], key) - lift).to(dtype)
+    return _cut(exact, SPARE[dtype], key).to(dtype)
+
+
+def _cut(exact: Tensor, spare: int, key: Tensor) -> Tensor:
+    """Cut off the last bits of float32, after adding random ones to them: a carry rounds away."""
+    last = 2**spare - 1
+    bits = _dice(exact, key) >> (32 - spare)
+    bits &= last
+    bits += exact.view(torch.int32)
+    bits &= ~last
+    return bits.view(torch.float32)
+
+
+def _dice(like: Tensor, key: Tensor) -> Tensor:
+    """Random bits for each entry, int32: a hash of its place and the key. Products wrap around."""
+    bits = torch.arange(like.numel(), dtype=torch.int32, device=like.device).view(like.shape)
+    bits *= MIX[2]
+    bits += key
+    for factor in MIX[:2]:
+        bits ^= bits >> 15
+        bits *= factor
+    return bits
+
+
+class Write(NamedTuple):
+    """On what terms weights and states are written."""
+
+    finite: bool | Tensor = True  # 0-d: whether at all
+    key: Tensor | None = None  # 0-d: of the dice for weights of 16 bits; None: there are none
+
+    def turn(self, *numbers: int) -> Write:
+        """The same with dice of their own for one of many pieces, told by small numbers."""
+        if self.key is None:
+            return self
+        salt = sum(number * factor for number, factor in zip(numbers, MIX, strict=False))
+        return self._replace(key=self.key + salt % 2**31)
+
+    def over(self, old: Tensor, new: Tensor) -> Tensor:
+        """What to write over an old value: a new one, if at all."""
+        return torch.where(self.finite, new, old) if isinstance(self.finite, Tensor) else new
+
+    def rounded(self, exact: Tensor, dtype: torch.dtype) -> Tensor:
+        """A weight's new value as its type can hold it."""
+        return exact if self.key is None or dtype not in SHORT else dithered(exact, dtype, self.key)
