@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 import untuned
+from networks import same, snapshot
 
 HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
 
@@ -50,3 +51,15 @@ def fallen(losses, share):
     """Whether the last tenth of the losses is, on average, below a `share` of the first one."""
     last = losses[-max(1, len(losses) // 10) :]
     return sum(last) / len(last) < share * losses[0]
+
+
+def same_but_for_balancing(rule, model, other):
+    """Whether a resumed run ended where a whole one did: bit for bit, but under Nero.
+
+    A trainer restores the weights first and builds the optimizer then. Nero balances them again,
+    which moves them by a rounding error.
+    """
+    if rule != "nero":
+        return same(model, snapshot(other))
+    pairs = zip(snapshot(model), snapshot(other), strict=True)
+    return all(torch.allclose(ours, theirs, rtol=0, atol=1e-5) for ours, theirs in pairs)

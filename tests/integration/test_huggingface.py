@@ -1,0 +1,129 @@
+"""Hugging Face: the page's Trainer does what a plain loop does, and goes on where it stopped."""
+
+import pytest
+import torch
+from torch import nn
+
+import untuned
+from networks import GPT2, numbers, same, snapshot
+from pages import RULES, fallen, initialised_twin, run_page, same_but_for_balancing
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:.*pin_memory.*no accelerator:UserWarning"),
+]
+
+STEPS = 20
+
+
+@pytest.fixture
+def passages(shakespeare):
+    """Pieces of 64 characters."""
+    return [{"input_ids": piece, "labels": piece} for piece in shakespeare[: 400 * 64].split(64)]
+
+
+def language_model(dropout=0.1):
+    model = GPT2().body
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+    return model
+
+
+def trainer(model, dataset, optimizer=None, optimizers=(None, None), **arguments):
+    """A Trainer as on the page, of fewer steps."""
+    from transformers import Trainer, TrainingArguments
+
+    given = {
+        "max_steps": STEPS,
+        "save_steps": STEPS // 2,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 0,
+    }
+    return Trainer(
+        model,
+        TrainingArguments("runs", **(given | arguments)),
+        train_dataset=dataset,
+        optimizer_cls_and_kwargs=optimizer,
+        optimizers=optimizers,
+    )
+
+
+def test_the_page_learns_and_ends_where_a_plain_loop_does(passages):
+    model = language_model(dropout=0)
+    twin = initialised_twin(model)
+    batches = []  # as the Trainer shuffles them, with what it says of the loss
+    model.register_forward_pre_hook(lambda *call: batches.append(call[-1]), with_kwargs=True)
+    scope = run_page("huggingface", model=model, dataset=passages)
+    opt, losses = untuned.AGD(twin), []
+    for batch in batches:
+        loss = twin(**batch).loss
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    assert same(model, snapshot(twin))
+    history = [row["loss"] for row in scope["trainer"].state.log_history if "loss" in row]
+    assert history == pytest.approx([sum(losses[i : i + 5]) / 5 for i in range(0, 60, 5)])
+    assert fallen(losses, 0.8)
+
+
+def test_the_pages_trainer_logs_the_step_that_it_finds(passages):
+    scope = run_page("huggingface", model=language_model(), dataset=passages)
+    arguments = scope["TrainingArguments"]("runs", max_steps=5, logging_steps=1, max_grad_norm=0)
+    factory = (lambda: untuned.AGD, {})
+    logging = scope["LoggingTrainer"](
+        language_model(), arguments, train_dataset=passages, optimizer_cls_and_kwargs=factory
+    )
+    logging.train()
+    history = [row for row in logging.state.log_history if "loss" in row]
+    steps = [row["effective_lr"] / row["learning_rate"] for row in history]
+    assert all(0.01 < step < 2 for step in steps)
+    assert [row["learning_rate"] for row in history] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_run_cut_short_ends_where_one_in_a_piece_does(rule, passages):
+    optimizer = (lambda: untuned.Optimizer, {"rule": rule})
+    whole = trainer(language_model(), passages, optimizer)
+    whole.train()
+    resumed = trainer(language_model(), passages, optimizer)
+    resumed.train(resume_from_checkpoint=f"runs/checkpoint-{STEPS // 2}")
+    assert same_but_for_balancing(rule, resumed.model, whole.model)
+    assert numbers(resumed.optimizer.optimizer) == numbers(whole.optimizer.optimizer)
+
+
+def test_the_factory_sees_the_modules_and_an_optimizer_built_before_ends_there_too(passages):
+    model, twin, other = (language_model(dropout=0) for _ in range(3))
+    twin.load_state_dict(model.state_dict())
+    other.load_state_dict(model.state_dict())
+    factory = trainer(model, passages, (lambda: untuned.AGD, {}))
+    built = trainer(twin, passages, optimizers=(untuned.AGD(twin), None))
+    shapes = trainer(other, passages, (untuned.AGD, {}))
+    for each in (factory, built, shapes):
+        each.train()
+    assert same(model, snapshot(twin))
+    assert not same(model, snapshot(other))
+    assert {group["layer"] for group in shapes.optimizer.param_groups} == {None}
+    fused = untuned.geometry.Dense(parts=3, transposed=True)
+    assert fused in {group["layer"] for group in factory.optimizer.param_groups}
+
+
+def test_arguments_for_weight_decay_stop_the_class_and_pass_the_factory_by(passages):
+    decayed = trainer(language_model(), passages, (untuned.AGD, {}), weight_decay=0.1)
+    with pytest.raises(untuned.errors.UnknownHyperparameterError, match="weight_decay"):
+        decayed.train()
+    trainer(language_model(), passages, (lambda: untuned.AGD, {}), weight_decay=0.1).train()
+
+
+def test_clipping_shortens_agds_steps(passages):
+    """What the page says of `max_grad_norm`, for a limit far below the gradient's norm."""
+    rates = []
+    for limit in (0, 1e-3):
+        torch.manual_seed(0)
+        run = trainer(
+            language_model(), passages, (lambda: untuned.AGD, {}), max_steps=1, max_grad_norm=limit
+        )
+        run.train()
+        rates.append(float(run.optimizer.param_groups[0]["effective_lr"]))
+    assert rates[1] < 0.1 * rates[0]

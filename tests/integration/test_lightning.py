@@ -1,0 +1,105 @@
+"""Lightning: the page runs, and does what a plain loop does."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+import untuned
+from networks import numbers, resnet, same, snapshot
+from pages import (
+    RULES,
+    fallen,
+    initialised_twin,
+    run_page,
+    same_but_for_balancing,
+    train_plainly,
+)
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:.*tensorboardX:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:The dirpath has changed"),
+]
+
+
+@pytest.fixture
+def page(loader):
+    """The scope that the page leaves, and a twin of its network from before the training."""
+    net = resnet()
+    twin = initialised_twin(net)
+    return run_page("lightning", net=net, loader=loader), twin
+
+
+def run(page, rule, loader, net=resnet, epochs=2, manual=False, resume=None, **options):
+    """Train the page's classifier by a rule; returns it and its trainer."""
+    import lightning
+
+    class Ours(page["Classifier"]):
+        def configure_optimizers(self):
+            return untuned.Optimizer(self, rule)
+
+    class Manual(Ours):
+        automatic_optimization = False
+
+        def training_step(self, batch, index):
+            opt = self.optimizers()
+            loss = super().training_step(batch, index)
+            opt.zero_grad()
+            self.manual_backward(loss)
+            opt.step()
+            return loss
+
+    torch.manual_seed(0 if resume is None else 1)  # what is resumed starts from other weights
+    module = (Manual if manual else Ours)(net())
+    trainer = lightning.Trainer(max_epochs=epochs, log_every_n_steps=1, **options)
+    trainer.fit(module, loader, ckpt_path=resume)
+    return module, trainer
+
+
+def logged(key):
+    """What the last run wrote of a key, in order."""
+    newest = max(Path("lightning_logs").glob("*/metrics.csv"), key=lambda f: f.stat().st_mtime_ns)
+    with newest.open(encoding="utf-8") as file:
+        return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
+
+
+def test_the_page_ends_where_a_plain_loop_does(page, loader):
+    scope, twin = page
+    opt, losses = train_plainly(twin, [*loader, *loader])
+    assert same(scope["net"], snapshot(twin))
+    assert logged("loss") == pytest.approx(losses)
+    assert fallen(losses, 0.3)
+    assert logged("effective_lr")[-1] == float(opt.param_groups[0]["effective_lr"]) > 0
+    assert scope["trainer"].optimizers[0].skipped_steps == 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_manual_optimisation_ends_where_automatic_does(rule, page, loader):
+    automatic, _ = run(page[0], rule, loader)
+    manual, trainer = run(page[0], rule, loader, manual=True)
+    assert same(manual, snapshot(automatic))
+    assert manual.optimizers().optimizer is trainer.optimizers[0]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_run_cut_short_ends_where_one_in_a_piece_does(rule, page, loader):
+    whole, trainer = run(page[0], rule, loader)
+    run(page[0], rule, loader, epochs=1)[1].save_checkpoint("half.ckpt")
+    resumed, other = run(page[0], rule, loader, resume="half.ckpt")
+    assert same_but_for_balancing(rule, resumed, whole)
+    assert numbers(other.optimizers[0]) == numbers(trainer.optimizers[0])
+
+
+def test_the_monitor_shows_the_multiplier_and_the_pages_own_the_step(page, loader):
+    from lightning.pytorch.callbacks import LearningRateMonitor
+
+    run(page[0], "agd", loader, epochs=1, callbacks=[LearningRateMonitor("step")])
+    assert logged("lr-Optimizer") == [1.0] * len(loader)
+    run(page[0], "agd", loader, epochs=1, callbacks=[page[0]["EffectiveRateMonitor"]("step")])
+    steps = logged("effective_lr")
+    assert logged("lr-Optimizer") == pytest.approx([0.0, *steps[:-1]])
+    assert len(set(steps)) > len(loader) // 2
