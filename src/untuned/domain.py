@@ -50,12 +50,22 @@ def hyperparameter(default: Any, domain: Interval, names: tuple[str, ...] = ()) 
     return dataclasses.field(default=default, metadata={"domain": domain, "names": names})
 
 
+# Looked up here once a rule was built: a compiled step cannot trace `dataclasses.fields`
+_DOMAINS: dict[type[Any], dict[str, Interval]] = {}
+_NAMES: dict[type[Any], dict[str, tuple[str, ...]]] = {}
+
+
 def domains_of(rule: type[Any]) -> dict[str, Interval]:
     """The fields of a rule, by name, and the domain of each."""
-    return {field.name: field.metadata["domain"] for field in dataclasses.fields(rule)}
+    if rule not in _DOMAINS:
+        fields = dataclasses.fields(rule)
+        _DOMAINS[rule] = {field.name: field.metadata["domain"] for field in fields}
+    return _DOMAINS[rule]
 
 
 def names_of(rule: type[Any]) -> dict[str, tuple[str, ...]]:
     """The hyperparameters in each field of a rule: the field itself, or those of its tuple."""
-    fields = dataclasses.fields(rule)
-    return {field.name: field.metadata["names"] or (field.name,) for field in fields}
+    if rule not in _NAMES:
+        fields = dataclasses.fields(rule)
+        _NAMES[rule] = {field.name: field.metadata["names"] or (field.name,) for field in fields}
+    return _NAMES[rule]
