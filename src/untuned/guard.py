@@ -65,8 +65,8 @@ class Guard:
 
     def report(self, name_of: Callable[[int], str]) -> None:
         """Warn, once, if the host has heard of a culprit; `name_of` says whose a block is."""
-        if self.warned:
-            return
+        if self.warned or torch.compiler.is_compiling():
+            return  # a compiled step cannot look; the next that is not compiled tells
         if self._culprit.device.type == "cpu":
             self._told = self._culprit
         else:
