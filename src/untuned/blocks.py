@@ -10,7 +10,7 @@ from torch import Tensor
 from untuned.blockwise import Blockwise, Leaves, Step
 from untuned.execute import Finish, keep_, write_
 from untuned.frame import Frame, frame_of
-from untuned.kernels import RECORD, forget_, own
+from untuned.kernels import RECORD, derivatives, forget_, own
 from untuned.layer import Layer, Shape
 from untuned.localframe import LocalFrame, local_frame_of
 from untuned.rounding import Write
@@ -126,13 +126,16 @@ class Blocks:
             frame.gather([state[SIZES] for state in states]),
             [{name: state[BEFORE + name] for name in own(state)} for state in states],
         )
-        with torch.enable_grad():
-            given = {name: value.requires_grad_() for name, value in given.items()}
-            step = self._step({**values, **given}, leaves, scale, L, self.recorded)
+
+        def gain(*tuned: Tensor) -> tuple[Tensor, Tensor]:
+            replaced = {**values, **dict(zip(given, tuned, strict=True))}
+            step = self._step(replaced, leaves, scale, L, self.recorded)
             dots = frame.dots(step.directions, [self.grads[i] for i in self.recorded])
             dots = dots.to(step.coefficients.dtype) * frame.parts(dots.device)
-            gain = torch.dot(step.coefficients, dots)
-            pulls = torch.autograd.grad(gain, list(given.values()), materialize_grads=True)
+            total = torch.dot(step.coefficients, dots)
+            return total, total
+
+        pulls, _ = derivatives(gain, tuple(given.values()))
         return dict(zip(given, pulls, strict=True))
 
     def move(self, values: Values, scale: Tensor | float, L: int, how: Write) -> Finish | None:

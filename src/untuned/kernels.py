@@ -80,7 +80,7 @@ class Kernels:
             return ((scale * move.coefficient) * move.direction).sum(), h
 
         each = values[self.tuned[0]].expand(grad.shape)  # each entry moves by a copy of its own
-        (derivative,), _ = _derivatives(length, (each,))
+        (derivative,), _ = derivatives(length, (each,))
         move = self._update(values, grad, state)
         new = {WEIGHT: _moved(run, scale, move), **move.state, RECORD: derivative}
         _put_(run, new, how)
@@ -119,7 +119,7 @@ class Kernels:
             each = (scale * move.coefficient) * move.direction * grad
             return each.sum(), grad.square().sum(-1)
 
-        return _derivatives(gain, leaves)
+        return derivatives(gain, leaves)
 
     def _current(self, before: Values, run: Run) -> State:
         """The state as the last step left it, if there was one."""
@@ -147,15 +147,15 @@ class Kernels:
         return tuple(every)
 
 
-def _derivatives(
+def derivatives(
     function: Callable[..., tuple[Tensor, Tensor]], leaves: Values
 ) -> tuple[list[Tensor], Tensor]:
     """The derivatives of a function's first result by its arguments; and its second result."""
     if torch.compiler.is_compiling():
-        derivatives, rest = torch.func.grad(
-            function, argnums=tuple(range(len(leaves))), has_aux=True
-        )(*leaves)
-        return list(derivatives), rest
+        each, rest = torch.func.grad(function, argnums=tuple(range(len(leaves))), has_aux=True)(
+            *leaves
+        )
+        return list(each), rest
     with torch.enable_grad():  # the same in half the time, where nothing fuses it
         leaves = tuple(leaf.detach().requires_grad_() for leaf in leaves)
         result, rest = function(*leaves)

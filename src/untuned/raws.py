@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from untuned.charts import Chart
+from untuned.kernels import derivatives
 from untuned.rule import State
 
 HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its square must stay finite
@@ -54,9 +55,11 @@ class Raw(NamedTuple):
 
 def slopes_of(raws: Sequence[Raw], pulls: Sequence[Tensor]) -> list[Tensor]:
     """The derivatives by raw numbers, given those by hyperparameters: always finite."""
-    with torch.enable_grad():
-        numbers = [raw.number.detach().requires_grad_() for raw in raws]
+
+    def gain(*numbers: Tensor) -> tuple[Tensor, Tensor]:
         values = [raw.chart.value(number) for raw, number in zip(raws, numbers, strict=True)]
-        cotangents = [pull.to(value.dtype) for pull, value in zip(pulls, values, strict=True)]
-        slopes = torch.stack(torch.autograd.grad(values, numbers, cotangents))
+        each = [value * pull.to(value.dtype) for value, pull in zip(values, pulls, strict=True)]
+        return torch.stack(each).sum(), each[0]
+
+    slopes = torch.stack(derivatives(gain, tuple(raw.number for raw in raws))[0])
     return list(slopes.nan_to_num(nan=0.0).clamp(-HUGE, HUGE).unbind())
