@@ -43,8 +43,6 @@ class Compiled:
         self._run: Callable[..., Any] | None = None
 
     def __call__(self, *args: Any) -> Any:
-        if torch.compiler.is_compiling():
-            return self.plain(*args)
         try:
             if self._run is not None:
                 return self._run(*args)

@@ -41,7 +41,7 @@ class Elements:
         self.weights, self.grads, self.states = weights, grads, states
         names = list(rule.hyperparameters())
         self._picked = tuple(names.index(name) for name in tuned)
-        self._kernels = kernels(type(rule), self._picked)  # type: ignore[arg-type]
+        self._kernels = kernels(type(rule), self._picked)
         self._way = ("lone", "tangent", "replay")[min(len(self.tuned), 2)]
         large = sum(weight.numel() for weight in weights if weight.numel() >= LARGE)
         self._dtype = widest(weights)

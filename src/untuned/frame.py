@@ -6,7 +6,6 @@ tensors, gates and submatrices there are. It holds shapes, never tensors of the 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from untuned.geometry import by_shape
+from untuned.kept import kept
 from untuned.layer import Blocks, Layer, Shape
 from untuned.shards import Shard
 
@@ -218,7 +218,7 @@ def layers_for(layer: Layer | None, shapes: Sequence[Shape]) -> list[Layer]:
     return [layer or by_shape(tuple(shape)) for shape in shapes]
 
 
-@functools.lru_cache(maxsize=256)
+@kept(256)
 def frame_of(layer: Layer | None, shapes: tuple[Shape, ...], view: View = matrices) -> Frame:
     """The frame of tensors of one layer, or each by its shape; made once, then looked up."""
     return Frame(layers_for(layer, shapes), shapes, view)

@@ -19,7 +19,6 @@ entries; `scale` multiplies the step; `how` says on what terms results are writt
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from untuned.domain import names_of
 from untuned.elementwise import Elementwise, Move
+from untuned.kept import kept
 from untuned.rounding import Write
 from untuned.rule import State
 
@@ -168,7 +168,7 @@ def _moved(run: Run, scale: Tensor, move: Move) -> Tensor:
     return run[WEIGHT] + (scale * move.coefficient) * move.direction
 
 
-@functools.lru_cache(maxsize=64)
+@kept(64)
 def kernels(rule: type[Elementwise], tuned: tuple[int, ...]) -> Kernels:
     """The kernels of a class of rules; made once."""
     return Kernels(rule, tuned)

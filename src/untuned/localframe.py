@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from untuned.frame import Frame, View, layers_for
+from untuned.kept import kept
 from untuned.layer import Blocks, Layer, Shape
 from untuned.shards import Layout, Shard
 
@@ -162,7 +162,7 @@ class _Seen:
         return type(placed)(self._dim(placed.dim), **strided)
 
 
-@functools.lru_cache(maxsize=256)
+@kept(256)
 def local_frame_of(
     layer: Layer | None,
     shapes: tuple[Shape, ...],

@@ -161,8 +161,9 @@ class Rows(Pieces):
 
 
 def kernel(slab: Slab, kernels: Kernels, name: str, run: Run) -> Callable[..., Any]:
-    """A kernel for a run: compiled if it comes in rows."""
-    return compiled(kernels, name) if slab.in_rows(run) else getattr(kernels, name)
+    """A kernel for a run: compiled if it comes in rows, and the whole step is not."""
+    alone = slab.in_rows(run) and not torch.compiler.is_compiling()
+    return compiled(kernels, name) if alone else getattr(kernels, name)
 
 
 def leaves(slab: Slab, values: Values, picked: Sequence[int], run: Run) -> Values:

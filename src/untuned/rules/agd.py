@@ -29,6 +29,7 @@ from untuned.blockwise import Blockwise, ByShape, Leaves, Step
 from untuned.domain import POSITIVE, hyperparameter
 from untuned.errors import ParameterError
 from untuned.frame import Frame
+from untuned.kept import kept
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Hosts(NamedTuple):
     weight: Tensor  # (blocks,): the index of the weight it goes by
 
 
-@functools.lru_cache(maxsize=256)
+@kept(256)
 def _hosts(frame: Frame, device: torch.device) -> _Hosts:
     """For each block of a frame the last weight listed up to it."""
     weight = torch.tensor([len(shape) > 1 for shape in frame.shapes])
