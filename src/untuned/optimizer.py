@@ -240,6 +240,10 @@ class Optimizer(torch.optim.Optimizer):
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
         saving.restore_(self, hook.given)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.defaults.pop("differentiable", None)  # torch puts it there; groups would show it
+
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {
             "tower": self.tower,
