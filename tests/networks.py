@@ -100,14 +100,30 @@ def same(model, before):
     return all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
 
 
+def equal(one, other):
+    """Whether two state dicts, or parts of them, are the same to the bit."""
+    if isinstance(one, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
 def perceptron():
     """Two layers with biases."""
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
 
 
+def loss_of(model):
+    """A loss of a `perceptron`."""
+    return F.cross_entropy(model(torch.ones(4, 6)), torch.tensor([0, 1, 2, 0]))
+
+
 def backward(model, sign=1.0):
     """Gradients of a loss of a `perceptron`; returns the loss."""
-    loss = F.cross_entropy(model(torch.ones(4, 6)), torch.tensor([0, 1, 2, 0]))
+    loss = loss_of(model)
     (sign * loss).backward()
     return loss
 

@@ -1,5 +1,6 @@
 """Gradients that are not finite: the step is skipped whole, counted, and told of once."""
 
+import copy
 import warnings
 
 import pytest
@@ -7,11 +8,11 @@ import torch
 from torch import nn
 
 import untuned
-from networks import same, snapshot
+from networks import backward, equal, loss_of, numbers, perceptron, same, snapshot
 from spies import Allocations, HostReads
 from untuned import guard
 from untuned.errors import NonFiniteGradientWarning
-from untuned.rules import AGD, FreeNero, Nero
+from untuned.rules import AGD, SGD, Adam, FreeNero, Nero
 
 
 def network():
@@ -123,6 +124,53 @@ def test_a_step_asks_no_tensor_for_its_value(rule, monkeypatch):
     with HostReads() as control:
         float(opt.param_groups[0]["effective_lr"] + torch.zeros(()))
     assert control.count == 1  # the check works
+
+
+TOWERS = [
+    Adam(0.1) / SGD(1.0),
+    SGD(0.1).per_tensor("lr") / Adam(0.05),
+    AGD() / SGD(),
+    Nero() / AGD(),
+]
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("tower", TOWERS, ids=str)
+def test_a_batch_that_a_grad_scaler_drops_might_never_have_been(tower, clip):
+    """Scales are powers of two, so that unscaled gradients are the twin's, bit for bit."""
+    model = perceptron()
+    opt = untuned.Optimizer(model, tower)
+    twin_model, twin = copy.deepcopy((model, opt))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+
+    def step(bad):
+        opt.zero_grad()
+        scaler.scale(loss_of(model)).backward()
+        if bad:
+            model[0].weight.grad[0, 0] = float("inf")
+        if clip:
+            scaler.unscale_(opt)
+            nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        scaler.step(opt)
+        scaler.update()
+
+    for i in range(6):
+        if i in (0, 3):
+            before, state = snapshot(model), copy.deepcopy(opt.state_dict())
+            scale = scaler.get_scale()
+            step(bad=True)
+            assert scaler.get_scale() == scale / 2
+            assert same(model, before)
+            assert equal(opt.state_dict(), state)
+        step(bad=False)
+        twin.zero_grad()
+        backward(twin_model)
+        if clip:
+            nn.utils.clip_grad_norm_(twin_model.parameters(), 0.1)
+        twin.step()
+        assert same(model, snapshot(twin_model))
+    assert numbers(opt) == numbers(twin)
+    assert opt.skipped_steps == 0  # the scaler never showed them
 
 
 @pytest.mark.gpu

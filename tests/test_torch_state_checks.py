@@ -13,20 +13,10 @@ from torch.optim.optimizer import (
 )
 
 from infos import PLAIN, Squares
+from networks import equal
 
 pytestmark = pytest.mark.integration
 every_rule = pytest.mark.parametrize("case", PLAIN, ids=str)
-
-
-def equal(one, other):
-    """Whether two state dicts, or parts of them, are the same to the bit."""
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return one == other
 
 
 def trained(case, steps=4):
