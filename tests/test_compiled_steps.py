@@ -64,7 +64,7 @@ def compiled(opt, backend):
     return torch.compile(step, backend=backend)
 
 
-STALE = pytest.mark.xfail(reason="inductor's code leaves Adam's n1 and n2 (0-d) as they were")
+STALE = pytest.mark.xfail(reason="wrong weights from inductor: Adam's n1, n2 can go stale")
 # Traced whole, two balanced matrices make torch 2.13's C++ backend fail with a KeyError
 BROKEN = pytest.mark.xfail(reason="the graph breaks in `balance_`, at `math.prod` of a generator")
 
@@ -128,7 +128,7 @@ def test_a_bad_gradient_skips_the_step_and_is_counted(name):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it imports its compiler
-@pytest.mark.parametrize("name", ["AGD", "Nero", pytest.param("Adam", marks=STALE)])
+@pytest.mark.parametrize("name", ["AGD", "Nero", pytest.param("Adam / SGD", marks=STALE)])
 def test_code_that_inductor_generates_does_the_same(name):
     models, opts, schedules = pair(OPTIMIZERS[name], dtype=torch.float64)
     step = compiled(opts[0], "inductor")
