@@ -1,11 +1,9 @@
-"""Real data, seeds and the golden trajectories."""
+"""Real data and seeds."""
 
-import json
 import os
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -15,36 +13,12 @@ from untuned import guard
 
 torch.set_num_threads(1)  # tests run side by side, one to a core
 
-GOLDEN = Path(__file__).parent / "golden"
-
 
 class Digits(NamedTuple):
     """Scikit-learn's digits: images (n, 8, 8) in [0, 1] and labels (n,)."""
 
     images: Tensor
     labels: Tensor
-
-
-class Golden(NamedTuple):
-    """A recorded trajectory of a reference implementation (tests/golden/README.md)."""
-
-    meta: dict
-    initial: dict[str, Tensor]
-    final: dict[str, Tensor]
-    losses: Tensor
-    trace: dict[str, Tensor]
-
-
-def load_golden(name: str) -> Golden:
-    """Read one of the recorded trajectories, in float64."""
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        meta = json.loads(str(file["meta"]))
-        arrays = {key: torch.tensor(file[key]) for key in file.files if key != "meta"}
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-    return Golden(meta, under("init/"), under("final/"), arrays["losses"], under("trace/"))
 
 
 @pytest.fixture(scope="session")
