@@ -1,16 +1,20 @@
-"""`torch.compile` around a whole step: few graphs, no recompiling, the same numbers."""
+"""`torch.compile` around a whole step: few graphs, no recompiling, the same numbers.
 
+What remembers something takes its steps outside of the graph, with kernels of its own.
+"""
+
+import contextlib
 import copy
 import logging
 
 import pytest
 import torch
-from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 
 import untuned
 from networks import perceptron, same, snapshot
+from untuned.errors import NonFiniteGradientWarning
 from untuned.rules import AGD, SGD, Adam
 
 OPTIMIZERS = {
@@ -64,19 +68,9 @@ def compiled(opt, backend):
     return torch.compile(step, backend=backend)
 
 
-STALE = pytest.mark.xfail(reason="wrong weights from inductor: Adam's n1, n2 can go stale")
-# Traced whole, two balanced matrices make torch 2.13's C++ backend fail with a KeyError
-BROKEN = pytest.mark.xfail(reason="the graph breaks in `balance_`, at `math.prod` of a generator")
-
-
 @pytest.mark.parametrize("lr", RATES.values(), ids=RATES)
-@pytest.mark.parametrize(
-    "build",
-    [pytest.param(b, marks=BROKEN if n == "Nero" else ()) for n, b in OPTIMIZERS.items()],
-    ids=OPTIMIZERS,
-)
-def test_a_step_is_one_graph_and_the_first_another(build, lr):
-    models, opts, schedules = pair(build, lr)
+def test_where_nothing_is_remembered_a_step_is_one_graph_and_the_first_another(lr):
+    models, opts, schedules = pair(untuned.AGD, lr)
     counter = CompileCounter()
     step = compiled(opts[0], counter)
     graphs = []
@@ -106,19 +100,26 @@ def test_steps_and_rates_change_and_nothing_is_compiled_again(build, lr):
         assert same(models[0], snapshot(models[1]))
         for schedule in schedules:
             schedule.step()
-    assert 0 < counter.frame_count == graphs
+    assert counter.frame_count == graphs <= 2
     assert opts[0].hyperparameters() == opts[1].hyperparameters()
 
 
-@pytest.mark.parametrize("name", ["AGD", "Adam / SGD"])
-def test_a_bad_gradient_skips_the_step_and_is_counted(name):
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("AGD", contextlib.nullcontext()),  # a graph cannot tell
+        ("Adam / SGD", pytest.warns(NonFiniteGradientWarning)),
+    ],
+)
+def test_a_bad_gradient_skips_the_step_and_is_counted(name, told):
     models, opts, _ = pair(OPTIMIZERS[name])
     step = compiled(opts[0], "eager")
     for i in range(5):
         if i == 3:
             before = snapshot(models[0])
             feed(models[:1], i, float("inf"))
-            step()
+            with told:
+                step()
             assert same(models[0], before)
         feed(models, i)
         step()
@@ -128,9 +129,10 @@ def test_a_bad_gradient_skips_the_step_and_is_counted(name):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it imports its compiler
-@pytest.mark.parametrize("name", ["AGD", "Nero", pytest.param("Adam / SGD", marks=STALE)])
-def test_code_that_inductor_generates_does_the_same(name):
-    models, opts, schedules = pair(OPTIMIZERS[name], dtype=torch.float64)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["AGD", "Nero", "Adam / SGD"])
+def test_code_that_inductor_generates_does_the_same(name, dtype):
+    models, opts, schedules = pair(OPTIMIZERS[name], dtype=dtype)
     step = compiled(opts[0], "inductor")
     start = snapshot(models[0])
     for i in range(5):
@@ -139,22 +141,6 @@ def test_code_that_inductor_generates_does_the_same(name):
         opts[1].step()
         for schedule in schedules:
             schedule.step()
-    torch.testing.assert_close(*map(snapshot, models), rtol=1e-9, atol=1e-11)
+    bound = 1e-11 if dtype == torch.float64 else 1e-6
+    torch.testing.assert_close(*map(snapshot, models), rtol=bound, atol=bound)
     assert not same(models[0], start)
-
-
-def test_a_large_tensor_is_part_of_the_graph_and_not_compiled_on_its_own():
-    """Elementwise rules compile kernels for such; within a compiled step they must not."""
-    weights = [nn.Parameter(torch.randn(1024, 1024)) for _ in range(2)]
-    opts = [untuned.Optimizer([weight], Adam(), compile=True) for weight in weights]
-    counter = CompileCounter()
-    step = compiled(opts[0], counter)
-    opts[1]._compile = False
-    weights[1].data.copy_(weights[0].data)
-    for _ in range(3):
-        weights[0].grad = torch.randn_like(weights[0])
-        weights[1].grad = weights[0].grad.clone()
-        step()
-        opts[1].step()
-    torch.testing.assert_close(*weights)
-    assert counter.frame_count == 2

@@ -26,7 +26,7 @@ from untuned.kernels import RECORD
 from untuned.notation import tower_of
 from untuned.rounding import Write, key_of
 from untuned.rule import Rule
-from untuned.shards import gradient_of, join, local, shard_of
+from untuned.shards import gradient_of, is_sharded, join, local, shard_of
 from untuned.tower import Part, begin, how_far, values_of
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
@@ -147,6 +147,23 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move every parameter that has a gradient; returns what `closure` returns."""
+        if torch.compiler.is_compiling() and not self._traceable():
+            return _step_apart(self, closure)
+        return self._step(closure)
+
+    def _traceable(self) -> bool:
+        """Whether the compiler of a user's whole step may have ours, too.
+
+        That is where nothing is remembered, and a step is a handful of operations on lists. Others
+        have kernels that are compiled on their own; inductor makes wrong code of some if they come
+        whole (torch 2.13: numbers of 64 bits on CPU are not written).
+        """
+        rule = type(self._ground)
+        forgets = issubclass(rule, Blockwise) and rule.init is Blockwise.init
+        params = (param for group in self.param_groups for param in group["params"])
+        return forgets and len(self.tower.floors) == 1 and not any(map(is_sharded, params))
+
+    def _step(self, closure: Callable[[], float] | None) -> float | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -250,6 +267,11 @@ class Optimizer(torch.optim.Optimizer):
             "_compile": self._compile,
             "_guard": self._guard,
         }
+
+
+# a step outside of the graph that a user's compiler is tracing
+_step_apart: Callable[[Optimizer, Callable[[], float] | None], float | None]
+_step_apart = torch.compiler.disable(Optimizer._step)
 
 
 def _asked(moving: list[Part], measures: Tensor, finite: bool | Tensor) -> bool | Tensor:

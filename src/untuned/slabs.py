@@ -154,7 +154,10 @@ class Rows(Pieces):
     def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
         for run in super().runs(columns, write):
             fits = run[GRAD].ndim == 1 and run[GRAD].numel() == self.size
-            yield {k: one.view(-1, ROW) if fits and one.ndim else one for k, one in run.items()}
+            # a number gets a dimension: torch 2.13 compiles no write to one of 64 bits on CPU
+            yield {
+                k: one.view(-1, ROW if one.ndim else 1) if fits else one for k, one in run.items()
+            }
 
     def in_rows(self, run: Run) -> bool:
         return run[GRAD].ndim == 2 and run[GRAD].numel() == self.size
