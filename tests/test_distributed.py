@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import untuned
+from networks import perceptron, train
 from ranks import Result
 
 HERE = Path(__file__).parent
@@ -73,3 +75,16 @@ def test_checkpoints_of_one_or_two_processes_go_on_in_one_or_two(processes, save
             torch.testing.assert_close(
                 ours, theirs, rtol=1e-9, atol=1e-9, msg=lambda m, at=f"{task}, {rule}": f"{at}: {m}"
             )
+
+
+def test_shares_of_whole_parameters_are_refused_where_a_rule_needs_all(tmp_path):
+    launch("ranks_zero.py", 2, str(tmp_path))
+    found = torch.load(tmp_path / "zero.pt", weights_only=True)
+    for rule in ("agd", "nero", "adam / sgd", "sgd / sgd"):
+        assert "fully_shard" in found.pop(rule)
+    for rule, weights in found.items():
+        torch.manual_seed(0)
+        model = perceptron()
+        train(model, untuned.Optimizer(model.parameters(), rule, lr=0.01), 20)
+        torch.testing.assert_close(list(model.parameters()), weights, rtol=1e-4, atol=1e-6)
+    assert len(found) == 2

@@ -12,13 +12,11 @@ from torch import nn
 from torch.testing._internal.common_optimizers import OptimizerErrorEnum
 
 import untuned
-from infos import CASES, ERRORS, INFOS, PLAIN, RULES, SCHEDULERS, Squares
+from infos import CASES, ERRORS, INFOS, PLAIN, SCHEDULERS, Squares
 from untuned.rules import SGD, Adam
 
 pytestmark = pytest.mark.integration
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
-LONE = {name for _, name in RULES if "/" not in name}
-SHAPED = "an lr with dimensions is taken for one number a tensor"
 every_rule = pytest.mark.parametrize("case", PLAIN, ids=str)
 
 
@@ -84,14 +82,17 @@ def test_gaps_in_memory_change_nothing(case):
 
 @pytest.mark.parametrize("dimensions", [0, 1, 2])
 @every_rule
-def test_a_tensor_lr_of_one_element_is_the_float(case, dimensions, request):
+def test_a_tensor_lr_of_one_element_is_the_float(case, dimensions):
     plain, tensor = Squares(), Squares()
-    if dimensions == 2 or (dimensions and case.input.desc in LONE):
-        request.applymarker(pytest.mark.xfail(raises=(IndexError, RuntimeError), reason=SHAPED))
     rate = torch.full((1,) * dimensions, 0.125)
     losses = plain.train(case(plain.params, lr=0.125), 5)
-    assert tensor.train(case(tensor.params, lr=rate), 5) == pytest.approx(losses, rel=1e-5)
+    opt = case(tensor.params, lr=rate)
+    assert tensor.train(opt, 5) == pytest.approx(losses, rel=1e-5)
     assert rate.item() == 0.125
+    rate.fill_(0)  # it is still its owner's to set
+    before = tensor.loss()
+    tensor.train(opt, 1)
+    assert tensor.loss() == before
 
 
 @every_rule

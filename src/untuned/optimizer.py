@@ -24,6 +24,7 @@ from untuned.groups import check_groups, groups_of, listed, name_of, named
 from untuned.guard import Guard, peek, readable
 from untuned.kernels import RECORD
 from untuned.notation import tower_of
+from untuned.partition import check_whole
 from untuned.rounding import Write, key_of
 from untuned.rule import Rule
 from untuned.shards import gradient_of, is_sharded, join, local, shard_of
@@ -80,6 +81,7 @@ class Optimizer(torch.optim.Optimizer):
         compile: bool | None = None,
     ) -> None:
         self.tower = tower_of(rule)
+        check_whole(self.tower)
         self._compile = compile
         self._guard = Guard()
         defaults = self.tower.defaults() | {"maximize": maximize, "seed": seed}
@@ -175,9 +177,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _moving(self, group: dict[str, Any]) -> Part | None:
         """The part of a group that has gradients, if any; raises `SparseGradientError`."""
-        lr = group["lr"]
-        if not isinstance(lr, Tensor):  # it may have been set since, by a schedule or a user
+        lr = group["lr"]  # it may have been set since, by a schedule or a user
+        if not isinstance(lr, Tensor) or lr.numel() != 1:
             self._ground.check({"lr": lr})
+        elif lr.ndim:
+            group["lr"] = lr.view(())  # the same memory: who holds it still sets it
         params = group["params"]
         indices = [i for i, weight in enumerate(params) if weight.grad is not None]
         for i in indices:
