@@ -2,7 +2,7 @@
 
 Tasks: `save` trains for 5 steps and saves them, sharded and whole, as so many processes;
 `load:N:KIND` goes on for 5 steps from what N processes saved (KIND: whole, sharded or flat), and
-leaves the whole weights; `straight` takes 10 steps.
+leaves the whole weights; `straight` takes 10 steps; `initialise` takes none.
 """
 
 import os
@@ -108,6 +108,11 @@ def main() -> None:
             elif task == "straight":
                 model, opt = build(rule, world)
                 train(model, opt, range(10), world)
+                results[task, rule] = [whole(p) for p in model.parameters()]
+            elif task == "initialise":
+                model, _ = build(rule, world)
+                torch.manual_seed(dist.get_rank() if world > 1 else 0)  # the first process counts
+                untuned.initialise_(model)
                 results[task, rule] = [whole(p) for p in model.parameters()]
             else:
                 _, source, kind = task.split(":")

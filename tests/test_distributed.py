@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 import untuned
 from networks import perceptron, train
 from ranks import Result
+from ranks_saved import RULES
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.integration
@@ -57,21 +59,36 @@ def test_several_processes_end_where_one_does_with_two_collectives_a_step(
 def saved(tmp_path_factory):
     """What one process, and two, saved after 5 steps; and where 10 steps lead."""
     folder = tmp_path_factory.mktemp("saved")
-    launch("ranks_saved.py", 1, str(folder), "save", "straight")
-    straight = torch.load(folder / "results-1.pt", weights_only=True)
-    launch("ranks_saved.py", 2, str(folder), "save")
-    return folder, {rule: weights for (_, rule), weights in straight.items()}
+    launch("ranks_saved.py", 1, str(folder), "save", "straight", "initialise")
+    alone = torch.load(folder / "results-1.pt", weights_only=True)
+    launch("ranks_saved.py", 2, str(folder), "save", "initialise")
+    both = torch.load(folder / "results-2.pt", weights_only=True)
+    return Saved(folder, alone, both)
+
+
+class Saved(NamedTuple):
+    """A folder of checkpoints, and the weights that each task of one and two processes came to."""
+
+    folder: Path
+    alone: dict[tuple[str, str], list[torch.Tensor]]
+    both: dict[tuple[str, str], list[torch.Tensor]]
+
+
+def test_sharded_networks_are_initialised_as_the_first_process_would(saved):
+    tasks = [key for key in saved.alone if key[0] == "initialise"]
+    assert tasks
+    for key in tasks:
+        torch.testing.assert_close(saved.both[key], saved.alone[key], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_checkpoints_of_one_or_two_processes_go_on_in_one_or_two(processes, saved):
-    folder, straight = saved
     tasks = [f"load:{source}:{kind}" for source in (1, 2) for kind in ("whole", "sharded", "flat")]
-    launch("ranks_saved.py", processes, str(folder), *tasks)
-    found = torch.load(folder / f"results-{processes}.pt", weights_only=True)
-    assert len(found) == len(tasks) * len(straight)
+    launch("ranks_saved.py", processes, str(saved.folder), *tasks)
+    found = torch.load(saved.folder / f"results-{processes}.pt", weights_only=True)
+    assert len(found) == len(tasks) * len(RULES)
     for (task, rule), weights in found.items():
-        for ours, theirs in zip(weights, straight[rule], strict=True):
+        for ours, theirs in zip(weights, saved.alone["straight", rule], strict=True):
             torch.testing.assert_close(
                 ours, theirs, rtol=1e-9, atol=1e-9, msg=lambda m, at=f"{task}, {rule}": f"{at}: {m}"
             )

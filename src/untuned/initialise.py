@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
 from untuned.assignment import by_module
 from untuned.errors import ParameterTypeError
+from untuned.layer import Layer
+from untuned.shards import fill_, is_sharded, local
 
 
 @torch.no_grad()
@@ -21,7 +23,8 @@ def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> l
 
     Args:
         model: on any device, in any floating-point type; a model made on the meta device
-            first needs memory: `model.to_empty(device=...)`.
+            first needs memory: `model.to_empty(device=...)`. Parameters that are spread over
+            processes become what the first process makes of them.
         generator: where the random numbers come from, on the model's device.
 
     Returns:
@@ -43,5 +46,16 @@ def initialise_(model: nn.Module, generator: torch.Generator | None = None) -> l
     return [
         name
         for name, tensor, layer in assigned
-        if tensor.numel() and not (tensor.requires_grad and layer.initialise_(tensor, generator))
+        if tensor.numel() and not (tensor.requires_grad and _initialise_(tensor, layer, generator))
     ]
+
+
+def _initialise_(tensor: Tensor, layer: Layer, generator: torch.Generator | None) -> bool:
+    """Initialise a tensor; one that is spread over processes, by way of the whole of it."""
+    if not is_sharded(tensor):
+        return layer.initialise_(tensor, generator)
+    whole = torch.empty(tensor.shape, dtype=tensor.dtype, device=local(tensor).device)
+    known = layer.initialise_(whole, generator)
+    if known:
+        fill_(tensor, whole)
+    return known

@@ -131,6 +131,18 @@ def gradient_of(weight: Tensor) -> Tensor:
     return local(grad)
 
 
+@torch.no_grad()
+def fill_(tensor: Tensor, value: Tensor) -> None:
+    """Fill a sharded tensor with a whole one, as the first process of the mesh has it."""
+    shard = shard_of(tensor)
+    assert shard is not None
+    for axis in range(shard.mesh.ndim):
+        group = shard.mesh.get_group(axis)
+        dist.broadcast(value, dist.get_global_rank(group, 0), group=group)
+    box = zip(shard.box.start, shard.box.size, strict=True)
+    local(tensor).copy_(value[tuple(slice(start, start + size) for start, size in box)])
+
+
 class Summand(Protocol):
     """What has numbers to add up over processes."""
 
