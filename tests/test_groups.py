@@ -124,3 +124,13 @@ def test_the_users_groups_stay_apart_by_name_or_without_in_any_order():
 def test_a_module_may_be_given_a_layer_as_a_whole():
     opt = untuned.AGD([{"params": nn.Linear(4, 12, bias=False), "layer": Dense(parts=3)}])
     assert [group["layer"] for group in opt.param_groups] == [Dense(parts=3)]
+
+
+def test_a_groups_name_stays_and_is_no_other_groups():
+    """Monitors of learning rates refuse a name that comes twice."""
+    model = nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2))
+    opt = untuned.AGD([{"params": model, "name": "body"}])
+    names = [group["name"] for group in opt.param_groups]
+    assert len(set(names)) == len(names) > 2
+    assert "body" in names
+    assert all(name.startswith("body") for name in names)

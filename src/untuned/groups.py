@@ -44,7 +44,7 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     params = group["params"]
     if isinstance(params, nn.Module) and "layer" not in group:
         return [
-            {**group, "params": pairs, "layer": layer}
+            {**_told_apart(group, layer), "params": pairs, "layer": layer}
             for layer, pairs in _by_layer(params, rule).items()
         ]
     if isinstance(params, nn.Module):
@@ -54,6 +54,12 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     for given in tensors:
         once.setdefault(id(given[1] if _is_pair(given) else given), given)
     return [{"layer": None, **group, "params": list(once.values())}]
+
+
+def _told_apart(group: Mapping[str, Any], layer: Layer | None) -> Mapping[str, Any]:
+    """A group whose "name", if it has one, is its layer's own: monitors want no name twice."""
+    name = group.get("name")
+    return group if layer is None or name is None else {**group, "name": f"{name}, {layer}"}
 
 
 def named(groups: Sequence[Group], old: Sequence[Group]) -> list[Group]:
