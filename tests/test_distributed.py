@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 import untuned
 from networks import perceptron, train
@@ -20,8 +21,8 @@ pytestmark = pytest.mark.integration
 def launch(script: str, processes: int, *arguments: str) -> None:
     """Run a script of this folder as so many processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(HERE / script)]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, *launcher, str(HERE / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
 
 
@@ -105,3 +106,23 @@ def test_shares_of_whole_parameters_are_refused_where_a_rule_needs_all(tmp_path)
         train(model, untuned.Optimizer(model.parameters(), rule, lr=0.01), 20)
         torch.testing.assert_close(list(model.parameters()), weights, rtol=1e-4, atol=1e-6)
     assert len(found) == 2
+
+
+def test_the_page_trains_resumes_and_ends_where_one_process_does(tmp_path, monkeypatch):
+    page = (HERE.parent / "docs" / "how-to" / "distributed.md").read_text(encoding="utf-8")
+    script = tmp_path / "train.py"
+    script.write_text(page.split("```python\n")[1].split("```")[0], encoding="utf-8")
+
+    def weights(*runs):
+        """What runs of so many processes, one after the other, each come to."""
+        folder = tmp_path / "-".join(map(str, runs))
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        for processes in runs:
+            launch(str(script), processes)
+            dcp_to_torch_save("saved", "saved.pt")
+            yield torch.load("saved.pt", weights_only=True)["model"]
+
+    found, expected = list(weights(2, 1)), list(weights(1, 1))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(found[0]["0.weight"], found[1]["0.weight"])
