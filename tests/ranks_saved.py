@@ -21,9 +21,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.tensor import Shard
 
 import untuned
 from ranks import Network, whole
+from untuned.notation import tower_of
 
 RULES = ("agd", "nero", "adam / sgd(lr=0.1)", "agd / sgd", "sgd.per_tensor('lr') / adam(lr=0.1)")
 
@@ -52,10 +54,22 @@ def train(model: nn.Module, opt: untuned.Optimizer, steps: range, world: int) ->
     opt.zero_grad()
 
 
+def check_placements(opt: untuned.Optimizer) -> None:
+    """What is kept of each row of a sharded parameter is sharded over the same rows."""
+    states = [(param, value) for param, state in opt.state.items() for value in state.values()]
+    rows = [(p, value) for p, value in states if value.ndim and len(value) == len(p)]
+    assert all(value.placements == param.placements == (Shard(0),) for param, value in rows)
+    if opt.tower == tower_of("nero"):
+        assert len(rows) == len(opt.state) > 0
+        assert all(value.numel() == len(param) for param, value in rows)
+
+
 def save(folder: Path, rule: str, world: int) -> None:
     """Save 5 steps in every way."""
     model, opt = build(rule, world)
     train(model, opt, range(5), world)
+    if world > 1:
+        check_placements(opt)
     for flat in (False, True):
         options = StateDictOptions(flatten_optimizer_state_dict=flat)
         saved = {
