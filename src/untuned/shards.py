@@ -91,12 +91,12 @@ def is_sharded(tensor: Tensor) -> bool:
     return module is not None and isinstance(tensor, module.DTensor)
 
 
-@torch.no_grad()
 def local(tensor: Tensor) -> Tensor:
     """What lies here of a tensor: itself, if it is a plain one."""
     if not is_sharded(tensor):
         return tensor
-    part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    with torch.no_grad():
+        part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
     return part.wait() if hasattr(part, "wait") else part  # it may still be on its way
 
 
@@ -122,7 +122,6 @@ def shard_of(tensor: Tensor) -> Shard | None:
     return _known[key]
 
 
-@torch.no_grad()
 def gradient_of(weight: Tensor) -> Tensor:
     """What lies here of a weight's gradient, wherever its weight's part is."""
     grad: Any = weight.grad
