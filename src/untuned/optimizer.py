@@ -22,13 +22,14 @@ from untuned.execute import project_all_
 from untuned.floors import Floor, Tower
 from untuned.groups import check_groups, groups_of, listed, name_of, named
 from untuned.guard import Guard, peek, readable
+from untuned.hyperparameters import begin, values_of
 from untuned.kernels import RECORD
 from untuned.notation import tower_of
 from untuned.partition import check_whole
 from untuned.rounding import Write, key_of
 from untuned.rule import Rule
 from untuned.shards import gradient_of, is_sharded, join, local, shard_of
-from untuned.tower import Part, begin, how_far, values_of
+from untuned.tower import Part, how_far
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from untuned.blocks import Blocks
 from untuned.blockwise import Blockwise
-from untuned.domain import names_of
 from untuned.elements import Elements
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
@@ -235,42 +234,3 @@ def how_far(parts: Sequence[Part]) -> tuple[Tensor | float, int]:
         return 1.0, 1
     L = depth([runner.frame.network for runner in runners])
     return runners[0].rule.step_size([runner.leaves() for runner in runners], L), L
-
-
-def begin(tower: Tower, group: dict[str, Any]) -> None:
-    """Put the hyperparameters that the tensors of a new group share where a tower starts them.
-
-    From then on the group's options of those names would say nothing: they go.
-    """
-    weights = group["params"] or [torch.zeros(())]
-    rule = tower.of_group(group).floors[0].rule
-    names = names_of(type(rule))
-    shared = [name for name in tower.tuned(0) if name not in tower.floors[0].own]
-    for name in shared:
-        raw = Raw(group, place_of(0, name), tower.tuned(0)[name])
-        raw.begin(float(rule.hyperparameters()[name]), widest(weights), weights[0].device)
-    for field in names:
-        if field != "lr" and set(names[field]) <= set(shared):
-            group.pop(field, None)
-
-
-def values_of(
-    tower: Tower, group: Mapping[str, Any], states: Sequence[Mapping[str, Any]]
-) -> list[dict[str, float]]:
-    """The hyperparameters of each floor, by name, as numbers."""
-    floors = []
-    for level, floor in enumerate(tower.of_group(group).floors):
-        values: dict[str, Any] = {}
-        for name, value in floor.rule.hyperparameters().items():
-            chart, key = tower.tuned(level).get(name), place_of(level, name)
-            if name in floor.own and chart:
-                names = group.get("param_names", range(len(states)))
-                for label, state in zip(names, states, strict=True):
-                    values[f"{name}[{label}]"] = chart.value(state[key]) if key in state else value
-            else:
-                values[name] = chart.value(group[key]) if chart and key in group else value
-        floors.append(values)
-    numbers = [torch.as_tensor(v, dtype=torch.float64) for floor in floors for v in floor.values()]
-    device = next((n.device for n in numbers if n.device.type != "cpu"), torch.device("cpu"))
-    each = iter(torch.stack([number.to(device) for number in numbers]).tolist())  # waits once
-    return [{name: next(each) for name in floor} for floor in floors]
