@@ -17,19 +17,18 @@ from torch import Tensor, nn
 from untuned import saving
 from untuned.blocks import frame_for
 from untuned.blockwise import Blockwise
-from untuned.errors import ParameterError, SparseGradientError
+from untuned.errors import ParameterError
 from untuned.execute import project_all_
 from untuned.floors import Floor, Tower
-from untuned.groups import check_groups, groups_of, listed, name_of, named
-from untuned.guard import Guard, peek, readable
+from untuned.groups import check_groups, groups_of, listed, named
+from untuned.guard import Guard
 from untuned.hyperparameters import begin, values_of
-from untuned.kernels import RECORD
 from untuned.notation import tower_of
 from untuned.partition import check_whole
 from untuned.rounding import Write, key_of
 from untuned.rule import Rule
-from untuned.shards import gradient_of, is_sharded, join, local, shard_of
-from untuned.tower import Part, how_far
+from untuned.shards import is_sharded, local, shard_of
+from untuned.stepping import Stepping
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -171,73 +170,8 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        moving = [part for part in map(self._moving, self.param_groups) if part is not None]
-        if moving:
-            self._move(moving)
+        Stepping(self.tower, self.param_groups, self.state, self._guard, self._compile).take()
         return loss
-
-    def _moving(self, group: dict[str, Any]) -> Part | None:
-        """The part of a group that has gradients, if any; raises `SparseGradientError`."""
-        lr = group["lr"]  # it may have been set since, by a schedule or a user
-        if not isinstance(lr, Tensor) or lr.numel() != 1:
-            self._ground.check({"lr": lr})
-        elif lr.ndim:
-            group["lr"] = lr.view(())  # the same memory: who holds it still sets it
-        params = group["params"]
-        indices = [i for i, weight in enumerate(params) if weight.grad is not None]
-        for i in indices:
-            if params[i].grad.layout != torch.strided:
-                raise SparseGradientError(
-                    f"the gradient of {name_of(group, i)} is sparse; make it dense "
-                    "(for an embedding: sparse=False)"
-                )
-        weights = [params[i] for i in indices]
-        return self._part(group, weights, list(map(gradient_of, weights))) if weights else None
-
-    def _part(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> Part:
-        """Some tensors of a group, with what is kept of them."""
-        states = [self.state.get(weight, {}) for weight in weights]
-        return Part(self.tower, 0, group, weights, grads, states, self._compile)
-
-    def _move(self, moving: list[Part]) -> None:
-        """One step: measure, find how far to go, let every floor take its step, top down."""
-        for part in moving:
-            part.look()
-        join(moving)
-        found, L = how_far(moving)
-        sizes = [part.runner.sizes for part in moving]
-        measures = torch.cat(sizes) if len(sizes) > 1 else sizes[0]
-        finite = self._guard.watch(measures, found)
-        if finite is not True:
-            self._guard.report(lambda block: _culprit(moving, block))
-        if finite is False:
-            for group in self.param_groups:
-                group["effective_lr"] = 0.0
-            return
-        finite = _asked(moving, measures, finite)
-        self._settle(moving)
-        for part in moving:
-            scale = part.multiplier() * found
-            rate = scale * part.step(-scale if part.group["maximize"] else scale, L, finite)
-            if isinstance(finite, Tensor):
-                rate = torch.where(finite, torch.as_tensor(rate), 0.0)
-            part.group["effective_lr"] = rate
-            for weight, state in zip(part.weights, part.states, strict=True):
-                if state and weight not in self.state:
-                    self.state[weight] = state
-        join([part.finish for part in moving if part.finish is not None])
-
-    def _settle(self, moving: list[Part]) -> None:
-        """Have the parameters that take no part in this step forget their last one."""
-        if len(self.tower.floors) == 1:
-            return
-        taking = {weight for part in moving for weight in part.weights}
-        for group in self.param_groups:
-            idle = [
-                p for p in group["params"] if RECORD in self.state.get(p, {}) and p not in taking
-            ]
-            if idle:
-                self._part(group, idle, idle).settle()
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch; the geometry as text, for people: it belongs to the model."""
@@ -277,28 +211,3 @@ class Optimizer(torch.optim.Optimizer):
 # a step outside of the graph that a user's compiler is tracing
 _step_apart: Callable[[Optimizer, Callable[[], float] | None], float | None]
 _step_apart = torch.compiler.disable(Optimizer._step)
-
-
-def _asked(moving: list[Part], measures: Tensor, finite: bool | Tensor) -> bool | Tensor:
-    """Whether anybody asks for a step: `finite`, and not with lr = 0 and gradients of zero.
-
-    With those torch's distributed checkpoints have states made, and want nothing else to change.
-    """
-    lrs = [part.group["lr"] for part in moving]
-    if any(not isinstance(lr, Tensor) and lr != 0 for lr in lrs):
-        return finite
-    moves = sum((abs(lr).to(measures) for lr in lrs if isinstance(lr, Tensor)), measures.sum()) > 0
-    if finite is True and readable(moves) and peek(moves):
-        return True
-    return moves & finite
-
-
-def _culprit(moving: list[Part], block: int) -> str:
-    """The name of the parameter whose block stands at `block` of all groups' sizes."""
-    for part in moving:
-        if block < len(part.runner.sizes):
-            weight = part.weights[part.runner.owner(block)]
-            index = next(i for i, p in enumerate(part.group["params"]) if p is weight)
-            return name_of(part.group, index)
-        block -= len(part.runner.sizes)
-    return "a parameter"  # the culprit's group has no gradients any more
