@@ -69,18 +69,14 @@ class Run:
         torch.manual_seed(0)
         layers = nn.Linear(6, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 3)
         self.model = nn.Sequential(*layers).to(kind.dtype)
+        saved = dict(saved or {})
         if saved and kind.weights_first:
-            self.model.load_state_dict(saved["model"])
+            self.model.load_state_dict(saved.pop("model"))
         self.opt = untuned.Optimizer(self.model, rule)
         self.schedule = kind.schedule(self.opt)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, enabled=kind.scaled)
-        for name, part in self.parts().items() if saved else ():
-            part.load_state_dict(saved[name])
-
-    def parts(self):
-        """What has a state."""
-        names = ("model", "opt", "schedule", "scaler")
-        return {name: getattr(self, name) for name in names}
+        for name, state in saved.items():
+            getattr(self, name).load_state_dict(state)
 
     def train(self, steps):
         """The steps of these numbers; each has a batch of its own."""
@@ -100,7 +96,8 @@ class Run:
 
     def saved(self):
         """The states of all parts."""
-        return {name: part.state_dict() for name, part in self.parts().items()}
+        names = ("model", "opt", "schedule", "scaler")
+        return {name: getattr(self, name).state_dict() for name in names}
 
 
 def main():
