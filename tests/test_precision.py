@@ -125,7 +125,7 @@ def losses_of(build, short, balanced=False):
 OURS = {
     "SGD": optimizer(SGD(0.4)),
     "Adam": optimizer(Adam(1e-3)),
-    "Adam / SGD": optimizer(Adam(1e-3) / SGD(1e-4)),
+    "Adam / SGD": optimizer(Adam(1e-3) / SGD(1.0)),
     "AGD": untuned.AGD,
 }
 
