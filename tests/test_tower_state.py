@@ -2,9 +2,6 @@
 
 import copy
 import gc
-import subprocess
-import sys
-import textwrap
 
 import pytest
 import torch
@@ -60,61 +57,6 @@ def test_a_saved_state_does_not_move_with_the_optimizer():
     then = [float(group["floor0.lr"]) for group in groups]
     train(model, opt, 3)
     assert [float(group["floor0.lr"]) for group in groups] == then
-
-
-SCRIPT = """
-    import sys, torch, torch.nn.functional as F
-    import untuned
-    from untuned.rules import *
-
-    torch.set_num_threads(1)
-    tower, kind, path = sys.argv[1:]
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
-    opt = untuned.Optimizer(model, tower)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(opt, 50)
-    start = 0
-    if kind == "rest":
-        saved = torch.load(path, weights_only=True)
-        model.load_state_dict(saved["model"])
-        opt.load_state_dict(saved["opt"])
-        schedule.load_state_dict(saved["schedule"])
-        start = 20
-    for step in range(start, 40 if kind in ("whole", "rest") else 20):
-        torch.manual_seed(step)
-        opt.zero_grad()
-        F.cross_entropy(model(torch.randn(16, 6)), torch.randint(3, (16,))).backward()
-        opt.step()
-        schedule.step()
-    if kind == "half":
-        torch.save({"model": model.state_dict(), "opt": opt.state_dict(),
-                    "schedule": schedule.state_dict()}, path)
-    print([p.flatten().tolist() for p in model.parameters()], opt.hyperparameters())
-"""
-
-
-@pytest.mark.parametrize(
-    "tower",
-    [
-        "adam / adam / sgd(lr=0.1)",
-        "sgd(momentum=0.9).per_tensor('lr') / rmsprop / adam",
-        "agd / nero / sgd(lr=0.1)",
-        "nero / adagrad / agd",
-        "adam.tuning('lr') / sgd(lr=1, momentum=0.5) / sgd",
-    ],
-)
-def test_three_floors_resume_bit_for_bit_in_another_process(tower, tmp_path):
-    def run(kind):
-        return subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), tower, kind, str(tmp_path / "saved")],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
-    whole = run("whole")
-    assert run("half") != whole
-    assert run("rest") == whole
 
 
 @pytest.mark.parametrize("tower", [Adam() / Adam() / SGD(), AGD() / Nero(), SGD() / SGD()])

@@ -177,7 +177,7 @@ class Part:
             new = value.clone() if isinstance(value, Tensor) else value
             if isinstance(finite, Tensor):
                 old = self.group.get(self._last(name), 0.0 if name == "scale" else value)
-                new = torch.where(finite, new, old)
+                new = torch.where(finite, self._tensor(new), self._tensor(old))
             self.group[self._last(name)] = new
 
     def _climb(self, finite: bool | Tensor) -> None:
