@@ -10,6 +10,7 @@ from torch import Tensor
 from untuned.blockwise import Blockwise, Leaves, Step
 from untuned.execute import Finish, keep_, write_
 from untuned.frame import Frame, frame_of
+from untuned.kept import integers
 from untuned.kernels import RECORD, derivatives, forget_, own
 from untuned.layer import Layer, Shape
 from untuned.localframe import LocalFrame, local_frame_of
@@ -180,12 +181,11 @@ class Blocks:
         """The rule's step; a value that each tensor has of its own reaches each of its blocks."""
         rule = self.rule
         if self.tuned:
-            owner = leaves.frame.owner(leaves.sizes.device)
+            device = leaves.sizes.device
+            owner = integers(indices, device)[leaves.frame.owner(device)]
             rule = rule.replacing(
                 {
-                    name: value[list(indices)][owner]
-                    if isinstance(value, Tensor) and value.ndim
-                    else value
+                    name: value[owner] if isinstance(value, Tensor) and value.ndim else value
                     for name, value in values.items()
                 }
             )

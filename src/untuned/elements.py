@@ -10,10 +10,11 @@ from torch import Tensor
 
 from untuned.elementwise import Elementwise
 from untuned.frame import precise, widest
+from untuned.kept import integers
 from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
 from untuned.rounding import SHORT, Write
 from untuned.rule import State
-from untuned.shards import Layout, Shard
+from untuned.shards import Layout, Shard, part_of
 from untuned.slabs import LARGE, Columns, Slab, kernel, leaves, slabs_of
 
 WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
@@ -51,8 +52,10 @@ class Elements:
                 state.update(rule.init(weight.detach().to(precise(weight))))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
-    def look(self, values: Mapping[str, Tensor], scale: Tensor) -> dict[str, Tensor]:
-        """Measure the gradients; the hypergradients, for each tuned value.
+    def look(
+        self, values: Mapping[str, Tensor], scale: Tensor, norms: bool = False
+    ) -> dict[str, Tensor]:
+        """Measure the gradients, if need be by their norms; the hypergradients of tuned values.
 
         These are the derivatives of <last step, gradients>, or what the parts here add to them;
         `values` and `scale` are what the last step was taken with.
@@ -60,16 +63,16 @@ class Elements:
         sizes: list[Any] = [None] * len(self.weights)
         pulls = {name: torch.zeros_like(values[name]) for name in self.tuned}
         for slab in self._slabs(self.recorded):
-            each, norms = self._pulled(slab, values, scale)
-            for i, norm in zip(slab.indices, norms, strict=True):
-                sizes[i] = norm
+            each, measures = self._pulled(slab, values, scale)
+            for i, measure in zip(slab.indices, measures, strict=True):
+                sizes[i] = measure
             for name, pull in zip(self.tuned, each, strict=True):
                 pull = pull * self._parts[slab.indices[0]]
                 if values[name].ndim:
-                    pulls[name][slab.indices] += pull
+                    pulls[name].index_add_(0, integers(slab.indices, pull.device), pull)
                 else:
                     pulls[name] += pull.sum()
-        rest = [i for i, size in enumerate(sizes) if size is None]
+        rest = [i for i, size in enumerate(sizes) if size is None or norms]
         for i, norm in zip(rest, self._norms(rest), strict=True):
             sizes[i] = norm
         self.sizes = torch.stack(sizes)  # of each tensor a number, finite if its gradient is
@@ -77,7 +80,7 @@ class Elements:
 
     def additive(self) -> list[Tensor]:
         """The squares of the sizes."""
-        return [self.sizes.double().square() * self.sizes.new_tensor(self._parts)]
+        return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]
 
     def take(self, totals: list[Tensor]) -> None:
         """Go on with the sizes of whole tensors."""
@@ -150,7 +153,8 @@ class Elements:
             given = [self._given(slab, each) for each in values]
             length = scale.to(self._precision(slab))
             for turn, run in enumerate(slab.runs(self._columns(slab), write=True)):
-                own_dice = how.turn(slab.indices[0], turn)
+                first = slab.indices[0]
+                own_dice = how.turn(first, turn, part_of(self.shards[first]))
                 kernel(slab, self._kernels, name, run)(*given, length, own_dice, run)
 
     def settle(self, values: Mapping[str, Tensor]) -> None:
@@ -173,9 +177,10 @@ class Elements:
         """The chosen tensors in slabs: of one kind, and with the same things remembered."""
         kinds: dict[tuple[Any, ...], list[int]] = {}
         for i in indices:
-            weight, parts = self.weights[i], self._parts[i]
+            weight, shard = self.weights[i], self.shards[i]
             short = weight.dtype if weight.dtype in SHORT else None  # these are rounded
-            kinds.setdefault((precise(weight), short, parts, *self.states[i]), []).append(i)
+            spread = None if shard is None else (shard.mesh, *shard.axes)
+            kinds.setdefault((precise(weight), short, spread, *self.states[i]), []).append(i)
         return [
             slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
         ]

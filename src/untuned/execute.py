@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from untuned.blockwise import Leaves, Projection, Step
+from untuned.collectives import join
 from untuned.frame import Frame
 from untuned.guard import peek
 from untuned.rounding import SHORT, Write
 from untuned.rule import State
-from untuned.shards import join
+from untuned.shards import part_of
 
 if TYPE_CHECKING:
     from types import EllipsisType  # Python 3.10 has it
@@ -97,7 +98,7 @@ class Finish:
     """What is done to weights after a step: they are projected and rounded.
 
     Where a block is divided between processes its piece waits until all have theirs: it is then a
-    summand (`shards.py`).
+    summand (`collectives.py`).
     """
 
     def __init__(self, frame: Frame, how: Write, projection: Projection | None) -> None:
@@ -146,7 +147,8 @@ class Finish:
 
     def _round_(self, piece: Piece) -> None:
         if piece.exact is not piece.view:
-            how = self.how.turn(piece.tensor, piece.row)
+            part = part_of(self.shards[piece.tensor])
+            how = self.how.turn(piece.tensor, piece.row, part)
             piece.view.copy_(how.rounded(piece.exact, piece.view.dtype))
 
     def additive(self) -> list[Tensor]:
@@ -225,7 +227,7 @@ def project_all_(
 ) -> None:
     """Bring every block of the weights to where the rule wants it, if it wants it anywhere."""
     for turn in range(2 if projection is not None else 0):  # the first may be rough
-        finish = Arrival(frame, how.turn(0, 0, turn), projection)
+        finish = Arrival(frame, how.turn(turn), projection)
         for i, view in enumerate(frame.views(weights)):
             for place in finish.places(i, view):
                 finish.close(finish.open(i, view, place, None))

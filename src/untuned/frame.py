@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from untuned.geometry import by_shape
-from untuned.kept import kept
+from untuned.kept import Kept, kept
 from untuned.layer import Blocks, Layer, Shape
 from untuned.shards import Shard
 
@@ -60,8 +60,7 @@ class Frame:
         self.parted = [i for i in indices if not self.blocks[i].whole]
         real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
         self.depth = sum(layer.depth() for layer in real)
-        self._radius: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-        self._owner: dict[torch.device, Tensor] = {}
+        self._kept = Kept()  # so that a step sends nothing from host to device
 
     @property
     def counts(self) -> list[int]:
@@ -70,23 +69,26 @@ class Frame:
 
     def owner(self, device: torch.device) -> Tensor:
         """The index of the tensor that each block belongs to, (blocks,)."""
-        if device not in self._owner:  # kept, so that a step sends nothing from host to device
+
+        def make() -> Tensor:
             parted = [i for i, n in zip(self.parted, self.counts, strict=True) for _ in range(n)]
-            self._owner[device] = torch.tensor([*self.whole, *parted], dtype=torch.int64).to(device)
-        return self._owner[device]
+            return torch.tensor([*self.whole, *parted], dtype=torch.int64).to(device)
+
+        return self._kept.found(("owner", device), make)
 
     def radius(self, like: Tensor) -> Tensor:
         """The radius of each block, (blocks,), in the precision and on the device of `like`."""
-        key = (like.dtype, like.device)
-        if key not in self._radius:
+
+        def make() -> Tensor:
             # an empty tensor has no step to take, and perhaps no fan to divide by
             radii = [
                 layer.radius(shape) if math.prod(shape) else 0.0
                 for layer, shape in zip(self.layers, self.shapes, strict=True)
             ]
             each = torch.tensor(radii, dtype=like.dtype)[self.owner(torch.device("cpu"))]
-            self._radius[key] = each.to(like.device)
-        return self._radius[key]
+            return each.to(like.device)
+
+        return self._kept.found(("radius", like.dtype, like.device), make)
 
     def norms(self, tensors: Sequence[Tensor]) -> Tensor:
         """The Frobenius norm of each block, (blocks,), in at least 32 bits."""
@@ -114,7 +116,7 @@ class Frame:
         return 1.0
 
     def everywhere(self, sums: Tensor) -> Tensor:
-        """What the parts here add to sums over whole blocks, (all,), as `shards.join` wants it."""
+        """What the parts here add to sums over whole blocks, (all,), as they are to be joined."""
         return sums
 
     def own(self, index: int, value: Tensor) -> Tensor:

@@ -8,7 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from untuned.errors import ParameterError, ParameterTypeError, UnknownHyperparameterError
+from untuned.errors import (
+    DomainError,
+    ParameterError,
+    ParameterTypeError,
+    UnknownHyperparameterError,
+)
 from untuned.geometry import by_shape
 from untuned.layer import Layer
 from untuned.rule import Rule
@@ -105,9 +110,15 @@ def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None
             if tensor in taken:
                 raise ParameterError(f"{name} is given twice: each tensor belongs to one group")
         tensors = [tensor for _, tensor in pairs]
+        _check_device(names, [*taken, *tensors_of(new)], tensors)
         _check_options(group, rule)
         _check_layer(group["layer"], names, tensors)
         rule.check_group(names, tensors)
+
+
+def tensors_of(groups: Iterable[Group]) -> list[Tensor]:
+    """The tensors of groups, whether named or not."""
+    return [pair[1] if _is_pair(pair) else pair for group in groups for pair in group["params"]]
 
 
 def _is_pair(given: Any) -> bool:
@@ -128,8 +139,20 @@ def _check_tensor(name: str, tensor: Any) -> None:
         raise ParameterError(f"{name} is computed from other tensors: give those instead")
 
 
+def _check_device(names: Sequence[str], every: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    for name, tensor in zip(names, tensors, strict=True):
+        if tensor.device != every[0].device:
+            raise ParameterError(
+                f"{name} is on {tensor.device}, and others on {every[0].device}: a step looks at "
+                "all at once; give each device's parameters an optimizer of their own"
+            )
+
+
 def _check_options(group: Group, rule: Rule) -> None:
     rule.check(group)
+    seed = group.get("seed", 0)
+    if not (isinstance(seed, int) and 0 <= seed < 2**31):
+        raise DomainError(f"seed={seed!r}: give an integer in [0, 2**31)")
     if group.get("weight_decay"):  # trainers put it into every group; silence would be a lie
         raise UnknownHyperparameterError(
             f"weight_decay={group['weight_decay']}: {type(rule).__name__} has none; leave it 0"

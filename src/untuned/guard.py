@@ -67,6 +67,8 @@ class Guard:
         """Warn, once, if the host has heard of a culprit; `name_of` says whose a block is."""
         if self.warned or torch.compiler.is_compiling():
             return  # a compiled step cannot look; the next that is not compiled tells
+        if self._culprit.is_meta:
+            return
         if self._culprit.device.type == "cpu":
             self._told = self._culprit
         else:
@@ -74,7 +76,7 @@ class Guard:
                 pinned = self._culprit.device.type == "cuda"
                 self._told = torch.full((), -1, device="cpu", pin_memory=pinned)
             self._told.copy_(self._culprit, non_blocking=True)
-        if peek(self._told >= 0):
+        if type(self._told) is Tensor and peek(self._told >= 0):  # no fake one
             self.warned = True
             warnings.warn(
                 f"the gradient of {name_of(int(self._told))} holds inf or NaN, or is so large that "

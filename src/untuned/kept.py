@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 Made = TypeVar("Made")
 
@@ -27,3 +28,25 @@ def kept(size: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
         return found
 
     return decorate
+
+
+class Kept(dict[Any, Tensor]):
+    """Tensors made once for each key; but those that stand for others (fake ones) each time."""
+
+    def found(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor of a key."""
+        if key not in self:
+            made = make()
+            if type(made) is not Tensor:
+                return made
+            self[key] = made
+        return self[key]
+
+
+_integers = Kept()
+
+
+def integers(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Whole numbers as a tensor on a device, (numbers,), to which they are sent once."""
+    key = (tuple(numbers), device)
+    return _integers.found(key, lambda: torch.tensor(key[0], dtype=torch.int64).to(device))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from untuned.frame import Frame, View, layers_for
-from untuned.kept import kept
+from untuned.kept import integers, kept
 from untuned.layer import Blocks, Layer, Shape
 from untuned.shards import Layout, Shard
 
@@ -18,7 +18,7 @@ from untuned.shards import Layout, Shard
 class LocalFrame(Frame):
     """The blocks of which a part is here, seen through the part that is here.
 
-    Norms and inner products are then parts, too, to be joined (`shards.py`). Where a tensor is
+    Norms and inner products are then parts, too, to be joined (`collectives.py`). Where a tensor is
     sharded along a dimension that its blocks divide (fused queries, keys and values over rows),
     shards end in the midst of blocks: the view then has a *cell* for each place along it, and
     all blocks of the tensor count as being here.
@@ -37,29 +37,28 @@ class LocalFrame(Frame):
         self.total = len(self.whole) + sum(self.counts)
         numbers = self._network.spread(torch.arange(self.total))
         self._seen = {i: _Seen(s, self.blocks[i]) for i, s in enumerate(shards) if s is not None}
-        self._cells: dict[int, Tensor] = {}  # the number of each cell's block among the tensor's
+        self._cells: dict[int, list[int]] = {}  # the number of each cell's block in its tensor
         for i, seen in self._seen.items():
             if seen.cut:
-                self._cells[i] = seen.cells().flatten()
+                self._cells[i] = seen.cells().flatten().tolist()
             self.blocks[i] = seen.here()
             self.stacks[i] = seen.stack()
-        self._here = torch.cat(
-            [self.own(i, numbers[i]).flatten() for i in (*self.whole, *self.parted)]
-        )
+        here = [self.own(i, numbers[i]).flatten() for i in (*self.whole, *self.parted)]
+        self._here: list[int] = torch.cat(here).tolist()  # the number of each block here
 
     @property
     def network(self) -> Frame:
         return self._network
 
     def part(self, vector: Tensor) -> Tensor:
-        return vector[self._here.to(vector.device)]
+        return vector[integers(self._here, vector.device)]
 
     def parts(self, device: torch.device) -> Tensor:
         each = [1 if shard is None else shard.parts for shard in self.shards]
-        return torch.tensor(each, device=device)[self.owner(device)]
+        return integers(each, device)[self.owner(device)]
 
     def everywhere(self, sums: Tensor) -> Tensor:
-        here = self._here.to(sums.device)
+        here = integers(self._here, sums.device)
         return sums.new_zeros(self.total).index_add(0, here, sums * self.parts(sums.device))
 
     def own(self, index: int, value: Tensor) -> Tensor:
@@ -79,14 +78,14 @@ class LocalFrame(Frame):
         if index not in self._cells:
             return numbers
         sums = numbers.new_zeros(math.prod(self.stacks[index]))
-        cells = self._cells[index].to(numbers.device)
+        cells = integers(self._cells[index], numbers.device)
         sums.index_add_(0, cells, numbers.square() if root else numbers)
         return sums.sqrt() if root else sums
 
     def over_views(self, vector: Tensor) -> list[Tensor]:
         spread = super().over_views(vector)
         for i, cells in self._cells.items():
-            numbers = spread[i].flatten()[cells.to(vector.device)]
+            numbers = spread[i].flatten()[integers(cells, vector.device)]
             spread[i] = numbers.view(self.blocks[i].stack)
         return spread
 

@@ -20,7 +20,7 @@ from untuned.blockwise import Blockwise
 from untuned.errors import ParameterError
 from untuned.execute import project_all_
 from untuned.floors import Floor, Tower
-from untuned.groups import check_groups, groups_of, listed, named
+from untuned.groups import check_groups, groups_of, listed, named, tensors_of
 from untuned.guard import Guard
 from untuned.hyperparameters import begin, values_of
 from untuned.notation import tower_of
@@ -81,7 +81,6 @@ class Optimizer(torch.optim.Optimizer):
         compile: bool | None = None,
     ) -> None:
         self.tower = tower_of(rule)
-        check_whole(self.tower)
         self._compile = compile
         self._guard = Guard()
         defaults = self.tower.defaults() | {"maximize": maximize, "seed": seed}
@@ -124,12 +123,13 @@ class Optimizer(torch.optim.Optimizer):
         """Add a group as the constructor takes it: one for each geometry, if it is a module."""
         groups = groups_of(param_group, self._ground)
         check_groups(groups, self.param_groups, self._ground)
+        check_whole(self.tower, tensors_of(groups))
         for group in groups:
             self.tower.of_group(group).floors[0].check(self.tower.tuned(0))
         for group in named(groups, self.param_groups):
             super().add_param_group({"effective_lr": 0.0, **group})
             begin(self.tower, self.param_groups[-1])
-            if isinstance(self._ground, Blockwise):
+            if isinstance(self._ground, Blockwise) and self._ground.projection is not None:
                 self._project_(self.param_groups[-1])
 
     def _project_(self, group: dict[str, Any]) -> None:
@@ -138,7 +138,7 @@ class Optimizer(torch.optim.Optimizer):
         weights = [weight for weight in group["params"] if weight.requires_grad]
         shards = [shard_of(weight) for weight in weights]
         frame = frame_for(self._ground, group["layer"], [w.shape for w in weights], shards)
-        key = key_of(torch.full((), -1), group["seed"])
+        key = key_of(torch.full((), -1), group["seed"], len(self.param_groups) - 1)
         here = [local(weight) for weight in weights]
         project_all_(here, frame, Write(key=key), type(self._ground).projection)
 

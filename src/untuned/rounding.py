@@ -26,11 +26,18 @@ MIX = (0x2C1B3C6D, 0x297A2D39, 0x1B56C4E9)
 
 def key_of(*numbers: Tensor | int) -> Tensor:
     """One key, 0-d int32, of several integers, of which the first is a tensor."""
-    key: Tensor | int = 0
-    for number in numbers:
-        key = ((key ^ number) * MIX[0] + MIX[1]) % 2**31
+    key = mixed(*numbers)
     assert isinstance(key, Tensor)
     return key.to(torch.int32)
+
+
+def mixed(*numbers: Tensor | int) -> Tensor | int:
+    """One number below 2**31 of several: other ones make another, in all likelihood."""
+    mix: Tensor | int = 0
+    for number in numbers:
+        mix = ((mix ^ number) * MIX[0] + MIX[1]) % 2**31
+        mix = mix ^ (mix >> 15)
+    return mix
 
 
 def dithered(exact: Tensor, dtype: torch.dtype, key: Tensor) -> Tensor:
@@ -74,11 +81,8 @@ class Write(NamedTuple):
     key: Tensor | None = None  # 0-d: of the dice for weights of 16 bits; None: there are none
 
     def turn(self, *numbers: int) -> Write:
-        """The same with dice of their own for one of many pieces, told by small numbers."""
-        if self.key is None:
-            return self
-        salt = sum(number * factor for number, factor in zip(numbers, MIX, strict=False))
-        return self._replace(key=self.key + salt % 2**31)
+        """The same with dice of their own for one of many pieces, told by its numbers."""
+        return self if self.key is None else self._replace(key=self.key + mixed(*numbers))
 
     def over(self, old: Tensor, new: Tensor) -> Tensor:
         """What to write over an old value: a new one, if at all."""

@@ -1,21 +1,16 @@
 """Shards: what this process holds of parameters that are spread over several.
 
 Rules and executors work on plain tensors: on what lies here of each parameter, its gradient and its
-state. What a rule must know of whole tensors (the norms of blocks, hypergradients, the moments of
-neurons) are sums, of which each process has a part; those of all parameters are added up in one
-collective. Every process then holds the same numbers, bit for bit, and decides alike.
-
-Processes that hold copies of the same part each bring their share of it, so that meshes of any
-dimensions, and plain tensors beside sharded ones, are all one sum over the processes.
+state. What they must know of whole tensors comes from `collectives.py`.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -85,6 +80,16 @@ class Shard:
                 state[name] = self.whole(value, layout(name)) if value.ndim else value
 
 
+def part_of(shard: Shard | None) -> int:
+    """Which of a tensor's parts is here; of a plain one, the only one."""
+    number = 0
+    if shard is None:
+        return number
+    for axis in shard.axes:
+        number = number * shard.mesh.size(axis) + shard.mesh.get_local_rank(axis)
+    return number
+
+
 def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is a DTensor, without the half second that importing the class costs."""
     module = sys.modules.get("torch.distributed.tensor")
@@ -105,7 +110,8 @@ def opened(state: State) -> State:
     return {name: local(value) for name, value in state.items()}
 
 
-_known: dict[tuple[Any, ...], Shard] = {}  # of a few layouts, asked for in every step
+KNOWN = 4096  # layouts, of which a network has a few, asked for in every step
+_known: dict[tuple[Any, ...], Shard] = {}
 
 
 def shard_of(tensor: Tensor) -> Shard | None:
@@ -118,16 +124,10 @@ def shard_of(tensor: Tensor) -> Shard | None:
         (chunk,) = sharded.__create_chunk_list__()
         layout = Layout(tuple(sharded.shape), tuple(sharded.placements))
         box = Box(tuple(chunk.offsets), tuple(chunk.sizes))
+        if len(_known) >= KNOWN:
+            _known.clear()
         _known[key] = Shard(sharded.device_mesh, layout, box)
     return _known[key]
-
-
-def gradient_of(weight: Tensor) -> Tensor:
-    """What lies here of a weight's gradient, wherever its weight's part is."""
-    grad: Any = weight.grad
-    if is_sharded(grad) and grad.placements != weight.placements:  # type: ignore[attr-defined]
-        grad = grad.redistribute(placements=weight.placements)  # type: ignore[attr-defined]
-    return local(grad)
 
 
 @torch.no_grad()
@@ -140,51 +140,3 @@ def fill_(tensor: Tensor, value: Tensor) -> None:
         dist.broadcast(value, dist.get_global_rank(group, 0), group=group)
     box = zip(shard.box.start, shard.box.size, strict=True)
     local(tensor).copy_(value[tuple(slice(start, start + size) for start, size in box)])
-
-
-class Summand(Protocol):
-    """What has numbers to add up over processes."""
-
-    @property
-    def shards(self) -> Sequence[Shard | None]:
-        """Of each tensor that it is about."""
-
-    def additive(self) -> list[Tensor]:
-        """Its parts of the sums: what each tensor adds, times the number of that one's parts."""
-
-    def take(self, totals: list[Tensor]) -> None:
-        """Go on with the sums, of the same shapes."""
-
-
-def join(summands: Sequence[Summand]) -> None:
-    """Add up what processes have, in one collective, if any parameter is sharded at all."""
-    shards = {shard for summand in summands for shard in summand.shards if shard is not None}
-    if not shards:
-        return
-    numbers = [summand.additive() for summand in summands]
-    device = next(iter(shards)).mesh.device_type
-    flat = [number.double().flatten() for each in numbers for number in each]
-    everything = torch.cat([number.to(device) for number in flat])
-    groups, copies = _groups(shards)
-    everything /= copies  # in 64 bits: squares do not overflow, and halves are exact
-    for group in groups:
-        dist.all_reduce(everything, group=group)
-    totals = iter(everything.split([number.numel() for number in flat]))
-    for summand, each in zip(summands, numbers, strict=True):
-        summand.take([next(totals).view(number.shape).to(number) for number in each])
-
-
-def _groups(shards: Iterable[Shard]) -> tuple[list[Any], int]:
-    """The processes to add up over, as groups one after the other; and how many they are."""
-    axes = {
-        shard.mesh.get_group(axis): None
-        for shard in sorted(shards, key=lambda shard: shard.mesh.size())
-        for axis in shard.axes
-        if shard.mesh.size(axis) > 1
-    }
-    widest = max((shard.mesh for shard in shards), key=lambda mesh: mesh.size())
-    if len(axes) > 1 and widest.size() == dist.get_world_size():
-        return [dist.group.WORLD], widest.size()
-    if len(axes) > 1:
-        axes = dict.fromkeys(widest.get_group(axis) for axis in range(widest.ndim))
-    return list(axes), math.prod(dist.get_world_size(group) for group in axes)

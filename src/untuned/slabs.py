@@ -84,7 +84,7 @@ class Pack(Slab):
 
     def values(self, values: Values) -> Values:
         def spread(value: Tensor) -> Tensor:
-            each = zip(value[self.indices].unbind(), self.counts, strict=True)
+            each = zip((value[i] for i in self.indices), self.counts, strict=True)
             return torch.cat([one.expand(n) for one, n in each])
 
         return tuple(spread(value) if value.ndim else value for value in values)

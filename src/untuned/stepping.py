@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from untuned.collectives import gradients_of, join
 from untuned.errors import SparseGradientError
 from untuned.floors import Tower
 from untuned.groups import name_of
 from untuned.guard import Guard, peek, readable
 from untuned.kernels import RECORD
 from untuned.rule import State
-from untuned.shards import gradient_of, join
 from untuned.tower import Part, how_far
 
 
@@ -29,12 +29,18 @@ class Stepping(NamedTuple):
 
     def take(self) -> None:
         """Move every parameter that has a gradient."""
-        moving = [part for part in map(self._moving, self.groups) if part is not None]
+        weights = [self._with_gradients(group) for group in self.groups]
+        grads = iter(gradients_of([weight for each in weights for weight in each]))
+        moving = [
+            self._part(i, each, [next(grads) for _ in each])
+            for i, each in enumerate(weights)
+            if each
+        ]
         if moving:
             self._move(moving)
 
-    def _moving(self, group: dict[str, Any]) -> Part | None:
-        """The part of a group that has gradients, if any; raises `SparseGradientError`."""
+    def _with_gradients(self, group: dict[str, Any]) -> list[Tensor]:
+        """The tensors of a group that have gradients; raises `SparseGradientError`."""
         self._check_lr(group)
         params = group["params"]
         indices = [i for i, weight in enumerate(params) if weight.grad is not None]
@@ -44,8 +50,7 @@ class Stepping(NamedTuple):
                     f"the gradient of {name_of(group, i)} is sparse; make it dense "
                     "(for an embedding: sparse=False)"
                 )
-        weights = [params[i] for i in indices]
-        return self._part(group, weights, list(map(gradient_of, weights))) if weights else None
+        return [params[i] for i in indices]
 
     def _check_lr(self, group: dict[str, Any]) -> None:
         """See to it that `lr`, which a schedule or a user may have set, is one number."""
@@ -55,10 +60,11 @@ class Stepping(NamedTuple):
         elif lr.ndim:
             group["lr"] = lr.view(())  # the same memory: who holds it still sets it
 
-    def _part(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> Part:
-        """Some tensors of a group, with what is kept of them."""
+    def _part(self, number: int, weights: list[Tensor], grads: list[Tensor]) -> Part:
+        """Some tensors of one of the groups, with what is kept of them."""
         states = [self.state.get(weight, {}) for weight in weights]
-        return Part(self.tower, 0, group, weights, grads, states, self.compile)
+        group = self.groups[number]
+        return Part(self.tower, 0, group, weights, grads, states, self.compile, number)
 
     def _move(self, moving: list[Part]) -> None:
         """One step: measure, find how far to go, let every floor take its step, top down."""
@@ -93,12 +99,12 @@ class Stepping(NamedTuple):
         if len(self.tower.floors) == 1:
             return
         taking = {weight for part in moving for weight in part.weights}
-        for group in self.groups:
+        for number, group in enumerate(self.groups):
             idle = [
                 p for p in group["params"] if RECORD in self.state.get(p, {}) and p not in taking
             ]
             if idle:
-                self._part(group, idle, idle).settle()
+                self._part(number, idle, idle).settle()
 
 
 def _asked(moving: list[Part], measures: Tensor, finite: bool | Tensor) -> bool | Tensor:

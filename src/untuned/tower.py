@@ -47,7 +47,7 @@ class Part:
 
     On the ground floor they are weights; on a higher one, the raw hyperparameters of the floor
     below. `group` holds the hyperparameters of all floors; those that each tensor has of its own
-    are in its state.
+    are in its state. `number` is that of the group among all.
     """
 
     def __init__(
@@ -59,8 +59,9 @@ class Part:
         grads: Sequence[Tensor],
         states: Sequence[dict[str, Any]],
         compile: bool | None = None,
+        number: int = 0,
     ) -> None:
-        self.tower, self.level, self.group = tower, level, group
+        self.tower, self.level, self.group, self.number = tower, level, group, number
         self.weights, self.states = weights, states
         self.rule = (tower.of_group(group) if level == 0 else tower).floors[level].rule
         self.charts = tower.tuned(level)
@@ -123,7 +124,9 @@ class Part:
             self._before = self._tensors(self._before)
             if self.level > 0 and not self.charts:
                 return  # nobody asks
-            self.pulls = self.runner.look(self._before, self._tensor(scale))
+            lr = self.group["lr"]  # if that is zero, it matters whether gradients are, too
+            norms = self.level == 0 and (isinstance(lr, Tensor) or lr == 0)
+            self.pulls = self.runner.look(self._before, self._tensor(scale), norms)
         else:
             depth = self.group.get(self._last("depth"), 1)
             self.pulls = self.runner.look(self._before, scale, depth)
@@ -163,7 +166,7 @@ class Part:
         device = self.weights[0].device
         steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
         self.group[STEPS] = steps + finite
-        return key_of(steps, self.group["seed"])
+        return key_of(steps, self.group["seed"], self.number)
 
     def _keep(self) -> None:
         """Keep what is remembered of sharded tensors as tensors sharded like them."""
