@@ -138,7 +138,7 @@ def train(
     most = 0
     for step in range(STEPS):
         random = torch.Generator().manual_seed(step)
-        tokens = torch.randint(7, (8, 5), generator=random)[mine::parts]
+        tokens = torch.randint(7, (8, 6), generator=random)[mine::parts]
         opt.zero_grad()
         F.mse_loss(model(tokens), tokens.double() / 7).backward()
         most = max(most, counted(opt.step, step))
@@ -151,11 +151,12 @@ class Chain(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(7, 4)
+        self.norm = nn.LayerNorm(4)
         self.up = nn.Linear(4, 12)
         self.down = nn.Linear(12, 1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.down(torch.tanh(self.up(self.table(tokens))))[..., 0]
+        return self.down(torch.tanh(self.up(self.norm(self.table(tokens)))))[..., 0]
 
 
 def cases(world: int) -> dict[str, Callable[[str], Result]]:
@@ -171,6 +172,7 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
         RowwiseParallel,
+        SequenceParallel,
         parallelize_module,
     )
 
@@ -198,6 +200,15 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
             model, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()}
         )
 
+    def sequential(model):
+        plan = {
+            "table": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
+            "norm": SequenceParallel(),
+            "up": ColwiseParallel(input_layouts=Shard(1)),
+            "down": RowwiseParallel(),
+        }
+        parallelize_module(model, line, plan)
+
     found = {
         "tensors, rows": spread(line, Shard(0)),
         "tensors, columns": spread(line, Shard(1)),
@@ -206,6 +217,8 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
         "network, fsdp": sharded(line, world),
         "chain, tp": lambda rule: train(rule, Chain, parallel(line)),
     }
+    if world == 2:  # torch wants sequences that divide evenly
+        found["chain, summands"] = lambda rule: train(rule, Chain, sequential)
     if world == 4:
         square = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
 
@@ -213,7 +226,17 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
             parallel(square["tp"])(model)
             fully_shard(model, mesh=square["dp"])
 
+        def apart(model):
+            parallel(square["tp"])(model)
+            fully_shard(model.table, mesh=square["dp"])
+
+        def by_turns(tensor):
+            mesh = square["tp" if tensor.ndim == 2 else "dp"]
+            return distribute_tensor(tensor, mesh, [Shard(0)]) if tensor.ndim > 1 else tensor
+
         found |= {
+            "tensors, two meshes": lambda rule: tensors(rule, by_turns),
+            "chain, fsdp beside tp": lambda rule: train(rule, Chain, apart),
             "tensors, rows and columns": spread(square, Shard(0), Shard(1)),
             "tensors, rows twice": spread(square, Shard(0), Shard(0)),
             "tensors, copies of columns": spread(square, Replicate(), Shard(1)),

@@ -69,7 +69,8 @@ class Elements:
             for name, pull in zip(self.tuned, each, strict=True):
                 pull = pull * self._parts[slab.indices[0]]
                 if values[name].ndim:
-                    pulls[name].index_add_(0, integers(slab.indices, pull.device), pull)
+                    places = integers(slab.indices, pull.device)
+                    pulls[name].index_add_(0, places, pull.expand(len(places)))
                 else:
                     pulls[name] += pull.sum()
         rest = [i for i, size in enumerate(sizes) if size is None or norms]
