@@ -11,9 +11,7 @@ import untuned
 
 HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
 
-# Nero unbalanced: balanced, a resumed run starts by a rounding error beside where it stopped, for
-# trainers restore the weights first and build the optimizer then, which balances them once more
-RULES = ["agd", "freenero", "adam / sgd(lr=0.01)", "agd / sgd(lr=0.1)"]
+RULES = ["agd", "nero", "adam / sgd(lr=0.01)", "agd / sgd(lr=0.1)"]
 
 
 def run_page(name, **given):

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import untuned
+from networks import equal
 from untuned.geometry import Conv, Dense, Embedding, Stack, Vector
 
 STEPS = 20
@@ -22,14 +23,19 @@ RULES = (
     "agd",
     "nero",
     "free_nero",
-    "adam / sgd(lr=0.1)",
+    "adam / adam(lr=0.05) / sgd",
     "sgd(lr=0.1, momentum=0.9).per_tensor('lr') / adam(lr=0.1)",
     "agd / sgd",
     "nero / sgd",
     "agd.published",
 )
 
-RULES_OF_MANY = ("agd", "nero", "adam / sgd(lr=0.1)", "agd / sgd")  # where processes share cores
+RULES_OF_MANY = (
+    "agd",
+    "nero",
+    "adam / adam(lr=0.05) / sgd",
+    "agd / sgd",
+)  # where processes share cores
 
 # Of each geometry tensors that two and four processes share unevenly, or have too little of
 TENSORS = (
@@ -126,13 +132,18 @@ class Network(nn.Module):
 
 
 def train(
-    rule: str, build: Callable[[], nn.Module], shard: Callable[[nn.Module], None] | None, parts=1
+    rule: str,
+    build: Callable[[], nn.Module],
+    shard: Callable[[nn.Module], nn.Module | None] | None,
+    parts=1,
 ) -> Result:
-    """Steps of a network, each process of `parts` on its own share of the batch."""
+    """Steps of a network, each process of `parts` on its own share of the batch.
+
+    `shard` changes it in place, or wraps it.
+    """
     torch.manual_seed(0)
     model = build().double()
-    if shard is not None:
-        shard(model)
+    net = (shard(model) if shard is not None else None) or model
     opt = untuned.Optimizer(model, rule_of(rule))
     mine = dist.get_rank() % parts if dist.is_initialized() else 0
     most = 0
@@ -140,7 +151,7 @@ def train(
         random = torch.Generator().manual_seed(step)
         tokens = torch.randint(7, (8, 6), generator=random)[mine::parts]
         opt.zero_grad()
-        F.mse_loss(model(tokens), tokens.double() / 7).backward()
+        F.mse_loss(net(tokens), tokens.double() / 7).backward()
         most = max(most, counted(opt.step, step))
     return Result([whole(p) for p in model.parameters()], opt.hyperparameters(), most)
 
@@ -195,6 +206,9 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
 
         return lambda rule: train(rule, Network, shard, parts)
 
+    def copied(model):
+        return nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+
     def parallel(mesh):
         return lambda model: parallelize_module(
             model, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()}
@@ -214,6 +228,7 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
         "tensors, columns": spread(line, Shard(1)),
         "tensors, third": spread(line, Shard(2)),
         "tensors, copies": spread(line, Replicate()),
+        "network, copies": lambda rule: train(rule, Network, copied, world),
         "network, fsdp": sharded(line, world),
         "chain, tp": lambda rule: train(rule, Chain, parallel(line)),
     }
@@ -246,6 +261,15 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
     return found
 
 
+def check_ranks_agree(results: dict[tuple[str, str], tuple]) -> None:
+    """Raise unless every process has come to the same, bit for bit."""
+    everyone: list = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, results)
+    for other in everyone:
+        differ = [case for case in results if not equal(list(other[case]), list(results[case]))]
+        assert not differ, f"processes differ: {differ}"
+
+
 def main() -> None:
     torch.set_num_threads(1)
     folder = sys.argv[1]
@@ -259,6 +283,8 @@ def main() -> None:
             if rule == "agd.published" and not published:
                 continue
             results[name, rule] = tuple(run(rule))
+    if world > 1:
+        check_ranks_agree(results)
     if world == 1 or dist.get_rank() == 0:
         torch.save(results, f"{folder}/{world}.pt")
     if world > 1:

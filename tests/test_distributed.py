@@ -1,4 +1,4 @@
-"""Several processes end where one does: FSDP2, HSDP, tensor parallelism, every geometry."""
+"""Several processes end where one does: DDP, FSDP2, HSDP, tensor parallelism, every geometry."""
 
 import subprocess
 import sys

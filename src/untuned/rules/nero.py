@@ -40,9 +40,12 @@ def moments(weight: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 def unbalanced(sums: Tensor, entries: int, eps: float) -> Tensor:
-    """Which neurons are further from zero mean and unit norm than rounding takes them."""
+    """Which neurons are further from zero mean and unit norm than rounding takes them.
+
+    That is the rounding of entries, to `eps`, and of long sums, whose errors grow like a walk's.
+    """
     total, squares = sums.unbind()
-    within = 8 * eps
+    within = 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums.dtype).eps
     return ((squares - 1).abs() > within).logical_or_(total.abs() > within * math.sqrt(entries))
 
 
