@@ -23,6 +23,7 @@ RULES = (
     "agd",
     "nero",
     "free_nero",
+    "adam / sgd(lr=0.1)",
     "adam / adam(lr=0.05) / sgd",
     "sgd(lr=0.1, momentum=0.9).per_tensor('lr') / adam(lr=0.1)",
     "agd / sgd",
@@ -30,12 +31,7 @@ RULES = (
     "agd.published",
 )
 
-RULES_OF_MANY = (
-    "agd",
-    "nero",
-    "adam / adam(lr=0.05) / sgd",
-    "agd / sgd",
-)  # where processes share cores
+RULES_OF_MANY = ("agd", "nero", "adam / sgd(lr=0.1)", "agd / sgd")  # where processes share cores
 
 # Of each geometry tensors that two and four processes share unevenly, or have too little of
 TENSORS = (

@@ -108,3 +108,15 @@ def test_what_is_remembered_of_them_has_32_bits_and_keeps_them_when_loaded(rule,
         assert equal(other.state[its], opt.state[weight])
         kept = {name: value for name, value in other.state[its].items() if "." not in name}
         assert all(value.dtype == torch.float32 for value in kept.values())
+
+
+@pytest.mark.parametrize(("rule", "lr"), [(SGD(), 1e-3), (AGD(), 0.06)], ids=str)
+def test_every_group_throws_dice_of_its_own(rule, lr):
+    weights = [nn.Parameter(torch.ones(64, 64).bfloat16()) for _ in "ab"]
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    opt = untuned.Optimizer([{"params": [weight]} for weight in weights], rule, lr=lr)
+    opt.step()
+    up = [(weight.detach() != 1).double().flatten() for weight in weights]
+    assert all(0.05 < each.mean() < 0.95 for each in up)
+    assert abs(torch.corrcoef(torch.stack(up))[0, 1]) < 5 / 64  # 5 standard errors

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import lr_scheduler
 
 import untuned
@@ -235,3 +236,24 @@ def test_maximize_needs_no_copy_of_the_gradients():
     with Allocations() as seen:
         opt.step()
     assert seen.largest < 100
+
+
+@pytest.mark.parametrize(
+    "rule", ["agd", "nero", "adam", "adam / sgd", "sgd.per_tensor('lr') / sgd"]
+)
+def test_fake_tensors_take_a_step_and_leave_nothing_behind(rule):
+    """Estimators of memory, and tracers, step on tensors that have only shapes."""
+
+    def step():
+        model = nn.Linear(37, 11)
+        opt = untuned.Optimizer(model, rule)
+        for _ in range(2):
+            opt.zero_grad()
+            model(torch.rand(2, 37)).sum().backward()
+            opt.step()
+        return model
+
+    with FakeTensorMode():
+        step()
+    before = nn.Linear(37, 11).weight
+    assert not torch.equal(step().weight, before)

@@ -194,3 +194,20 @@ def test_the_unit_of_the_learning_rate_is_nothing_to_the_floor_above():
         rates.append(opt.hyperparameters()[0][0]["lr"] / unit**2)
     assert rates[0] == pytest.approx(rates[1], rel=1e-9)
     assert rates[0] > 0.02
+
+
+@pytest.mark.usefixtures("_eyes")
+@pytest.mark.parametrize("lr", [0.0, torch.tensor(0.0)], ids=["float", "tensor"])
+@pytest.mark.parametrize("tuned", [(), ("lr",), ("lr", "momentum")], ids=str)
+def test_with_a_rate_of_zero_momentum_goes_on(tuned, lr):
+    """As in a warm-up that starts from there: 1, then 1.9 and so on."""
+    weight = nn.Parameter(torch.ones(3))
+    rule = SGD(momentum=0.9)
+    opt = untuned.Optimizer([weight], rule.tuning(*tuned) / SGD() if tuned else rule, lr=lr)
+    for _ in range(4):
+        weight.grad = torch.ones(3)
+        opt.step()
+    if len(tuned) > 1:  # then what is kept is that of before the last step
+        assert opt.state[weight]["m"][0].item() == pytest.approx(2.71)
+    else:
+        assert opt.state[weight]["m"][0].item() == pytest.approx(3.439)

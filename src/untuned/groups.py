@@ -111,7 +111,7 @@ def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None
                 raise ParameterError(f"{name} is given twice: each tensor belongs to one group")
         tensors = [tensor for _, tensor in pairs]
         _check_device(names, [*taken, *tensors_of(new)], tensors)
-        _check_options(group, rule)
+        check_options(group, rule)
         _check_layer(group["layer"], names, tensors)
         rule.check_group(names, tensors)
 
@@ -148,7 +148,8 @@ def _check_device(names: Sequence[str], every: Sequence[Tensor], tensors: Sequen
             )
 
 
-def _check_options(group: Group, rule: Rule) -> None:
+def check_options(group: Group, rule: Rule) -> None:
+    """Raise the error that names what is wrong with a group's options, or all groups' defaults."""
     rule.check(group)
     seed = group.get("seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**31):

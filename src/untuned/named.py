@@ -15,7 +15,7 @@ class AGD(Optimizer):
     makes every step that many times longer (1 in the paper). `effective_lr` in the groups is `lr`
     times the paper's eta, without `gain`. Keeps no state per parameter. Start from
     `untuned.initialise_(model)`. See `untuned.rules.AGD` for the equation, and `Optimizer` for
-    `params`, `maximize` and the errors raised.
+    `params`, `maximize`, `seed` and the errors raised.
     """
 
     def __init__(
@@ -25,8 +25,9 @@ class AGD(Optimizer):
         gain: float = 1.0,
         *,
         maximize: bool = False,
+        seed: int = 0,
     ) -> None:
-        super().__init__(params, rules.AGD(gain), lr=lr, maximize=maximize)
+        super().__init__(params, rules.AGD(gain), lr=lr, maximize=maximize, seed=seed)
 
 
 class Nero(Optimizer):
@@ -40,7 +41,7 @@ class Nero(Optimizer):
 
     `lr` is about the angle, in radians, by which a neuron turns in a step; 0 moves nothing, not
     even by projection. State: one number a neuron. See `untuned.rules.Nero` for the equation, and
-    `Optimizer` for `params`, `maximize` and the errors raised.
+    `Optimizer` for `params`, `maximize`, `seed` and the errors raised.
 
     What a neuron is: a row of a linear or convolutional weight, also where rows of several gates,
     or of queries, keys and values, stand in one tensor (a depthwise filter is such a row, too); an
@@ -56,6 +57,7 @@ class Nero(Optimizer):
         *,
         balanced: bool = True,
         maximize: bool = False,
+        seed: int = 0,
     ) -> None:
         rule = rules.Nero(beta=beta) if balanced else rules.FreeNero(beta=beta)
-        super().__init__(params, rule, lr=lr, maximize=maximize)
+        super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed)

@@ -20,7 +20,7 @@ from untuned.blockwise import Blockwise
 from untuned.errors import ParameterError
 from untuned.execute import project_all_
 from untuned.floors import Floor, Tower
-from untuned.groups import check_groups, groups_of, listed, named, tensors_of
+from untuned.groups import check_groups, check_options, groups_of, listed, named, tensors_of
 from untuned.guard import Guard
 from untuned.hyperparameters import begin, values_of
 from untuned.notation import tower_of
@@ -86,7 +86,7 @@ class Optimizer(torch.optim.Optimizer):
         defaults = self.tower.defaults() | {"maximize": maximize, "seed": seed}
         if lr is not None:
             defaults["lr"] = lr
-        self._ground.check(defaults)
+        check_options(defaults, self._ground)
         super().__init__(listed(params) or [{"params": []}], defaults)
         if not any(group["params"] for group in self.param_groups):
             raise ParameterError(
