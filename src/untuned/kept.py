@@ -31,15 +31,14 @@ def kept(size: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
 
 
 class Kept(dict[Any, Tensor]):
-    """Tensors made once for each key; but those that stand for others (fake ones) each time."""
+    """Tensors made once for each key; where tensors are fake ones, made each time."""
 
     def found(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
         """The tensor of a key."""
+        if type(torch.empty(0)) is not Tensor:
+            return make()
         if key not in self:
-            made = make()
-            if type(made) is not Tensor:
-                return made
-            self[key] = made
+            self[key] = make()
         return self[key]
 
 

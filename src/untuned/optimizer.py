@@ -150,7 +150,7 @@ class Optimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move every parameter that has a gradient; returns what `closure` returns."""
         if torch.compiler.is_compiling() and not self._traceable():
-            return _step_apart(self, closure)
+            return torch.compiler.disable(self._step)(closure)  # type: ignore[no-any-return]
         return self._step(closure)
 
     def _traceable(self) -> bool:
@@ -206,8 +206,3 @@ class Optimizer(torch.optim.Optimizer):
             "_compile": self._compile,
             "_guard": self._guard,
         }
-
-
-# a step outside of the graph that a user's compiler is tracing
-_step_apart: Callable[[Optimizer, Callable[[], float] | None], float | None]
-_step_apart = torch.compiler.disable(Optimizer._step)
