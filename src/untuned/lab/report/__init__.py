@@ -1,0 +1,1 @@
+"""`untuned report`: the page of a comparison, drawn again from its folder."""
