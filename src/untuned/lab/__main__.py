@@ -7,6 +7,7 @@ import sys
 
 PROGRAMS = {
     "demo": "train a bare 24-layer network on digits, beside AdamW",
+    "train": "train a workload with an optimizer, in a folder that a run can resume from",
     "reproduce": "run a figure of the papers again",
 }
 

@@ -1,0 +1,23 @@
+"""Loggers beside the run's own files, through Lightning Fabric."""
+
+from __future__ import annotations
+
+from lightning.fabric.loggers.logger import Logger
+
+from untuned.lab.config import Config
+
+
+def loggers(config: Config) -> list[Logger]:
+    """Those that are asked for."""
+    found: list[Logger] = []
+    if config.folder is None:
+        return found
+    if config.tensorboard:
+        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+
+        found.append(TensorBoardLogger(config.folder, name="tensorboard", version=""))
+    if config.wandb:
+        from lightning.pytorch.loggers import WandbLogger
+
+        found.append(WandbLogger(save_dir=config.folder, name=config.folder.name))
+    return found
