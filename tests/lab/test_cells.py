@@ -124,11 +124,11 @@ def test_the_later_of_two_cells_of_one_key_counts(tmp_path):
 
 def test_two_comparisons_cannot_write_to_one_file(tmp_path):
     cells = Cells(tmp_path / "cells.jsonl")
-    lock = cells.lock()
-    with pytest.raises(InUseError, match="another comparison"):
-        Cells(cells.path).lock()
-    lock.release()
-    Cells(cells.path).lock().release()
+    second = Cells(cells.path).locked()
+    with cells.locked(), pytest.raises(InUseError, match="another comparison"), second:
+        pass
+    with Cells(cells.path).locked():
+        pass
 
 
 def test_a_cell_of_forty_points_stays_under_five_kilobytes():

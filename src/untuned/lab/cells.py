@@ -12,6 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,15 +150,19 @@ class Cells(Mapping[Key, Cell]):
     def __len__(self) -> int:
         return len(self._cells)
 
-    def lock(self) -> FileLock:
-        """To hold while appending: one writer at a time. Raises `InUseError`."""
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One writer at a time. Raises `InUseError`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_suffix(".lock"))
         try:
-            lock.acquire(timeout=0)
+            with FileLock(self.path.with_suffix(".lock")).acquire(timeout=0):
+                yield
         except Timeout:
             raise InUseError(f"another comparison is writing to {self.path}") from None
-        return lock
+
+    def forget_failed(self) -> None:
+        """Have them wanted again; in the file they stay until they ended better."""
+        self._cells = {key: cell for key, cell in self.items() if cell.status != "failed"}
 
     def append(self, cell: Cell) -> None:
         """Write a cell down for good; a line that was cut short goes first."""

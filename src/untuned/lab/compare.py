@@ -6,109 +6,99 @@ that failed. Ends with a page, report.html, and tables beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
-from typing import Protocol
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
+import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from untuned.lab.cells import LOSS, Cell, Cells, Key
+from untuned.errors import UntunedError
+from untuned.lab.cells import Cells, InUseError
 from untuned.lab.comparison import Comparison
-from untuned.lab.engines import Engine, Result, StartError, Work
-from untuned.lab.plan import remaining, wanted
+from untuned.lab.config import Size
+from untuned.lab.contestants import CONTESTANTS, contestant_of, select
+from untuned.lab.engines import Engine, Local, Ray, StartError
+from untuned.lab.plan import Task, remaining
+from untuned.lab.progress import Display, carry_out
+from untuned.lab.report import exports, terminal
+from untuned.lab.work import train_cell
+from untuned.lab.workloads import WORKLOADS, find
 
 
-class Watch(Protocol):
-    """Sees a comparison go on."""
+@dataclass(frozen=True)
+class Options:
+    """What is compared, and where it runs."""
 
-    def began(self, key: Key) -> None:
-        """A cell is under way."""
+    workloads: tuple[str, ...] = ("*",)
+    """Names or globs, such as 'fcn*'; `untuned train --list` shows all."""
+    optimizers: tuple[str, ...] = ("*",)
+    """Contestants by name or glob (agd, adamw-tuned, '*-tuned'), or as text: 'adamw(lr=3e-4)'."""
+    seeds: int = 3
+    """Fresh ones, on which all are compared; grids are searched on another."""
+    size: Size = "small"
+    """small: half a minute a cell on one core at most; full: the published setting, for a GPU."""
+    steps: int | None = None
+    """How many a cell takes; None: each workload's budget."""
+    folder: Path = Path("runs/compare")
+    """Where cells, page and tables are kept."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, each on a core of its own, or a Ray cluster."""
+    jobs: int | None = None
+    """How many cells at a time; None: one to a core."""
+    address: str | None = None
+    """Of the Ray cluster; None: one is started on this machine."""
 
-    def ended(self, cell: Cell, left: int) -> None:
-        """It is written down; so many are left."""
+    def comparison(self, command: str) -> Comparison:
+        """Raises `UntunedError` for unknown names and missing data sets."""
+        contestants = select(self.optimizers, [c.name for c in CONTESTANTS], contestant_of)
+        names = select(self.workloads, list(WORKLOADS), find)
+        tasks = [Task(n, self.size, self.steps or find(n).at(self.size).steps) for n in names]
+        return Comparison(list(map(contestant_of, contestants)), tasks, self.seeds, command)
+
+    def open_engine(self) -> Engine:
+        """To be closed."""
+        return Ray(self.jobs, self.address) if self.engine == "ray" else Local(self.jobs)
 
 
-def carry_out(
-    comparison: Comparison, cells: Cells, engine: Engine, work: Work, watch: Watch
-) -> None:
-    """Train what is wanted until nothing is, writing down each cell as it ends."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare; exit with 2 for what there is not, 130 if interrupted, 1 if a cell has failed."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = tyro.cli(Options, args=given, prog="untuned compare", description=__doc__)
+    console = Console(highlight=False)
+    try:
+        comparison = options.comparison(shlex.join(["untuned", "compare", *given]))
+        cells = Cells(options.folder / "cells.jsonl")
+        with cells.locked():
+            comparison.save(options.folder)
+            train(comparison, cells, options, console)
+    except (UntunedError, InUseError, StartError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {error}\nWhat has ended is kept; the same command goes on.")
+    except KeyboardInterrupt:
+        console.print("Stopped. What has ended is kept; the same command goes on.")
+        sys.exit(130)
+    page = exports.write(comparison, cells, options.folder)
+    console.print(terminal.overview(comparison, cells))
+    console.print(f"Page: {page}; beside it summary.md, cells.csv and cells.parquet")
+    sys.exit(any(cell.status == "failed" for cell in cells.values()))
+
+
+def train(comparison: Comparison, cells: Cells, options: Options, console: Console) -> None:
+    """All cells that are not there yet."""
+    cells.forget_failed()
     asked = comparison.contestants, comparison.tasks, comparison.seeds
-    running: dict[Future[Result], Key] = {}
-    while True:
-        waiting = (key for key in wanted(*asked, cells) if key not in running.values())
-        for key, _ in zip(waiting, range(engine.slots - len(running)), strict=False):
-            running[engine.submit(work, key)] = key
-            watch.began(key)
-        if not running:
-            return
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            cell = outcome(running.pop(future), future)
-            cells.append(cell)
-            watch.ended(cell, remaining(*asked, cells))
-
-
-def outcome(key: Key, future: Future[Result]) -> Cell:
-    """The cell of a training, or one that tells why there is none.
-
-    Raises `StartError`, which no cell is to blame for.
-    """
-    error = future.exception()
-    if isinstance(error, StartError):
-        raise error
-    if error is None:
-        return Cell.of(future.result())
-    return Cell(key, "failed", error=f"{type(error).__name__}: {error}")
-
-
-class Display:
-    """A bar over all cells, and a line for each that is under way."""
-
-    def __init__(self, console: Console, ended: int, left: int) -> None:
-        self._console = console
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=18),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._ended = ended
-        self._all = self._progress.add_task("cells", total=ended + left, completed=ended)
-        self._lines: dict[Key, TaskID] = {}
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """While the comparison goes on."""
-        with self._progress:
-            yield
-
-    def began(self, key: Key) -> None:
-        """A line for the cell."""
-        self._lines[key] = self._progress.add_task(label(key), total=None)
-
-    def ended(self, cell: Cell, left: int) -> None:
-        """Its line goes; what went wrong, and all where nobody sees the bar, is printed."""
-        self._progress.remove_task(self._lines.pop(cell.key))
-        self._ended += 1
-        self._progress.update(self._all, completed=self._ended, total=self._ended + left)
-        if cell.status != "done" or not self._console.is_terminal:
-            told = cell.error or f"loss {cell.last(LOSS):.4g}, {cell.seconds:.1f} s, {left} left"
-            self._console.print(f"{cell.status}: {label(cell.key)}: {told}", markup=False)
-
-
-def label(key: Key) -> str:
-    """A cell in a line."""
-    return f"{key.workload}  {key.optimizer}  {key.schedule}  seed {key.seed}"
+    left = remaining(*asked, cells)
+    if not left:
+        return
+    display = Display(console, len(cells), left)
+    engine = options.open_engine()
+    try:
+        with display.shown():
+            carry_out(comparison, cells, engine, train_cell, display)
+    finally:
+        engine.close()

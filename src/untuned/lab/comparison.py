@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from untuned.lab.cells import LOSS, Cell, Key
-from untuned.lab.contestants import CONTESTANTS, REFERENCE, Candidate, Contestant
+from untuned.lab.contestants import REFERENCE, Candidate, Contestant, contestant_of
 from untuned.lab.measure import mean, mean_curve, step_reduction, steps_to
 from untuned.lab.plan import Task, fresh, tuning
 
@@ -38,12 +38,6 @@ class Comparison:
         tasks = [Task(**task) for task in saved["tasks"]]
         contestants = [contestant_of(name) for name in saved["contestants"]]
         return cls(contestants, tasks, saved["seeds"], saved["command"])
-
-
-def contestant_of(name: str) -> Contestant:
-    """That of the table, or an optimizer as it is written, used as it comes."""
-    table = {contestant.name: contestant for contestant in CONTESTANTS}
-    return table.get(name) or Contestant(name, name)
 
 
 @dataclass(frozen=True)

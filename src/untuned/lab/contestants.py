@@ -7,12 +7,14 @@ the shape that its users favour.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from untuned.lab.errors import unknown
+from untuned.lab import methods
+from untuned.lab.errors import UnknownNameError, unknown
 
 
 class Candidate(NamedTuple):
@@ -51,7 +53,6 @@ def half_decade(k: int) -> str:
 REFERENCE = "adamw-tuned"
 
 CONTESTANTS = [
-    Contestant("auto", "auto"),
     Contestant("agd", "agd"),
     Contestant("nero", "nero"),
     Contestant("adam / sgd", "adam / sgd(lr=1e-05)"),
@@ -67,12 +68,33 @@ CONTESTANTS = [
 ]
 
 
-def select(patterns: Sequence[str], names: Sequence[str], what: str) -> list[str]:
+def select(
+    patterns: Sequence[str], names: Sequence[str], other: Callable[[str], object]
+) -> list[str]:
     """The names that any of the globs matches, in the order of the names.
 
-    Raises `UnknownNameError`, which lists the nearest.
+    What matches none is kept as it is, after `other` has had a chance to raise.
     """
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise unknown(what, pattern, names)
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    matches = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
+    for pattern, matched in matches.items():
+        if not matched:
+            other(pattern)
+    known = [name for name in names if any(name in matched for matched in matches.values())]
+    return known + [pattern for pattern, matched in matches.items() if not matched]
+
+
+def contestant_of(name: str) -> Contestant:
+    """That of the table, or an optimizer as it is written, used as it comes.
+
+    Raises `UnknownNameError` with the nearest names, or what is wrong with what is written.
+    """
+    table = {contestant.name: contestant for contestant in CONTESTANTS}
+    if name in table:
+        return table[name]
+    try:
+        methods.parse(name)
+    except UnknownNameError:
+        if re.fullmatch(r"[\w -]+", name):
+            raise unknown("optimizer", name, table) from None
+        raise
+    return Contestant(name, name)

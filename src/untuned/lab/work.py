@@ -17,7 +17,7 @@ def train_cell(key: Key) -> Result:
     from untuned.lab.runs import run
 
     try:
-        return run(config_of(key)).json()
+        return {**run(config_of(key)).json(), **key._asdict()}
     except Exception as error:
         told = f"{type(error).__name__}: {error}"
         return {**key._asdict(), "status": "failed", "error": told}

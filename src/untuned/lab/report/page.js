@@ -6,7 +6,11 @@ const hidden = new Set();
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let printing = false;
 
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// Paper is white, whatever the screen is; and as wide as two figures of PRINTED.
+const PAPER = { "--ink": "#000", "--soft": "#555", "--line": "#ddd" };
+const PRINTED = { width: 330, height: 220 };
+
+const css = (name) => printing ? PAPER[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (name) => name === data.reference ? css("--ink") : data.colours[name];
 const shown = (rows) => Object.entries(rows).filter(([name]) => !hidden.has(name));
 const faint = (hex) => hex + "26"; // opacity of 15%
@@ -65,18 +69,30 @@ function losses(traces, work) {
   const top = Math.max(work.target ?? -Infinity, ...starts) * (positive ? 1.5 : 1);
   const bottom = Math.min(...all);
   if (!positive || !(top > bottom)) return {};
-  return { type: "log", range: [Math.log10(bottom * 0.9), Math.log10(Math.min(top, Math.max(...all) * 1.1))] };
+  return log(bottom * 0.9, Math.min(top, Math.max(...all) * 1.1));
+}
+
+// Whole decades are enough where there are two or more of them.
+function log(bottom, top) {
+  const range = [Math.log10(bottom), Math.log10(top)];
+  return { type: "log", exponentformat: "power", range, dtick: range[1] - range[0] > 2 ? 1 : undefined };
+}
+
+function rates(traces) {
+  const all = traces.flatMap((t) => t.y).filter((y) => y > 0);
+  const top = Math.max(...all);
+  return all.length ? log(Math.max(Math.min(...all), top * 1e-6) * 0.8, top * 1.25) : {};
 }
 
 function contents(plot) {
   const { kind, workload, name } = plot.dataset;
   const work = data.workloads[workload];
   if (kind === "profile") return [profile(), { title: "steps, in multiples of the fastest's", type: "log" }, { title: "share of workloads", range: [0, 1.02], tickformat: ".0%" }];
-  if (kind === "grid") { const t = grids(work); return [t, { title: "initial learning rate", type: "log", exponentformat: "power" }, losses(t, work)]; }
-  if (kind === "floors") return [floors(work, name), { title: "steps" }, { type: "log", exponentformat: "power" }];
-  const traces = lines(work, kind);
-  if (kind === "lr") return [traces, { title: "steps" }, { type: "log", exponentformat: "power" }];
-  return [traces, { title: "steps" }, kind === "metric" ? {} : losses(traces, work)];
+  if (kind === "grid") { const t = grids(work); return [t, { title: "initial learning rate", type: "log", exponentformat: "power", dtick: 1 }, losses(t, work)]; }
+  const steps = { title: "steps", range: [0, work.steps] };
+  const traces = kind === "floors" ? floors(work, name) : lines(work, kind);
+  if (kind === "floors" || kind === "lr") return [traces, steps, rates(traces)];
+  return [traces, steps, kind === "metric" ? {} : losses(traces, work)];
 }
 
 function draw(plot) {
@@ -84,7 +100,7 @@ function draw(plot) {
   const axis = { gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true, tickfont: { size: 11 }, fixedrange: true };
   const target = plot.dataset.kind === "valid" ? data.workloads[plot.dataset.workload].target : null;
   Plotly.react(plot, traces, {
-    width: printing ? plot.clientWidth : undefined, autosize: !printing,
+    autosize: !printing, ...(printing ? PRINTED : {}),
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", color: css("--soft"), size: 12 },
     colorway: data.palette, margin: { l: 8, r: 8, t: 8, b: 8 },

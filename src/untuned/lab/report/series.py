@@ -41,6 +41,7 @@ def workload(standings: Sequence[Standing]) -> dict[str, Any]:
     target = next((s.loss for s in standings if s.contestant.name == REFERENCE), math.nan)
     return {
         "metric": metric,
+        "steps": standings[0].task.steps,
         "target": rounded(target),
         "lines": {s.contestant.name: line(s.cells) for s in standings if s.cells},
         "grids": {s.contestant.name: grid(s) for s in standings if s.tried},

@@ -49,9 +49,16 @@ def times(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:.2f}" if value < 10 else f"{value:.3g}"
 
 
+def signed(gap: float) -> str:
+    """A difference with its sign; nothing where there is none."""
+    if not math.isfinite(gap) or gap == 0:
+        return ""
+    return f"{gap:+.2g}".replace("-", "\u2212")
+
+
 def reduction(standing: Standing) -> Entry:
     """Its factor, and the final loss beside the reference's."""
-    gap = "" if not math.isfinite(standing.gap) else f"{standing.gap:+.2g}"
+    gap = signed(standing.gap)
     value = standing.reduction
     if math.isnan(value):
         return Entry(NOTHING, value, gap)
