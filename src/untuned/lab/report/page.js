@@ -7,8 +7,9 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 let printing = false;
 
 // Paper is white, whatever the screen is; and as wide as two figures of PRINTED.
-const PAPER = { "--ink": "#000", "--soft": "#555", "--line": "#ddd" };
+const PAPER = { "--ink": "#000000", "--soft": "#555555", "--line": "#dddddd" };
 const PRINTED = { width: 330, height: 220 };
+const DECAY = /beta|gamma|momentum/;
 
 const css = (name) => printing ? PAPER[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colour = (name) => name === data.reference ? css("--ink") : data.colours[name];
@@ -18,7 +19,7 @@ const faint = (hex) => hex + "26"; // opacity of 15%
 function lines(work, kind) {
   const traces = [];
   for (const [name, line] of shown(work.lines)) {
-    const band = line[kind];
+    const band = kind === "lr" ? { mean: positive(line.lr.mean) } : line[kind];
     if (!band.mean.some((y) => y !== null)) continue;
     const hue = colour(name);
     if (band.low) {
@@ -49,11 +50,17 @@ function grids(work) {
   return traces;
 }
 
+// Decays are drawn as their distance from 1, which is what a floor moves.
 function floors(work, tower) {
   const { step, floors: rows } = work.lines[tower];
-  const moving = Object.entries(rows).filter(([, y]) => y.some((value) => value !== null && value !== 0));
-  return moving.map(([name, y]) => ({ x: step, y, name, mode: "lines", type: "scatter", line: { width: 1.6 } }));
+  return Object.entries(rows).map(([name, values]) => {
+    const decays = DECAY.test(name);
+    const y = positive(decays ? values.map((value) => value === null ? null : 1 - value) : values);
+    return { x: step, y, name: decays ? `1 \u2212 ${name}` : name, mode: "lines", type: "scatter", line: { width: 1.6 } };
+  });
 }
+
+const positive = (values) => values.map((value) => value > 0 ? value : null);
 
 function profile() {
   return shown(data.profile).map(([name, { x, y }]) => ({
@@ -72,16 +79,16 @@ function losses(traces, work) {
   return log(bottom * 0.9, Math.min(top, Math.max(...all) * 1.1));
 }
 
-// Whole decades are enough where there are two or more of them.
+// Whole decades are enough where there are two or more of them; else also their 2 and 5.
 function log(bottom, top) {
   const range = [Math.log10(bottom), Math.log10(top)];
-  return { type: "log", exponentformat: "power", range, dtick: range[1] - range[0] > 2 ? 1 : undefined };
+  return { type: "log", exponentformat: "power", range, dtick: range[1] - range[0] > 2 ? 1 : "D2" };
 }
 
 function rates(traces) {
   const all = traces.flatMap((t) => t.y).filter((y) => y > 0);
   const top = Math.max(...all);
-  return all.length ? log(Math.max(Math.min(...all), top * 1e-6) * 0.8, top * 1.25) : {};
+  return all.length ? log(Math.min(...all) * 0.8, top * 1.25) : {};
 }
 
 function contents(plot) {
@@ -100,17 +107,30 @@ function draw(plot) {
   const axis = { gridcolor: css("--line"), linecolor: css("--line"), zeroline: false, automargin: true, tickfont: { size: 11 }, fixedrange: true };
   const target = plot.dataset.kind === "valid" ? data.workloads[plot.dataset.workload].target : null;
   Plotly.react(plot, traces, {
-    autosize: !printing, ...(printing ? PRINTED : {}),
+    autosize: !printing, ...(printing ? { ...PRINTED, width: PRINTED.width * (plot.classList.contains("wide") ? 2 : 1) } : {}),
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: "system-ui, sans-serif", color: css("--soft"), size: 12 },
     colorway: data.palette, margin: { l: 8, r: 8, t: 8, b: 8 },
-    showlegend: plot.dataset.kind === "floors", legend: { orientation: "h", y: -0.2, font: { size: 11 } },
+    showlegend: false,
     hovermode: "closest", hoverlabel: { namelength: -1 },
     shapes: target === null ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target, line: { color: css("--soft"), width: 1, dash: "dot" } }],
     xaxis: { ...axis, title: { text: title, font: { size: 12 } }, ...x },
     yaxis: { ...axis, title: { text: side ?? "", font: { size: 12 } }, ...y },
   }, { displayModeBar: false, responsive: true });
+  if (plot.dataset.kind === "floors") legend(plot, traces);
   plot.dataset.drawn = "true";
+}
+
+function legend(plot, traces) {
+  const entries = traces.map(({ name }, i) => {
+    const entry = document.createElement("span");
+    const chip = document.createElement("i");
+    chip.className = "chip";
+    chip.style.setProperty("--hue", data.palette[i % data.palette.length]);
+    entry.append(chip, name);
+    return entry;
+  });
+  plot.nextElementSibling.replaceChildren(...entries);
 }
 
 const again = () => plots.filter((plot) => plot.dataset.drawn).forEach(draw);

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from untuned.lab.comparison import Standing
-from untuned.lab.contestants import REFERENCE, Contestant
+from untuned.lab.contestants import REFERENCE, Candidate, Contestant
 from untuned.lab.measure import FAILURE, geometric_mean, summary
 
 NEVER = "never"
@@ -31,6 +31,10 @@ class Table:
     headings: list[tuple[str, str]]
     rows: list[list[Entry]] = field(default_factory=list)
 
+    def words(self, column: int) -> bool:
+        """Whether a column holds words, not numbers."""
+        return any(isinstance(row[column].value, str) for row in self.rows)
+
 
 def number(value: float, digits: int = 3, unit: str = "") -> Entry:
     """A number as people write it; NaN as a dash."""
@@ -47,6 +51,20 @@ def number(value: float, digits: int = 3, unit: str = "") -> Entry:
 def times(value: float) -> str:
     """A factor: 0.97, 1.80, 12.3."""
     return NOTHING if math.isnan(value) else f"{value:.2f}" if value < 10 else f"{value:.3g}"
+
+
+def size(count: float) -> Entry:
+    """Bytes, in the unit that suits."""
+    if math.isnan(count):
+        return Entry(NOTHING, count)
+    power = min(int(math.log10(max(count, 1)) // 3), 3)
+    return Entry(f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}", count)
+
+
+def as_used(candidate: Candidate) -> str:
+    """Its text, and its schedule if it has one."""
+    decays = candidate.schedule != "constant"
+    return f"{candidate.optimizer}, {candidate.schedule}" if decays else candidate.optimizer
 
 
 def signed(gap: float) -> str:
@@ -130,16 +148,17 @@ def details(standings: Sequence[Standing]) -> Table:
         ("optimizer", ""), ("as used", "the winner of its grid, where it is tuned"),
         ("validation loss", "at the end, mean over seeds"), (metric, "at the end, mean over seeds"),
         ("steps saved", "beside tuned AdamW"), ("steps", "to tuned AdamW's final loss"),
-        ("ms a step", ""), ("state, MB", "of the optimizer"), ("seeds", "done of those begun"),
+        ("ms a step", ""), ("state", "of the optimizer, beside the weights"),
+        ("seeds", "done, of those begun"),
     ])  # fmt: skip
     for s in sorted(standings, key=lambda s: math.inf if math.isnan(s.loss) else s.loss):
-        used = f"{s.chosen.optimizer}, {s.chosen.schedule}" if s.chosen else "still being tuned"
+        used = as_used(s.chosen) if s.chosen else "still being tuned"
         ended = s.count("done")
         steps = Entry(NEVER, math.inf, tone="bad") if math.isinf(s.steps) else number(s.steps, 4)
         table.rows.append([
             Entry(s.contestant.name, s.contestant.name), Entry(used, used),
             number(s.loss, 4), number(s.metric, 4), Entry(*_plain(reduction(s))), steps,
-            number(s.mean("ms_per_step")), number(s.mean("state_bytes") / 1e6),
+            number(s.mean("ms_per_step")), size(s.mean("state_bytes")),
             Entry(f"{ended} of {len(s.cells)}", ended, tone="" if ended == len(s.cells) else "bad"),
         ])  # fmt: skip
     return table
