@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import tyro
 from rich.console import Console
@@ -27,6 +27,8 @@ from untuned.lab.progress import Display, carry_out
 from untuned.lab.report import exports, terminal
 from untuned.lab.work import train_cell
 from untuned.lab.workloads import WORKLOADS, find
+
+KEPT = "What has ended is kept; the same command goes on."
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             comparison.save(options.folder)
             train(comparison, cells, options, console)
     except (UntunedError, InUseError, StartError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        stop(f"error: {error}", 2)
     except OSError as error:
-        sys.exit(f"error: {error}\nWhat has ended is kept; the same command goes on.")
+        stop(f"error: {error}\n{KEPT}", 1)
     except KeyboardInterrupt:
-        console.print("Stopped. What has ended is kept; the same command goes on.")
-        sys.exit(130)
+        stop(f"Stopped. {KEPT}", 130)
     page = exports.write(comparison, cells, options.folder)
     console.print(terminal.overview(comparison, cells))
     console.print(f"Page: {page}; beside it summary.md, cells.csv and cells.parquet")
     sys.exit(any(cell.status == "failed" for cell in cells.values()))
+
+
+def stop(message: str, status: int) -> NoReturn:
+    """Exit, and say why."""
+    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+    sys.exit(status)
 
 
 def train(comparison: Comparison, cells: Cells, options: Options, console: Console) -> None:
