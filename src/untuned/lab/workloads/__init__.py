@@ -6,9 +6,16 @@ import re
 
 from untuned.lab.errors import unknown
 from untuned.lab.task import Workload
-from untuned.lab.workloads import vision
+from untuned.lab.workloads import generative, graph, reinforcement, tabular, text, vision
 
-WORKLOADS: dict[str, Workload] = {**vision.WORKLOADS}
+WORKLOADS: dict[str, Workload] = {
+    **vision.WORKLOADS,
+    **text.WORKLOADS,
+    **graph.WORKLOADS,
+    **tabular.WORKLOADS,
+    **generative.WORKLOADS,
+    **reinforcement.WORKLOADS,
+}
 
 
 def find(name: str) -> Workload:
