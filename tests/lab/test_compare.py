@@ -13,12 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from untuned.lab import methods
-from untuned.lab.cells import Cell, Cells, Key
+from untuned.lab import data, methods
+from untuned.lab.cells import Cell, Cells
+from untuned.lab.compare import main
 from untuned.lab.comparison import Comparison, standings
-from untuned.lab.contestants import CONTESTANTS, REFERENCE, Contestant, contestant_of, half_decade
+from untuned.lab.contestants import (
+    CONTESTANTS,
+    REFERENCE,
+    Candidate,
+    Contestant,
+    contestant_of,
+    half_decade,
+)
 from untuned.lab.errors import UnknownNameError
 from untuned.lab.plan import EXTENSIONS, Task, fresh, remaining, tuning, wanted
+from untuned.lab.work import train_cell
 
 TASK = Task("fcn2-digits", "small", 20)
 TUNED = contestant_of(REFERENCE)
@@ -124,51 +133,49 @@ def test_an_optimizer_as_written_is_a_contestant_of_its_own():
         contestant_of("adamw(momentum=0.9)")
 
 
+BASE = ["--seeds", "1", "--workloads", "fcn2-digits", "--steps", "20", "--jobs", "1"]
+DIVERGES, FAILS = "sgdm(lr=1000000.0)", "sgdm(nesterov=True, dampening=0.5)"
+
+
+def compare(folder, *optimizers):
+    """In this process; its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        main([*BASE, "--folder", str(folder), "--optimizers", *optimizers])
+    return ended.value.code
+
+
 def command(folder, *more):
-    return [
-        *(sys.executable, "-m", "untuned.lab", "compare", "--folder", str(folder), "--seeds", "1"),
-        *("--workloads", "fcn2-digits", "--steps", "20", *more),
-    ]
+    return [sys.executable, "-m", "untuned.lab", "compare", *BASE, "--folder", str(folder), *more]
 
 
-def compare(folder, *more, status=0):
-    done = subprocess.run(command(folder, *more), capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
-
-
-def numbers(folder):
+def numbers(cells):
     """What does not depend on the machine."""
-    cells = Cells(folder / "cells.jsonl")
-    return {key: (cell.status, cell.curve) for key, cell in cells.items()}
+    return {cell.key: (cell.status, cell.curve) for cell in cells}
 
 
-def test_what_is_there_is_not_trained_again(tmp_path):
-    asked = ("--jobs", "1", "--optimizers", "agd")
-    compare(tmp_path, *asked)
-    written = (tmp_path / "cells.jsonl").read_bytes()
-    compare(tmp_path, *asked)
-    assert (tmp_path / "cells.jsonl").read_bytes() == written
-    compare(tmp_path, *asked, "nero")
-    grown = (tmp_path / "cells.jsonl").read_bytes()
-    assert grown.startswith(written)
-    assert grown.count(b"\n") == 2
+def trained_here(*optimizers):
+    """The same cells, trained in this process without a comparison."""
+    keys = [TASK.key(Candidate(optimizer, "constant"), 1) for optimizer in optimizers]
+    return numbers(Cell.of(json.loads(Cell.of(train_cell(key)).line())) for key in keys)
 
 
-def test_divergence_is_recorded_and_failure_is_told_and_tried_again(tmp_path):
-    diverges, fails = "sgdm(lr=1000000.0)", "sgdm(nesterov=True, dampening=0.5)"
-    asked = ("--jobs", "1", "--optimizers", diverges, fails)
-    done = compare(tmp_path, *asked, status=1)
-    assert f"failed: fcn2-digits  {fails}" in done.stdout
-    cells = {key.optimizer: cell for key, cell in Cells(tmp_path / "cells.jsonl").items()}
-    assert cells[diverges].status == "diverged"
-    assert cells[diverges].stopped_at < 20
-    assert cells[fails].status == "failed"
-    assert "Nesterov momentum requires" in cells[fails].error
-    compare(tmp_path, *asked, status=1)
-    lines = (tmp_path / "cells.jsonl").read_text().splitlines()
-    assert [json.loads(line)["status"] for line in lines].count("failed") == 2
-    assert "Nesterov momentum requires" in (tmp_path / "report.html").read_text()
+def test_it_goes_on_where_it_was_and_says_what_went_wrong(tmp_path, capsys):
+    path = tmp_path / "cells.jsonl"
+    assert compare(tmp_path, "agd", DIVERGES, FAILS) == 1
+    cells = {key.optimizer: cell for key, cell in Cells(path).items()}
+    assert (cells["agd"].status, cells["agd"].stopped_at) == ("done", 20)
+    assert (cells[DIVERGES].status, cells[DIVERGES].stopped_at < 20) == ("diverged", True)
+    assert cells[FAILS].status == "failed"
+    assert "ValueError: Nesterov momentum requires" in cells[FAILS].error
+    assert f"failed: fcn2-digits  {FAILS}" in capsys.readouterr().out
+    assert "Nesterov momentum requires" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    written = path.read_bytes()
+    assert compare(tmp_path, "agd", DIVERGES) == 0
+    assert path.read_bytes() == written  # what is there is not trained again
+    assert compare(tmp_path, "agd", "nero", FAILS) == 1
+    assert path.read_bytes().startswith(written)
+    added = [json.loads(line)["optimizer"] for line in path.read_text().splitlines()[3:]]
+    assert sorted(added) == ["nero", FAILS]  # a failed cell is tried again
 
 
 @pytest.mark.parametrize(
@@ -184,48 +191,57 @@ def test_divergence_is_recorded_and_failure_is_told_and_tried_again(tmp_path):
         ),
     ],
 )
-def test_unknown_names_list_the_nearest(tmp_path, asked, told):
-    assert told in compare(tmp_path, *asked, status=2).stderr
+def test_unknown_names_list_the_nearest(tmp_path, capsys, asked, told):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--folder", str(tmp_path), *asked])
+    assert told in capsys.readouterr().err
+
+
+def test_a_missing_data_set_is_told_of_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNTUNED_DATA", str(tmp_path / "nowhere"))
+    data.images.cache_clear()
+    with pytest.raises(SystemExit, match="2"):
+        main(["--folder", str(tmp_path / "out"), "--workloads", "fcn8-mnist"])
+    assert str(tmp_path / "nowhere") in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.integration
 def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
-    asked = ("--jobs", "2", "--optimizers", "agd", "adam / sgd", "nero")
-    whole = tmp_path / "whole"
-    began = time.monotonic()
-    compare(whole, *asked)
-    took = time.monotonic() - began
-    killed = tmp_path / "killed"
-    for _ in range(3):
-        victim = subprocess.Popen(command(killed, *asked), stdout=subprocess.DEVNULL)
-        time.sleep(took * random.uniform(0.4, 0.9))
-        victim.kill()
-        victim.wait()
-    compare(killed, *asked)
-    assert numbers(killed) == numbers(whole)
+    path = tmp_path / "cells.jsonl"
+    optimizers = ["agd", "adam / sgd(lr=1e-05)", "nero", "adamw(lr=0.001)"]
+    victim = subprocess.Popen(command(tmp_path, "--optimizers", *optimizers))
+    while not path.exists():
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.5))
+    victim.kill()
+    victim.wait()
+    assert compare(tmp_path, *optimizers) == 0
+    assert numbers(Cells(path).values()) == trained_here(*optimizers)
 
 
 @pytest.mark.integration
 def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
-    asked = command(tmp_path, "--jobs", "2", "--optimizers", "agd", "nero", "--steps", "100000")
+    asked = command(tmp_path, "--optimizers", "agd", "--steps", "1000000")
     running = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(8)
+    while not (tmp_path / "compare.json").exists():
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 6))  # its process starts, or trains
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, told = running.communicate(timeout=30)
+    _, told = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "the same command goes on" in told
-    with pytest.raises(ProcessLookupError):
-        os.killpg(running.pid, 0)
+    assert "Traceback" not in told
+    for _ in range(100):  # the last of its processes may still be ending
+        try:
+            os.killpg(running.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("some of its processes are still there")
 
 
 @pytest.mark.integration
 def test_a_ray_cluster_trains_the_same_numbers(tmp_path):
-    asked = ("--optimizers", "agd", "nero")
-    compare(tmp_path / "local", *asked, "--jobs", "1")
-    compare(tmp_path / "ray", *asked, "--jobs", "2", "--engine", "ray")
-    assert numbers(tmp_path / "ray") == numbers(tmp_path / "local")
-
-
-def test_a_key_is_one_training():
-    key = Key("fcn2-digits", "small", "agd", "constant", 1, 20)
-    assert TASK.key(contestant_of("agd").candidates(0, -1)[0], 1) == key
+    subprocess.run(command(tmp_path, "--optimizers", "agd", "nero", "--engine", "ray"), check=True)
+    assert numbers(Cells(tmp_path / "cells.jsonl").values()) == trained_here("agd", "nero")

@@ -1,4 +1,4 @@
-"""Where the cells of a comparison run: processes of this machine, or a Ray cluster.
+"""Where the cells of a comparison run: processes of this machine (POSIX), or a Ray cluster.
 
 An engine takes a function and a key and hands back a future. What the function raises, the future
 raises. A process that dies (killed, out of memory) costs its own cell alone, which is tried once
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -56,7 +57,13 @@ class Local:
         self._free: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
-        self._threads = ThreadPoolExecutor(self.slots)
+        # What these threads start is deaf to Ctrl-C from its first moment: `close` ends it. (The
+        # tracker is there before them, for starting it gives a thread its hearing back.)
+        resource_tracker.ensure_running()
+        deaf = signal.SIG_BLOCK, {signal.SIGINT}
+        self._threads = ThreadPoolExecutor(
+            self.slots, initializer=signal.pthread_sigmask, initargs=deaf
+        )
 
     def submit(self, work: Work, key: Key) -> Future[Result]:
         """Hand the cell to a free process."""
@@ -83,41 +90,47 @@ class Worker:
         self._settings = (number, core)
         self._closed = False
         self._executor: ProcessPoolExecutor | None = None
-        self._pid = 0
+        self._pid: int | None = None
 
     def run(self, work: Work, key: Key) -> Result:
         """What came of the cell, or what it raised."""
-        for _ in range(TRIES):
+        tries = 0
+        while tries < TRIES and not self._closed:
+            executor = self._executor or self._start()
+            tries += 1
             try:
-                return self._started().submit(work, key).result()
+                return executor.submit(work, key).result()
             except BrokenProcessPool:
-                self._executor = None
-                if self._closed:
-                    break
-        raise DiedError(f"its process died {TRIES} times; was it killed, or out of memory?")
+                self._executor = self._pid = None
+        raise DiedError(f"its process died {tries} times; was it killed, or out of memory?")
 
-    def _started(self) -> ProcessPoolExecutor:
-        if self._executor is None:
-            self._executor = ProcessPoolExecutor(
-                max_workers=1,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_settle,
-                initargs=self._settings,
-            )
-            try:
-                self._pid = self._executor.submit(os.getpid).result()
-            except BrokenProcessPool as error:
-                self._executor = None
-                raise StartError("no process could be started; see its error above") from error
+    def _start(self) -> ProcessPoolExecutor:
+        self._executor = ProcessPoolExecutor(
+            max_workers=1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_settle,
+            initargs=self._settings,
+        )
+        try:
+            self._pid = self._executor.submit(os.getpid).result()
+        except BrokenProcessPool as error:
+            self._executor = None
+            raise StartError("no process could be started; see its error above") from error
+        if self._closed:
+            self._kill()
         return self._executor
 
     def close(self) -> None:
-        """Kill the process, whatever it is at."""
+        """Kill the process, whatever it is at; one that is just starting dies once it has."""
         self._closed = True
+        self._kill()
         if self._executor is not None:
+            self._executor.shutdown()
+
+    def _kill(self) -> None:
+        if self._pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-            self._executor.shutdown()
 
 
 def available_cores() -> list[int]:
@@ -129,7 +142,6 @@ def available_cores() -> list[int]:
 
 def _settle(number: int, core: int) -> None:
     """Make a new process stay on its core and its GPU, and end with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
