@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_to_identical_numbers(tmp_path):
 def test_two_processes_are_as_one(tmp_path):
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
     launcher = (*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", "train")
-    asked = ["fcn8-digits", "--optimizer", "agd", "--steps", "30"]
+    asked = ["fcn8-digits", "--optimizer", "agd", "--steps", "15"]
     for name, how in (("one", PYTHON), ("two", launcher)):
         done = call(*asked, "--folder", name, cwd=tmp_path, launcher=how)
         assert done.returncode == 0, done.stderr
@@ -78,9 +78,9 @@ def test_two_processes_are_as_one(tmp_path):
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     )
-    assert len(one) == len(two) == 31
+    assert len(one) == len(two) == 16
     for a, b in zip(one[1:], two[1:], strict=True):
-        assert numbers(a) == pytest.approx(numbers(b), rel=1e-3)
+        assert numbers(a) == pytest.approx(numbers(b), rel=1e-4)
 
 
 def test_divergence_is_told_and_no_failure(tmp_path, monkeypatch, capsys):
@@ -107,6 +107,7 @@ def test_a_list_shows_workloads_and_optimizers(capsys):
 
 
 @pytest.mark.integration
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it imports its compiler
 def test_a_compiled_network_learns_the_same(go):
     plain, compiled = (go(optimizer="agd", steps=20, compile=each).curve for each in (False, True))
     assert plain[-1]["valid_loss"] == pytest.approx(compiled[-1]["valid_loss"], rel=1e-3)
