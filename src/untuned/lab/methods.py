@@ -106,7 +106,7 @@ def _rival(text: str, rival: Rival, given: dict[str, Any]) -> Method:
         raise UnknownNameError(f"{text}: {error.name} is missing: {rival.source}") from error
     taken = [name for name in inspect.signature(kind).parameters if name not in ("self", "params")]
     for name in given.keys() - set(taken):
-        raise unknown(f"{text!r}: setting", name, taken)
+        raise UnknownNameError(f"{text!r}: {name} is unknown; it takes {', '.join(taken)}")
     settings = {**rival.settings, **given}
     return Method(text, lambda model: kind(rival.takes(model), **settings), rival.rate)
 

@@ -54,7 +54,7 @@ def default_folder(config: Config) -> Path:
     words = [config.optimizer, f"seed{config.seed}"]
     words += [config.size] if config.size != "small" else []
     words += [config.schedule] if config.schedule != "constant" else []
-    return Path("runs") / config.workload / re.sub(r"[^\w.=-]+", "-", "-".join(words)).strip("-")
+    return Path("runs") / config.workload / re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
 
 
 def listing(console: Console) -> None:
