@@ -85,6 +85,14 @@ function log(bottom, top) {
   return { type: "log", exponentformat: "power", range, dtick: range[1] - range[0] > 2 ? 1 : "D2" };
 }
 
+function grid(work) {
+  const traces = grids(work);
+  const all = traces.flatMap((t) => t.y).filter((y) => y !== null);
+  const [low, high] = [Math.min(...all), Math.max(...all)];
+  const side = low > 0 ? log(low * 0.9, Math.min(high * 1.1, low * 50)) : {};
+  return [traces, { title: "initial learning rate", type: "log", exponentformat: "power", dtick: 1 }, side];
+}
+
 function rates(traces) {
   const all = traces.flatMap((t) => t.y).filter((y) => y > 0);
   const top = Math.max(...all);
@@ -95,7 +103,7 @@ function contents(plot) {
   const { kind, workload, name } = plot.dataset;
   const work = data.workloads[workload];
   if (kind === "profile") return [profile(), { title: "steps, in multiples of the fastest's", type: "log" }, { title: "share of workloads", range: [0, 1.02], tickformat: ".0%" }];
-  if (kind === "grid") { const t = grids(work); return [t, { title: "initial learning rate", type: "log", exponentformat: "power", dtick: 1 }, losses(t, work)]; }
+  if (kind === "grid") return grid(work);
   const steps = { title: "steps", range: [0, work.steps] };
   const traces = kind === "floors" ? floors(work, name) : lines(work, kind);
   if (kind === "floors" || kind === "lr") return [traces, steps, rates(traces)];
