@@ -152,9 +152,9 @@ def test_a_folder_is_never_written_over_nor_resumed_as_another(go, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"devices": 0}, {"resume": True}])
-def test_senseless_configurations_are_refused(options):
+def test_senseless_configurations_are_refused(options, go):
     with pytest.raises(ConfigError):
-        Config("fcn2-digits", "adamw", **options)
+        go(**options)
 
 
 def test_the_command_of_a_run_gives_the_run_again():

@@ -90,12 +90,21 @@ def test_divergence_is_told_and_no_failure(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/fcn8-digits/sgdm-lr=1e5-seed0/picture.png").exists()
 
 
-def test_mistakes_are_told_in_a_line(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fcn8-digit"], "fcn8-digits"),
+        (["fcn8-digits", "--optimizer", "adam [red] /"], "adam [red] /"),
+        (["fcn8-digits", "--steps", "0"], "at least one step"),
+        (["fcn8-digits", "--resume"], "no run to go on with"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(words, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        main(["fcn8-digit", "--optimizer", "agd"])
+        main(words)
     assert ended.value.code == 2
-    assert "fcn8-digits" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

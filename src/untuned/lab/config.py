@@ -58,8 +58,6 @@ class Config:
             raise ConfigError(f"steps={self.steps}: a run has at least one step")
         if self.devices < 1:
             raise ConfigError(f"devices={self.devices}: a run needs at least one")
-        if self.folder is None and (self.resume or self.tensorboard or self.wandb):
-            raise ConfigError("to resume or to log, a run needs a folder: give --folder")
 
     def numbers(self) -> dict[str, Any]:
         """What decides the numbers of the run, as JSON takes it."""

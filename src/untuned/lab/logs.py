@@ -5,12 +5,15 @@ from __future__ import annotations
 from lightning.fabric.loggers.logger import Logger
 
 from untuned.lab.config import Config
+from untuned.lab.errors import ConfigError
 
 
 def loggers(config: Config) -> list[Logger]:
     """Those that are asked for."""
     found: list[Logger] = []
     if config.folder is None:
+        if config.resume or config.tensorboard or config.wandb:
+            raise ConfigError("to resume or to log, a run needs a folder")
         return found
     if config.tensorboard:
         from lightning.fabric.loggers.tensorboard import TensorBoardLogger
@@ -19,5 +22,8 @@ def loggers(config: Config) -> list[Logger]:
     if config.wandb:
         from lightning.pytorch.loggers import WandbLogger
 
-        found.append(WandbLogger(save_dir=config.folder, name=config.folder.name))
+        try:
+            found.append(WandbLogger(save_dir=config.folder, name=config.folder.name))
+        except ModuleNotFoundError as error:
+            raise ConfigError("wandb is missing: pip install wandb") from error
     return found

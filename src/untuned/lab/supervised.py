@@ -81,7 +81,7 @@ class SupervisedLearner:
             )
         self.task, self.fabric, self.seed = task, fabric, config.seed
         torch.manual_seed(config.seed)
-        self.model = task.model()
+        self.model: nn.Module = fabric.to_device(task.model())  # where optimizers find it
         self._compile = config.compile
         self._scheduler: LRScheduler | None = None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -27,18 +28,21 @@ from untuned.lab.workloads import WORKLOADS
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for; exit with 2 where it asks for what there is not."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+    # of torchrun's processes, or of those that Fabric starts
+    first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
     console = Console(highlight=False, quiet=not first)
     if "--list" in given:
         return listing(console)
-    asked = tyro.cli(Config, args=given, prog="untuned train", description=__doc__)
-    config = dataclasses.replace(asked, folder=asked.folder or default_folder(asked))
-    if config.size == "small":
-        torch.set_num_threads(1)  # networks this small gain nothing from more
     try:
+        asked = tyro.cli(Config, args=given, prog="untuned train", description=__doc__)
+        config = dataclasses.replace(asked, folder=asked.folder or default_folder(asked))
+        if config.size == "small":
+            torch.set_num_threads(1)  # networks this small gain nothing from more
         result = watched(config, console)
     except UntunedError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(
+            f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True
+        )
         sys.exit(2)
     finally:
         if torch.distributed.is_initialized():

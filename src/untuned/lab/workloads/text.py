@@ -144,14 +144,14 @@ LSTM: dict[Size, Shape] = {
     "full": Shape(partial(Recurrent, width=512, layers=2, dropout=0.5), 50, 50, 20_000),
 }
 GPT2: dict[Size, Shape] = {
-    "small": Shape(partial(GPT, width=64, layers=2, heads=4, length=64, dropout=0.0), 64, 12, 400),
+    "small": Shape(partial(GPT, width=64, layers=2, heads=4, length=64, dropout=0.0), 64, 12, 300),
     # as of karpathy/nanoGPT for this text
     "full": Shape(
         partial(GPT, width=384, layers=6, heads=6, length=256, dropout=0.2), 256, 64, 5000
     ),
 }
 WORDS: dict[Size, Shape] = {
-    "small": Shape(partial(Encoder, width=64, layers=2, heads=2, length=35), 35, 20, 400),
+    "small": Shape(partial(Encoder, width=64, layers=2, heads=2, length=35), 35, 20, 300),
     # as of pytorch/examples, word_language_model
     "full": Shape(partial(Encoder, width=200, layers=2, heads=2, length=35), 35, 20, 13_800),
 }

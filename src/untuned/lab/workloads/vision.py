@@ -77,9 +77,9 @@ def cifar10(network: Callable[[int], nn.Module], about: str, small: int, full: i
             return Supervised(model, train, valid, 128, steps, ACCURACY, augment=crop_and_flip)
         train, valid = (
             _standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
-            for found in parts("cifar10", 10_000, VALIDATED // 2)
+            for found in parts("cifar10", 5000, VALIDATED // 2)
         )
-        return Supervised(partial(network, small), train, valid, 64, 250, ACCURACY)
+        return Supervised(partial(network, small), train, valid, 32, 300, ACCURACY)
 
     return Workload(f"{about}, CIFAR-10", at)
 
