@@ -88,21 +88,25 @@ class Worker:
 
     def __init__(self, number: int, core: int) -> None:
         self._settings = (number, core)
-        self._closed = False
+        self._closed = self._busy = False
         self._executor: ProcessPoolExecutor | None = None
         self._pid: int | None = None
 
     def run(self, work: Work, key: Key) -> Result:
         """What came of the cell, or what it raised."""
-        tries = 0
-        while tries < TRIES and not self._closed:
-            executor = self._executor or self._start()
-            tries += 1
-            try:
-                return executor.submit(work, key).result()
-            except BrokenProcessPool:
-                self._executor = self._pid = None
-        raise DiedError(f"its process died {tries} times; was it killed, or out of memory?")
+        self._busy = True
+        try:
+            for _ in range(TRIES):
+                executor = self._executor or self._start()
+                try:
+                    return executor.submit(work, key).result()
+                except BrokenProcessPool:
+                    self._executor = self._pid = None
+                    if self._closed:
+                        break
+        finally:
+            self._busy = False
+        raise DiedError("its process died, again and again; was it killed, or out of memory?")
 
     def _start(self) -> ProcessPoolExecutor:
         self._executor = ProcessPoolExecutor(
@@ -121,9 +125,10 @@ class Worker:
         return self._executor
 
     def close(self) -> None:
-        """Kill the process, whatever it is at; one that is just starting dies once it has."""
+        """Let the process end, or kill it at its work; one that only starts dies once it has."""
         self._closed = True
-        self._kill()
+        if self._busy:
+            self._kill()
         if self._executor is not None:
             self._executor.shutdown()
 

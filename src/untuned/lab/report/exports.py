@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from untuned.lab.cells import LOSS, Cell, Key
 from untuned.lab.comparison import Comparison, standings

@@ -9,7 +9,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+from plotly.offline import get_plotlyjs
 
 from untuned.lab.cells import Cell, Key
 from untuned.lab.comparison import Comparison, Standing, standings
