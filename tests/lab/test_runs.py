@@ -11,7 +11,8 @@ from untuned.lab.config import Config
 from untuned.lab.errors import ConfigError, RunFolderError
 from untuned.lab.rivals import RIVALS
 from untuned.lab.runs import POINTS, tensor_bytes
-from untuned.lab.supervised import chosen
+from untuned.lab.supervised import _order, chosen
+from untuned.lab.workloads import find
 
 
 class KilledError(Exception):
@@ -74,6 +75,26 @@ def test_training_loss_is_the_mean_since_the_last_point(go):
         assert point["train_loss"] == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adamw", "schedulefree", "prodigy", "dog"])
+def test_a_run_is_a_plain_loop(name, go):
+    """Written out with the packages' own optimizers, in the modes that they ask for."""
+    task = find("fcn2-digits").at("small")
+    torch.manual_seed(0)
+    model = task.model()
+    optimizer = RIVALS[name].load()(model.parameters())
+    getattr(optimizer, "train", lambda: None)()
+    for step in range(60):
+        images, labels = task.train.take(chosen(len(task.train), task.batch, 0, step))
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+    getattr(optimizer, "eval", lambda: None)()
+    want = F.cross_entropy(model(task.valid.inputs), task.valid.targets).item()
+    assert go("fcn2-digits", name, steps=60).curve[-1]["valid_loss"] == pytest.approx(
+        want, rel=1e-4
+    )
+
+
 def test_a_tower_shows_its_floors(go):
     curve = go("fcn2-digits", "adam / sgd(lr=1e-4)", steps=3).curve
     assert {"floor0.lr", "floor0.beta1", "floor1.lr"} <= curve[-1]["hyper"].keys()
@@ -120,6 +141,7 @@ def test_a_resumed_run_comes_to_identical_numbers(
         file.write(
             json.dumps(whole.curve[-1]) + "\n" + '{"step": 3, "tr'
         )  # never checkpointed; torn
+    _order.cache_clear()  # as a new process has it
     resumed = go(workload, optimizer, folder=broken, resume=True, **options)
     assert resumed.curve == whole.curve == lines(broken) == lines(tmp_path / "whole")
     ends = kept(tmp_path / "whole"), kept(broken)

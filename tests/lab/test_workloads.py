@@ -7,7 +7,7 @@ import torch
 
 from untuned.lab.config import Config
 from untuned.lab.errors import MissingDataError, UnknownNameError
-from untuned.lab.supervised import Supervised, chosen
+from untuned.lab.supervised import Supervised, chosen, share
 from untuned.lab.task import Pairs, Windows
 from untuned.lab.workloads import WORKLOADS, find
 from untuned.lab.workloads.vision import crop_and_flip
@@ -93,6 +93,13 @@ def test_an_epoch_shows_every_example_once_in_an_order_of_its_own():
     assert not torch.equal(*epochs)
     assert not torch.equal(epochs[0][:10], chosen(100, 10, 4, 0))
     assert len(chosen(7, 10, 0, 5)) == 7  # fewer than a batch: all
+
+
+def test_processes_share_a_batch_evenly_and_leave_nothing_out():
+    batch = chosen(100, 12, 0, 0)
+    shares = [share(batch, rank, 3) for rank in range(3)]
+    assert [len(part) for part in shares] == [4, 4, 4]
+    assert sorted(torch.cat(shares).tolist()) == sorted(batch.tolist())
 
 
 def test_windows_ask_for_the_token_after_each():

@@ -46,6 +46,11 @@ def chosen(size: int, batch: int, seed: int, step: int) -> Tensor:
     return _order(size, seed, epoch)[place * batch : (place + 1) * batch]
 
 
+def share(indices: Tensor, rank: int, processes: int) -> Tensor:
+    """Those of a step's examples that are this process's."""
+    return indices[rank::processes]
+
+
 @dataclass(frozen=True)
 class Supervised:
     """A task with inputs and targets."""
@@ -98,8 +103,8 @@ class SupervisedLearner:
     def _batch(self, step: int) -> Batch:
         """This process's share of a step's examples, on the device."""
         indices = chosen(len(self.task.train), self.task.batch, self.seed, step)
-        share = indices[self.fabric.global_rank :: self.fabric.world_size]
-        batch: Batch = self.fabric.to_device(self.task.train.take(share))
+        ours = share(indices, self.fabric.global_rank, self.fabric.world_size)
+        batch: Batch = self.fabric.to_device(self.task.train.take(ours))
         return batch
 
     def advance(self, step: int) -> Tensor:
@@ -127,9 +132,9 @@ class SupervisedLearner:
             for part in torch.arange(size).split(EVALUATED):
                 inputs, targets = self.fabric.to_device(task.valid.take(part))
                 outputs = self._net(inputs)
-                share = len(part) / size
-                loss += share * task.loss(outputs, targets).item()
-                score += share * task.metric.of(outputs, targets).item()
+                portion = len(part) / size
+                loss += portion * task.loss(outputs, targets).item()
+                score += portion * task.metric.of(outputs, targets).item()
         self._net.train()
         return loss, task.metric.read(score)
 
