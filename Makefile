@@ -9,8 +9,10 @@ READY := .venv/.ready
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-demo: $(READY) ## train a network on real data, with nothing tuned
-	@$(BIN)/untuned demo
+demo: $(READY) ## train with nothing tuned, compare with a tuned AdamW, draw the page
+	@rm -rf runs/demo
+	@$(BIN)/untuned train fcn8-digits --optimizer agd --folder runs/demo/train
+	@$(BIN)/untuned compare --workloads fcn8-digits --optimizers agd adamw-tuned --folder runs/demo
 
 test: $(READY) ## run every test
 	@$(BIN)/python -m pytest -q -n 2
@@ -36,5 +38,5 @@ $(READY): pyproject.toml
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --editable '.[lab]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare]' --group dev
 	@touch $@

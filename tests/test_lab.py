@@ -19,18 +19,6 @@ def run(*arguments, cwd, **environment):
     ).stdout
 
 
-def test_the_demo_prints_its_result_and_draws_its_picture(tmp_path):
-    import matplotlib.image
-
-    out = run("demo", "--depth", "3", cwd=tmp_path, COLUMNS="100")
-    for name in ("AGD", "AdamW, same start", "AdamW, PyTorch's start"):
-        assert name in out
-    assert "runs/demo.png" in out
-    picture = matplotlib.image.imread(tmp_path / "runs" / "demo.png")
-    assert picture.shape[1] > 1000
-    assert picture.std() > 0.01  # not blank
-
-
 def test_the_lab_knows_what_it_can_reproduce(tmp_path):
     out = run("reproduce", "--list", cwd=tmp_path)
     assert "nero-mlp100" in out

@@ -6,7 +6,9 @@ import importlib
 import sys
 
 PROGRAMS = {
-    "demo": "train a bare 24-layer network on digits, beside AdamW",
+    "train": "train a workload with an optimizer, in a folder that a run can resume from",
+    "compare": "train optimizers on workloads, each tuned as its users would, and draw the page",
+    "report": "draw the page of a comparison again",
     "reproduce": "run a figure of the papers again",
 }
 

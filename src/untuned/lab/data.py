@@ -1,16 +1,99 @@
-"""Real data: from the folder that UNTUNED_DATA names, or else from the hub."""
+"""Real data: from the folder that UNTUNED_DATA names, or else from the hub.
+
+The folder is laid out as the names below; scikit-learn's digits need neither.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-HUB = {"mnist": "ylecun/mnist", "fashion_mnist": "zalando-datasets/fashion_mnist"}
+from untuned.lab.errors import MissingDataError
+
+HUB = {
+    "mnist": "ylecun/mnist",
+    "fashion_mnist": "zalando-datasets/fashion_mnist",
+    "cifar10": "uoft-cs/cifar10",
+}
+
+
+class Labelled(NamedTuple):
+    """Images in [0, 1], (n, channels, height, width), and their labels (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def rows(name: str, part: str, first: int | None = None) -> Any:
+    """The first rows of a part of a data set, as `datasets` has them.
+
+    Raises `MissingDataError` where there is none.
+    """
+    from datasets import load_dataset  # slow to import
+
+    split = part if first is None else f"{part}[:{first}]"
+    folder = os.environ.get("UNTUNED_DATA")
+    if folder:
+        files = {part: str(existing(f"{name}/{part}.parquet"))}
+        return load_dataset("parquet", data_files=files, split=split)
+    if name not in HUB:
+        raise _missing(name, "is not on the hub")
+    try:
+        return load_dataset(HUB[name], split=split)
+    except (OSError, ValueError) as error:
+        raise _missing(name, f"cannot be had from the hub ({HUB[name]}: {error})") from error
+
+
+def existing(file: str) -> Path:
+    """A file of the folder that UNTUNED_DATA names; raises `MissingDataError` without."""
+    folder = os.environ.get("UNTUNED_DATA")
+    if not folder:
+        raise _missing(file, "is not on the hub")
+    path = Path(folder) / file
+    if not path.exists():
+        raise _missing(file, f"is not in UNTUNED_DATA={folder}")
+    return path
+
+
+def _missing(name: str, why: str) -> MissingDataError:
+    where = "let UNTUNED_DATA name a folder that holds it (docs/lab.md says how it is laid out)"
+    network = ", or run once where there is a network" if name in HUB else ""
+    return MissingDataError(f"the data set {name} {why}: {where}{network}")
+
+
+@functools.cache
+def images(name: str, part: str, first: int | None = None) -> Labelled:
+    """The first images of a part ("train", "test") of a set."""
+    found = rows(name, part, first)
+    pixels = np.stack(
+        [np.asarray(image) for image in found["img" if name == "cifar10" else "image"]]
+    )
+    grey = pixels.ndim == 3
+    tensor = torch.tensor(pixels).float().div_(255)
+    tensor = tensor[:, None] if grey else tensor.permute(0, 3, 1, 2).contiguous()
+    return Labelled(tensor, torch.tensor(found["label"]))
+
+
+@functools.cache
+def digits() -> dict[str, Labelled]:
+    """Scikit-learn's digits, 8x8: 1347 to train on and 450 to test on, always the same."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = load_digits(return_X_y=True)
+    split = train_test_split(pixels, labels, stratify=labels, random_state=0)
+    x_train, x_test, y_train, y_test = map(torch.as_tensor, split)
+
+    def shaped(x: Tensor) -> Tensor:
+        return x.float().reshape(-1, 1, 8, 8) / 16
+
+    return {"train": Labelled(shaped(x_train), y_train), "test": Labelled(shaped(x_test), y_test)}
 
 
 @functools.cache
@@ -19,20 +102,16 @@ def grey_images(name: str) -> dict[str, tuple[Tensor, Tensor]]:
 
     Images (n, 28, 28) are shifted and scaled to mean zero and variance one over the training set.
     """
-    from datasets import load_dataset  # type: ignore[import-untyped]  # slow to import
-
-    folder = os.environ.get("UNTUNED_DATA")
-    if folder:
-        files = {part: str(Path(folder) / name / f"{part}.parquet") for part in ("train", "test")}
-        parts = load_dataset("parquet", data_files=files)
-    else:
-        parts = load_dataset(HUB[name])
-    arrays = {
-        part: (np.stack([np.asarray(image) for image in rows["image"]]), np.asarray(rows["label"]))
-        for part, rows in parts.items()
-    }
-    mean, deviation = arrays["train"][0].mean(), arrays["train"][0].std()
+    parts = {part: images(name, part) for part in ("train", "test")}
+    mean, deviation = parts["train"].images.mean(), parts["train"].images.std()
     return {
-        part: (torch.tensor((images - mean) / deviation).float(), torch.tensor(labels))
-        for part, (images, labels) in arrays.items()
+        part: ((found.images[:, 0] - mean) / deviation, found.labels)
+        for part, found in parts.items()
     }
+
+
+@functools.cache
+def text(file: str) -> str:
+    """A text of the folder."""
+    with existing(f"text/{file}").open(encoding="utf-8", newline="") as opened:
+        return opened.read()

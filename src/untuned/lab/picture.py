@@ -1,4 +1,4 @@
-"""The picture of the demo: loss, accuracy and learning rate of each contestant."""
+"""Pictures of towers: test error by first step size, and every floor over time."""
 
 from __future__ import annotations
 
@@ -10,16 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from untuned.lab.training import Trace
-
-# A colour for each optimizer (Okabe and Ito's, for any colour vision), dashes for another start.
-LINES: tuple[dict[str, Any], ...] = (
-    {"color": "#0072B2"},
-    {"color": "#D55E00"},
-    {"color": "#D55E00", "linestyle": (0, (3, 1.2))},
-)
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#999999",
@@ -35,35 +26,6 @@ STYLE: dict[Any, Any] = {
     "xtick.color": "#555555",
     "ytick.color": "#555555",
 }
-
-
-def draw(runs: dict[str, list[Trace]], path: Path) -> None:
-    """Three panels over the steps: each seed faint, their median bold."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(12, 4.6), layout="constrained")
-        loss, accuracy, rate = figure.subplots(1, 3)
-        for (name, traces), line in zip(runs.items(), LINES, strict=True):
-            steps = traces[0].steps
-            plot(loss, steps, [trace.loss for trace in traces], {**line, "label": name})
-            plot(accuracy, steps, [trace.accuracy for trace in traces], line)
-            plot(rate, steps, [trace.rate for trace in traces], line)
-        loss.set(title="Training loss", yscale="log")
-        accuracy.set(title="Test accuracy", ylim=(0, 1))
-        accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-        rate.set(title="Learning rate", yscale="log")
-        for axes in (loss, accuracy, rate):
-            axes.set(xlabel="steps", xlim=(0, None))
-        figure.legend(
-            loc="outside upper left", ncols=3, frameon=False, labelcolor="linecolor", fontsize=13
-        )
-        figure.savefig(path, dpi=150)
-
-
-def plot(axes: Axes, steps: list[int], seeds: list[list[float]], line: dict[str, Any]) -> None:
-    """A faint line for each seed, and a bold one for their median."""
-    faint = {**line, "label": None}
-    axes.plot(steps, np.transpose(seeds), **faint, alpha=0.3, linewidth=1)
-    axes.plot(steps, np.median(seeds, axis=0), **line, linewidth=2.4)
 
 
 Series = dict[float, list[float]]  # by step size, each seed's test error in per cent

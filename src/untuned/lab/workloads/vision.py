@@ -1,0 +1,103 @@
+"""Images, to be told apart: by bare chains of fully-connected layers, and by convolutions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from untuned.lab.config import Size
+from untuned.lab.convnets import preact_resnet18, resnet20, vgg16
+from untuned.lab.data import Labelled, digits, images
+from untuned.lab.networks import Chain
+from untuned.lab.supervised import Supervised
+from untuned.lab.task import ACCURACY, Pairs, Workload
+
+VALIDATED = 1000  # images, at size small
+
+# How a set is called in the names of workloads, and by itself
+CHAINS = {"digits": "digits", "mnist": "mnist", "fashion": "fashion_mnist"}
+
+
+def parts(name: str, train: int | None, valid: int | None) -> tuple[Labelled, Labelled]:
+    """The first images of a set to train on, and of its test part to validate on."""
+    if name == "digits":
+        return digits()["train"], digits()["test"]
+    return images(name, "train", train), images(name, "test", valid)
+
+
+def _unit(found: Labelled) -> Pairs:
+    """Flat images scaled to a root mean square of one, image by image, as AGD's theory has it."""
+    flat = found.images.flatten(1)
+    return Pairs(F.normalize(flat, dim=1) * math.sqrt(flat.shape[1]), found.labels)
+
+
+def fcn(depth: int, name: str) -> Workload:
+    """The AGD paper's network (arXiv:2304.05187): ReLU layers, no biases, no norms."""
+
+    def at(size: Size) -> Supervised:
+        small = size == "small"
+        train, valid = map(
+            _unit, parts(CHAINS[name], *((10_000, VALIDATED) if small else (None, None)))
+        )
+        width = 128 if small else 1024 if name != "digits" else 256
+        model = partial(Chain, depth, width, train.inputs.shape[1])
+        steps = 500 if small else 100 * math.ceil(len(train) / 128)
+        return Supervised(model, train, valid, 64 if small else 128, steps, ACCURACY)
+
+    return Workload(
+        f"{depth} fully-connected ReLU layers without biases or norms, {CHAINS[name]}", at
+    )
+
+
+def crop_and_flip(x: Tensor) -> Tensor:
+    """Of images (n, c, h, w) random crops from a margin of 4 pixels, half of them mirrored."""
+    n, c, h, w = x.shape
+    down, right = torch.randint(9, (2, n, 1), device=x.device)
+    ys = down + torch.arange(h, device=x.device)
+    xs = right + torch.arange(w, device=x.device)
+    xs = torch.where(torch.rand(n, 1, device=x.device) < 0.5, xs, xs.flip(1))
+    every = torch.arange(n, device=x.device)[:, None, None, None]
+    channels = torch.arange(c, device=x.device)[:, None, None]
+    return F.pad(x, (4, 4, 4, 4))[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
+
+
+def cifar10(network: Callable[[int], nn.Module], about: str, small: int, full: int) -> Workload:
+    """A network, given its width at each size. At size small images have half their resolution."""
+
+    def at(size: Size) -> Supervised:
+        if size == "full":
+            train, valid = map(_standard, parts("cifar10", None, None))
+            steps = 200 * (len(train) // 128)
+            model = partial(network, full)
+            return Supervised(model, train, valid, 128, steps, ACCURACY, augment=crop_and_flip)
+        train, valid = (
+            _standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
+            for found in parts("cifar10", 5000, VALIDATED // 2)
+        )
+        return Supervised(partial(network, small), train, valid, 32, 300, ACCURACY)
+
+    return Workload(f"{about}, CIFAR-10", at)
+
+
+def _standard(found: Labelled) -> Pairs:
+    """Channels shifted and scaled by the mean and deviation of CIFAR-10's training images."""
+    mean, deviation = torch.tensor([[0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]])
+    return Pairs((found.images - mean[:, None, None]) / deviation[:, None, None], found.labels)
+
+
+WORKLOADS = {
+    "resnet18-cifar10": cifar10(preact_resnet18, "a pre-activation ResNet-18", 8, 64),
+    "resnet20-cifar10": cifar10(resnet20, "ResNet-20", 8, 16),
+    "vgg16-cifar10": cifar10(vgg16, "VGG-16 with norms", 16, 64),
+} | {
+    f"fcn{depth}-{name}": fcn(depth, name)
+    for depth, name in (
+        (2, "digits"), (8, "digits"), (32, "digits"), (8, "mnist"), (32, "mnist"),
+        (4, "fashion"), (16, "fashion"),
+    )
+}  # fmt: skip

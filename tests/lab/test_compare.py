@@ -1,0 +1,247 @@
+"""What a comparison trains, and that it goes on where it was stopped."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from untuned.lab import data, methods
+from untuned.lab.cells import Cell, Cells
+from untuned.lab.compare import main
+from untuned.lab.comparison import Comparison, standings
+from untuned.lab.contestants import (
+    CONTESTANTS,
+    REFERENCE,
+    Candidate,
+    Contestant,
+    contestant_of,
+    half_decade,
+)
+from untuned.lab.errors import UnknownNameError
+from untuned.lab.plan import EXTENSIONS, Task, fresh, remaining, tuning, wanted
+from untuned.lab.work import train_cell
+
+TASK = Task("fcn2-digits", "small", 20)
+TUNED = contestant_of(REFERENCE)
+
+
+def ended(key, loss, seconds=1.0):
+    """A cell that ended with this loss."""
+    status = "done" if math.isfinite(loss) else "diverged"
+    curve = {"step": [0, key.steps], "valid_loss": [2.0, loss]}
+    return Cell(key, status, seconds=seconds, curve=curve)
+
+
+def play(contestants, loss_of, seeds=3):
+    """Train all that is ever wanted, by a loss for each key; in which order."""
+    cells = {}
+    while keys := wanted(contestants, [TASK], seeds, cells):
+        cells[keys[0]] = ended(keys[0], loss_of(keys[0]))
+    return cells
+
+
+def exponent(key):
+    """Of the square root of 10, of the learning rate that a key's optimizer is written with."""
+    return round(2 * math.log10(float(key.optimizer.split("lr=")[1].strip("()"))))
+
+
+@given(st.integers(-20, 14))
+def test_the_grid_is_extended_until_its_best_has_neighbours_on_both_sides(optimum):
+    cells = play([TUNED], lambda key: 1 + abs(exponent(key) - optimum))
+    tried = {exponent(key) for key in cells if key.seed == 0}
+    nearest = min(max(optimum, TUNED.low - EXTENSIONS), TUNED.high + EXTENSIONS)
+    assert tuning(TUNED, TASK, cells).chosen.optimizer == f"adamw(lr={half_decade(nearest)})"
+    assert tried >= set(range(TUNED.low, TUNED.high + 1))
+    assert len(tried) <= TUNED.high - TUNED.low + 1 + EXTENSIONS
+    if TUNED.low - EXTENSIONS < optimum < TUNED.high + EXTENSIONS:
+        assert {optimum - 1, optimum + 1} <= tried
+
+
+def test_a_tuned_contestant_spans_three_decades_with_a_decay_and_without():
+    for contestant in filter(lambda contestant: contestant.tuned, CONTESTANTS):
+        grid = contestant.candidates(contestant.low, contestant.high)
+        assert contestant.high - contestant.low >= 6
+        assert {candidate.schedule for candidate in grid} in (
+            {"constant", "cosine"},
+            {"constant", "linear"},
+        )
+
+
+def test_candidates_that_diverge_are_never_chosen():
+    cells = play([TUNED], lambda key: 5.0 if key.optimizer == "adamw(lr=0.01)" else math.inf)
+    assert tuning(TUNED, TASK, cells).chosen.optimizer == "adamw(lr=0.01)"
+
+
+def test_the_winner_is_compared_on_fresh_seeds_alone():
+    cells = play([TUNED], lambda key: 1.0 if key.seed == 0 else 3.0)
+    compared = fresh(TUNED, TASK, 3, cells)
+    assert [key.seed for key in compared] == [1, 2, 3]
+    (standing,) = standings(Comparison([TUNED], [TASK], 3), cells)
+    assert standing.loss == 3.0
+    assert standing.trainings == sum(key.seed == 0 for key in cells) + 1
+
+
+def test_trainings_that_two_contestants_share_are_done_once():
+    both = play([contestant_of("adamw"), TUNED], lambda key: abs(exponent(key) + 6))
+    alone = play([TUNED], lambda key: abs(exponent(key) + 6))
+    assert tuning(TUNED, TASK, alone).chosen.optimizer == contestant_of("adamw").text
+    assert both.keys() == alone.keys()
+
+
+def test_the_longest_cells_come_first_and_unknown_ones_before_them():
+    tasks = [Task(name, "small", steps) for name, steps in (("a", 10), ("b", 20), ("c", 1))]
+    only = contestant_of("agd")
+    seen = {}
+    for task, seconds in zip(tasks[:2], (6.0, 10.0), strict=True):
+        key = fresh(only, task, 1, {})[0]
+        seen[key] = ended(key, 1.0, seconds)
+    order = [key.workload for key in wanted([only], tasks, 2, seen)]
+    assert order == ["c", "c", "b", "a"]  # 10 s and 6 s for the two that are known
+
+
+def test_what_remains_is_counted_down_to_nothing():
+    cells = {}
+    contestants = [TUNED, contestant_of("agd")]
+    assert remaining(contestants, [TASK], 3, cells) == 7 * 2 + 3 + 3
+    cells = play(
+        contestants, lambda key: 1 + abs(exponent(key) + 5) if "lr" in key.optimizer else 1
+    )
+    assert remaining(contestants, [TASK], 3, cells) == 0
+
+
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
+def test_every_contestant_can_be_built(contestant):
+    for candidate in contestant.candidates(contestant.low, contestant.low):
+        methods.parse(candidate.optimizer)
+
+
+def test_an_optimizer_as_written_is_a_contestant_of_its_own():
+    assert contestant_of("adamw(lr=3e-4)") == Contestant("adamw(lr=3e-4)", "adamw(lr=3e-4)")
+    with pytest.raises(
+        UnknownNameError, match=r"'adamw-tund' is unknown; the nearest: adamw-tuned"
+    ):
+        contestant_of("adamw-tund")
+    with pytest.raises(UnknownNameError, match="momentum is unknown"):
+        contestant_of("adamw(momentum=0.9)")
+
+
+BASE = ["--seeds", "1", "--workloads", "fcn2-digits", "--steps", "20", "--jobs", "1"]
+DIVERGES, FAILS = "sgdm(lr=1000000.0)", "sgdm(nesterov=True, dampening=0.5)"
+
+
+def compare(folder, *optimizers):
+    """In this process; its exit status."""
+    with pytest.raises(SystemExit) as ended:
+        main([*BASE, "--folder", str(folder), "--optimizers", *optimizers])
+    return ended.value.code
+
+
+def command(folder, *more):
+    return [sys.executable, "-m", "untuned.lab", "compare", *BASE, "--folder", str(folder), *more]
+
+
+def numbers(cells):
+    """What does not depend on the machine."""
+    return {cell.key: (cell.status, cell.curve) for cell in cells}
+
+
+def trained_here(*optimizers):
+    """The same cells, trained in this process without a comparison."""
+    keys = [TASK.key(Candidate(optimizer, "constant"), 1) for optimizer in optimizers]
+    return numbers(Cell.of(json.loads(Cell.of(train_cell(key)).line())) for key in keys)
+
+
+def test_it_goes_on_where_it_was_and_says_what_went_wrong(tmp_path, capsys):
+    path = tmp_path / "cells.jsonl"
+    assert compare(tmp_path, "agd", DIVERGES, FAILS) == 1
+    cells = {key.optimizer: cell for key, cell in Cells(path).items()}
+    assert (cells["agd"].status, cells["agd"].stopped_at) == ("done", 20)
+    assert (cells[DIVERGES].status, cells[DIVERGES].stopped_at < 20) == ("diverged", True)
+    assert cells[FAILS].status == "failed"
+    assert "ValueError: Nesterov momentum requires" in cells[FAILS].error
+    assert f"failed: fcn2-digits  {FAILS}" in capsys.readouterr().out
+    assert "Nesterov momentum requires" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    written = path.read_bytes()
+    assert compare(tmp_path, "agd", DIVERGES) == 0
+    assert path.read_bytes() == written  # what is there is not trained again
+    assert compare(tmp_path, "agd", "nero", FAILS) == 1
+    assert path.read_bytes().startswith(written)
+    added = [json.loads(line)["optimizer"] for line in path.read_text().splitlines()[3:]]
+    assert sorted(added) == ["nero", FAILS]  # a failed cell is tried again
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (
+            ["--workloads", "fcn8-digit"],
+            "workload 'fcn8-digit' is unknown; the nearest: fcn8-digits",
+        ),
+        (
+            ["--optimizers", "muon-tund"],
+            "optimizer 'muon-tund' is unknown; the nearest: muon-tuned",
+        ),
+    ],
+)
+def test_unknown_names_list_the_nearest(tmp_path, capsys, asked, told):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--folder", str(tmp_path), *asked])
+    assert told in capsys.readouterr().err
+
+
+def test_a_missing_data_set_is_told_of_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNTUNED_DATA", str(tmp_path / "nowhere"))
+    data.images.cache_clear()
+    with pytest.raises(SystemExit, match="2"):
+        main(["--folder", str(tmp_path / "out"), "--workloads", "fcn8-mnist"])
+    assert str(tmp_path / "nowhere") in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.integration
+def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
+    path = tmp_path / "cells.jsonl"
+    optimizers = ["agd", "adam / sgd(lr=1e-05)", "nero", "adamw(lr=0.001)"]
+    victim = subprocess.Popen(command(tmp_path, "--optimizers", *optimizers))
+    while not path.exists():
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.5))
+    victim.kill()
+    victim.wait()
+    assert compare(tmp_path, *optimizers) == 0
+    assert numbers(Cells(path).values()) == trained_here(*optimizers)
+
+
+@pytest.mark.integration
+def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
+    asked = command(tmp_path, "--optimizers", "agd", "--steps", "1000000")
+    running = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "compare.json").exists():
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 6))  # its process starts, or trains
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
+    for _ in range(100):  # the last of its processes may still be ending
+        try:
+            os.killpg(running.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    pytest.fail("some of its processes are still there")
+
+
+@pytest.mark.integration
+def test_a_ray_cluster_trains_the_same_numbers(tmp_path):
+    subprocess.run(command(tmp_path, "--optimizers", "agd", "nero", "--engine", "ray"), check=True)
+    assert numbers(Cells(tmp_path / "cells.jsonl").values()) == trained_here("agd", "nero")

@@ -1,0 +1,205 @@
+"""The page of a comparison in a real browser, and the tables beside it."""
+
+import base64
+import csv
+import json
+import math
+import re
+
+import pyarrow.parquet as pq
+import pytest
+from browser import Browser
+
+from untuned.lab.cells import Cell, Cells
+from untuned.lab.comparison import Comparison, standings
+from untuned.lab.contestants import contestant_of
+from untuned.lab.plan import Task, wanted
+from untuned.lab.report import main
+from untuned.lab.report.tables import details, matrix, overview, size, times
+from untuned.lab.work import train_cell
+
+pytestmark = pytest.mark.integration
+
+NAMES = ["agd", "adam / sgd", "adamw-tuned", "sgdm(lr=1000000.0)"]
+TASKS = [Task("fcn2-digits", "small", 12), Task("fcn8-digits", "small", 12)]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return Comparison([contestant_of(name) for name in NAMES], TASKS, 2, "untuned compare ...")
+
+
+@pytest.fixture(scope="module")
+def cells(comparison, tmp_path_factory):
+    """Real trainings, a little one for each cell."""
+    cells = Cells(tmp_path_factory.mktemp("compare") / "cells.jsonl")
+    comparison.save(cells.path.parent)
+    while keys := wanted(comparison.contestants, comparison.tasks, comparison.seeds, cells):
+        for key in keys:
+            cells.append(Cell.of(train_cell(key)))
+    return Cells(cells.path)
+
+
+@pytest.fixture(scope="module")
+def folder(cells):
+    main([str(cells.path.parent)])
+    return cells.path.parent
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture(params=[("light", 1280), ("dark", 360)], ids=["desktop", "phone, dark"])
+def page(request, browser, folder):
+    scheme, width = request.param
+    browser.open(folder / "report.html", width, scheme)
+    return browser
+
+
+def test_every_figure_is_drawn_when_it_comes_into_view(page):
+    drawn = "return document.querySelectorAll('.plot[data-drawn]').length"
+    all_of_them = page.ask("return document.querySelectorAll('.plot').length")
+    assert all_of_them == 1 + len(TASKS) * 6  # the profile; five figures and a tower's floors
+    assert page.ask(drawn) < all_of_them
+    page.scroll_through()
+    assert page.ask(drawn) == all_of_them
+    lines = "return [...arguments[0]].map(plot => plot.querySelectorAll('.js-line').length)"
+    assert min(page.ask(lines, page.driver.find_elements("class name", "plot"))) >= 1
+    assert page.complaints() == []
+    assert page.requests() == []
+
+
+def test_nothing_sticks_out_of_the_screen(page):
+    page.scroll_through()
+    width = page.ask("return [document.documentElement.scrollWidth, innerWidth]")
+    assert width[0] <= width[1]
+
+
+def test_the_page_follows_the_colours_of_the_system(browser, folder):
+    def brightness():
+        colour = browser.ask("return getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+    browser.open(folder / "report.html", scheme="light")
+    light = brightness()
+    browser.open(folder / "report.html", scheme="dark")
+    assert brightness() < 150 < 600 < light
+
+
+def test_tables_sort_by_click_and_by_key(page):
+    column = """
+        const [table, index] = arguments;
+        return [...document.querySelectorAll('table')[table].tBodies[0].rows]
+            .map(row => row.cells[index].dataset.value)"""
+    heads = page.driver.find_elements("css selector", "#summary thead button")
+
+    def of(index):
+        return [math.nan if v == "nan" else float(v) for v in page.ask(column, 0, index)]
+
+    heads[4].click()  # trainings
+    assert of(4) == sorted(of(4), reverse=True)
+    heads[4].send_keys("\ue007")  # Enter
+    assert of(4) == sorted(of(4))
+    assert heads[4].find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+    heads[0].click()
+    assert page.ask(column, 0, 0) == sorted(NAMES)
+    page.ask("document.querySelector('#summary .scroll').scrollLeft = 0")  # as a finger would
+    heads[1].click()  # what has no number comes last
+    numbers = [value for value in of(1) if not math.isnan(value)]
+    assert of(1)[: len(numbers)] == sorted(numbers, reverse=True)
+
+
+def test_an_optimizer_can_be_hidden_everywhere(browser, folder):
+    browser.open(folder / "report.html")
+    browser.scroll_through()
+    count = "return document.querySelectorAll('[data-kind=valid] .js-line').length"
+    before = browser.ask(count)
+    browser.driver.find_element("css selector", ".chips [data-contestant=agd]").click()
+    assert browser.ask(count) < before
+    assert browser.complaints() == []
+
+
+def test_printing_draws_all_figures(browser, folder):
+    browser.open(folder / "report.html")
+    told = browser.driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
+    pdf = base64.b64decode(told["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 2 + len(TASKS)
+    browser.open(folder / "report.html")
+    browser.ask("dispatchEvent(new Event('beforeprint'))")
+    assert browser.ask("return document.querySelectorAll('.plot:not([data-drawn])').length") == 0
+    widths = "return [...document.querySelectorAll('.main-svg')].map(s => s.clientWidth)"
+    assert max(browser.ask(widths)) <= 700  # A4
+
+
+def test_the_page_says_what_failed_and_how_it_was_made(folder, cells):
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    diverged = [cell for cell in cells.values() if cell.status == "diverged"]
+    assert len(diverged) >= 2 * len(TASKS)
+    assert html.count(">diverged at step") == len(diverged)
+    assert all(cell.command.replace("'", "&#39;") in html for cell in cells.values())
+    assert "torch " + next(iter(cells.values())).versions["torch"] in html
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.(?!data:)", html)
+
+
+def test_csv_and_parquet_have_a_row_for_each_cell(folder, cells):
+    with (folder / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    parquet = pq.read_table(folder / "cells.parquet").to_pylist()
+    assert [row["optimizer"] for row in rows] == [key.optimizer for key in cells]
+    for row, told, cell in zip(rows, parquet, cells.values(), strict=True):
+        assert (told["seed"], told["status"]) == (cell.key.seed, cell.status)
+        assert float(row["valid_loss"]) == told["valid_loss"] == cell.last("valid_loss")
+
+
+def test_the_tables_say_what_was_measured(comparison, cells, folder):
+    found = standings(comparison, cells)
+    total = overview(found)
+    names = [row[0].text for row in total.rows]
+    assert set(names) == set(NAMES)
+    reference = total.rows[names.index("adamw-tuned")]
+    assert [entry.text for entry in reference[1:4]] == ["1.00", "1.00", "2 of 2"]
+    assert reference[4].value >= 15
+    diverging = total.rows[names.index("sgdm(lr=1000000.0)")]
+    assert [entry.text for entry in diverging[2:4]] == ["0.05", "0 of 2"]
+    assert diverging[-1].text == "4 of 4"
+    assert matrix(found, NAMES).rows[0][4].text == "never"
+    text = (folder / "summary.md").read_text(encoding="utf-8")
+    assert "| adamw-tuned | 1.00 | 1.00 | 2 of 2 |" in text
+    own = [standing for standing in found if standing.task == TASKS[0]]
+    losses = [row[2].value for row in details(own).rows]
+    assert losses == sorted(losses)
+
+
+def test_a_page_of_part_of_a_comparison_can_be_drawn(cells, comparison, tmp_path):
+    for some in (0, 1, len(cells) // 2):
+        part = Cells(tmp_path / f"{some}" / "cells.jsonl")
+        comparison.save(part.path.parent)
+        for cell in list(cells.values())[:some]:
+            part.append(cell)
+        main([str(part.path.parent)])
+        html = (part.path.parent / "report.html").read_text(encoding="utf-8")
+        data = re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1]
+        assert len(json.loads(data)["workloads"]) == min(some, 1) + (some > 20)
+
+
+def test_a_folder_without_a_comparison_is_told_of(tmp_path):
+    with pytest.raises(SystemExit, match="holds no comparison"):
+        main([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.054, "0.05"), (1, "1.00"), (12.34, "12.3"), (math.nan, "\u2013")]
+)
+def test_factors_are_short(value, text):
+    assert times(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (4e6, "4 MB"), (123456, "123 kB")]
+)
+def test_sizes_have_units(count, text):
+    assert size(count).text == text

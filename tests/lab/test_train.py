@@ -1,0 +1,122 @@
+"""`untuned train` as a user runs it: in processes that are killed, and in several."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from untuned.lab.train import main
+
+PYTHON = (sys.executable, "-m", "untuned.lab", "train")
+
+
+def call(*arguments, cwd, launcher=PYTHON):
+    return subprocess.run(
+        [*launcher, *arguments, "--accelerator", "cpu"],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["learner"]["model"]
+
+
+def numbers(point):
+    return {name: value for name, value in point.items() if name != "hyper"}
+
+
+@pytest.mark.integration
+def test_a_killed_run_goes_on_to_identical_numbers(tmp_path):
+    asked = ["fcn8-digits", "--optimizer", "adam / sgd(lr=1e-5)", "--steps", "160"]
+    whole = call(*asked, "--folder", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    broken = tmp_path / "broken"
+    process = subprocess.Popen(
+        [*PYTHON, *asked, "--folder", "broken", "--accelerator", "cpu"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    seen = random.SystemRandom().randrange(1, 38)
+    while not (broken / "metrics.jsonl").exists() or (
+        (broken / "metrics.jsonl").read_text().count("\n") < seen
+    ):
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(random.SystemRandom().uniform(0, 0.1))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    resumed = call(*asked, "--folder", "broken", "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (broken / "metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+    ours, theirs = weights(broken), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (broken / "picture.png").stat().st_size > 10_000
+
+
+@pytest.mark.integration
+def test_two_processes_are_as_one(tmp_path):
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    launcher = (*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", "train")
+    asked = ["fcn8-digits", "--optimizer", "agd", "--steps", "15"]
+    for name, how in (("one", PYTHON), ("two", launcher)):
+        done = call(*asked, "--folder", name, cwd=tmp_path, launcher=how)
+        assert done.returncode == 0, done.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert len(one) == len(two) == 16
+    for a, b in zip(one[1:], two[1:], strict=True):
+        assert numbers(a) == pytest.approx(numbers(b), rel=1e-4)
+
+
+def test_divergence_is_told_and_no_failure(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["fcn8-digits", "--optimizer", "sgdm(lr=1e5)", "--steps", "40", "--accelerator", "cpu"])
+    assert re.search(r"diverged by step \d+ of 40", capsys.readouterr().out)
+    assert (tmp_path / "runs/fcn8-digits/sgdm-lr=1e5-seed0/picture.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["fcn8-digit"], "fcn8-digits"),
+        (["fcn8-digits", "--optimizer", "adam [red] /"], "adam [red] /"),
+        (["fcn8-digits", "--steps", "0"], "at least one step"),
+        (["fcn8-digits", "--resume"], "no run to go on with"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(words, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_list_shows_workloads_and_optimizers(capsys):
+    main(["--list"])
+    out = capsys.readouterr().out
+    assert "ppo-cartpole" in out
+    assert "dadaptadam" in out
+
+
+@pytest.mark.integration
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it imports its compiler
+def test_a_compiled_network_learns_the_same(go):
+    plain, compiled = (go(optimizer="agd", steps=20, compile=each).curve for each in (False, True))
+    assert plain[-1]["valid_loss"] == pytest.approx(compiled[-1]["valid_loss"], rel=1e-3)
