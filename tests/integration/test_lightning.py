@@ -1,10 +1,10 @@
 """Lightning: the page runs, and does what a plain loop does."""
 
-import csv
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import untuned
 from networks import numbers, resnet, same, snapshot
@@ -60,10 +60,10 @@ def run(page, rule, loader, net=resnet, epochs=2, manual=False, resume=None, **o
 
 
 def logged(key):
-    """What the last run wrote of a key, in order."""
-    newest = max(Path("lightning_logs").glob("*/metrics.csv"), key=lambda f: f.stat().st_mtime_ns)
-    with newest.open(encoding="utf-8") as file:
-        return [float(row[key]) for row in csv.DictReader(file) if row.get(key)]
+    """What the last run wrote of a key, in order, for TensorBoard."""
+    newest = max(Path("lightning_logs").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+    events = EventAccumulator(str(newest), size_guidance={"scalars": 0})
+    return [point.value for point in events.Reload().Scalars(key)]
 
 
 def test_the_page_ends_where_a_plain_loop_does(page, loader):
