@@ -6,8 +6,6 @@ import dataclasses
 import math
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +14,12 @@ from typing import Any, Literal
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
-from torch.optim import Optimizer
 
 import untuned
 from untuned.lab.config import Config
 from untuned.lab.folder import Point, RunFolder, plain
 from untuned.lab.logs import loggers
+from untuned.lab.measures import hyper, peak_mb, state_bytes
 from untuned.lab.methods import parse
 from untuned.lab.workloads import find
 
@@ -194,9 +192,7 @@ class Run:
             curve=self.curve,
             seconds=self.seconds,
             ms_per_step=1e3 * self.seconds / max(self.step, 1),
-            state_bytes=tensor_bytes(
-                [*self.optimizer.state.values(), *map(_extras, self.optimizer.param_groups)]
-            ),
+            state_bytes=state_bytes(self.optimizer),
             peak_mb=peak_mb(self.fabric.device),
             metric_name=self.task.metric_name,
             versions={
@@ -206,37 +202,3 @@ class Run:
             },
             command=c.command(),
         )  # fmt: skip
-
-
-def hyper(optimizer: Optimizer) -> dict[str, float]:
-    """What a tower has tuned, as `floor0.lr`; those of later groups as `group1.floor0.lr`."""
-    if not isinstance(optimizer, untuned.Optimizer) or len(optimizer.tower.floors) == 1:
-        return {}
-    return {
-        f"{f'group{i}.' if i else ''}floor{level}.{name}": value
-        for i, floors in enumerate(optimizer.hyperparameters())
-        for level, values in enumerate(floors)
-        for name, value in values.items()
-    }
-
-
-def _extras(group: dict[str, Any]) -> dict[str, Any]:
-    """What a group holds beside its parameters."""
-    return {name: value for name, value in group.items() if name != "params"}
-
-
-def tensor_bytes(held: Any) -> int:
-    """Of all tensors within dicts and lists."""
-    if isinstance(held, Tensor):
-        return held.nbytes
-    if isinstance(held, dict):
-        held = list(held.values())
-    return sum(map(tensor_bytes, held)) if isinstance(held, list | tuple) else 0
-
-
-def peak_mb(device: torch.device) -> float:
-    """The most memory that was in use, in 10^6 bytes: on the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -28,7 +28,7 @@ from untuned.lab.supervised import entropy
 from untuned.lab.task import Workload
 
 POLES, MOVES, PASSES = 8, 32, 20  # environments, moves in each and passes over them an iteration
-JUDGED = 5  # episodes
+JUDGED = 8  # episodes
 NEVER = 10**9  # iterations
 
 
@@ -97,9 +97,16 @@ class ReinforcementLearner:
         return torch.tensor(loss_of(self.ppo.logger.name_to_value, self.ppo))
 
     def evaluate(self) -> tuple[float, float]:
-        """Minus the mean return, and the mean return, of the likeliest moves in fixed episodes."""
+        """Minus the mean return, and the mean return, in episodes that start alike every time.
+
+        Moves are drawn, as in training: the likeliest moves of a policy that knows nothing yet
+        may balance the pole by luck.
+        """
+        torch.manual_seed(self.seed)
         judged = make_vec_env(self.environment, n_envs=JUDGED, seed=10**6 + self.seed)
-        mean: Any = evaluate_policy(self.ppo, judged, n_eval_episodes=JUDGED)[0]
+        mean: Any = evaluate_policy(self.ppo, judged, n_eval_episodes=JUDGED, deterministic=False)[
+            0
+        ]
         judged.close()
         return -float(mean), float(mean)
 
