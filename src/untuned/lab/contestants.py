@@ -56,6 +56,7 @@ CONTESTANTS = [
     Contestant("agd", "agd"),
     Contestant("nero", "nero"),
     Contestant("adam / sgd", "adam / sgd(lr=1e-05)"),
+    Contestant("adam / adam", "adam / adam(lr=0.05)"),
     Contestant("adamw", "adamw(lr=0.001)"),
     Contestant(REFERENCE, "adamw(lr={lr})", ("constant", "cosine"), -8, -2),
     Contestant("sgd-tuned", "sgdm(lr={lr})", ("constant", "cosine"), -6, 0),
