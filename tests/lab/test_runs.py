@@ -9,7 +9,7 @@ from torch import nn
 
 from untuned.lab.config import Config
 from untuned.lab.errors import ConfigError, RunFolderError
-from untuned.lab.measures import tensor_bytes
+from untuned.lab.footprint import tensor_bytes
 from untuned.lab.rivals import RIVALS
 from untuned.lab.runs import POINTS
 from untuned.lab.supervised import _order, chosen

@@ -18,8 +18,8 @@ from torch import Tensor
 import untuned
 from untuned.lab.config import Config
 from untuned.lab.folder import Point, RunFolder, plain
+from untuned.lab.footprint import hyper, peak_mb, state_bytes
 from untuned.lab.logs import loggers
-from untuned.lab.measures import hyper, peak_mb, state_bytes
 from untuned.lab.methods import parse
 from untuned.lab.workloads import find
 
