@@ -1,8 +1,8 @@
 """What tuning costs: time and peak memory of a tower's step, beside torch's fused optimizers.
 
-    python benchmarks/towers.py [--threads 2] [--repeats 30] [--eager]
+    python benchmarks/towers.py [--threads 2] [--repeats 30] [--eager] [--width 2048]
 
-A perceptron of 10 million parameters. Times are medians of optimizers that take turns; memory is
+A perceptron of 10 million parameters, if its width is 2048. Times are medians of optimizers that take turns; memory is
 the most that was alive at once during a step beyond weights and gradients, in multiples of the
 weights. The floor counts the bytes that must move, over those that fused AdamW moves: gradients
 and records are read for the hypergradient, then everything is read and written once.
@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,6 @@ import untuned
 from untuned.rules import SGD, Adam
 
 Params = list[torch.nn.Parameter]
-SHAPES = [(2048, 784), (2048,), (2048, 2048), (2048,), (1856, 2048), (1856,), (10, 1856), (10,)]
 
 
 class Entry(NamedTuple):
@@ -53,9 +53,11 @@ def entries(compile: bool | None) -> dict[str, Entry]:
     }
 
 
-def parameters() -> Params:
+def parameters(width: int) -> Params:
     """The network's tensors, with gradients."""
-    params = [torch.nn.Parameter(torch.randn(shape) * 0.02) for shape in SHAPES]
+    sizes = [784, width, width, width * 29 // 32, 10]
+    shapes = [shape for d_in, d_out in pairwise(sizes) for shape in ((d_out, d_in), (d_out,))]
+    params = [torch.nn.Parameter(torch.randn(shape) * 0.02) for shape in shapes]
     for param in params:
         param.grad = torch.randn_like(param)
     return params
@@ -80,11 +82,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--eager", action="store_true", help="without a compiler")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     chosen = entries(False if options.eager else None)
-    opts = {name: entry.build(parameters()) for name, entry in chosen.items()}
+    opts = {name: entry.build(parameters(options.width)) for name, entry in chosen.items()}
     times: dict[str, list[float]] = {name: [] for name in opts}
     for _ in range(options.repeats + 3):
         for name, opt in opts.items():
@@ -92,7 +95,7 @@ def main() -> None:
             opt.step()
             times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(series[3:]) for name, series in times.items()}
-    weights = sum(4 * torch.Size(shape).numel() for shape in SHAPES)
+    weights = sum(param.nbytes for param in parameters(options.width))
     kind = "eager" if options.eager else "compiled"
     print(f"torch {torch.__version__}, {options.threads} thread(s), {kind}\n")
     print("| rule | ms | / SGD(fused) | / AdamW(fused) | floor / AdamW | peak memory |")

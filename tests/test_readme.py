@@ -87,7 +87,11 @@ def test_every_file_and_target_that_it_names_exists():
     ("script", "arguments", "rows"),
     [
         ("benchmarks/step.py", ["--repeats", "1"], ["untuned.AGD", "untuned.Nero"]),
-        ("benchmarks/towers.py", ["--repeats", "1", "--eager"], ["adam / sgd", "AdamW(fused)"]),
+        (
+            "benchmarks/towers.py",
+            ["--repeats", "1", "--eager", "--width", "256"],
+            ["adam / sgd", "AdamW(fused)"],
+        ),
         ("benchmarks/state.py", ["--only", "MLP, 100 layers of 784"], ["100.00%", "200.00%"]),
     ],
 )
