@@ -2,10 +2,11 @@
 
     python benchmarks/towers.py [--threads 2] [--repeats 30] [--eager] [--width 2048]
 
-A perceptron of 10 million parameters, if its width is 2048. Times are medians of optimizers that take turns; memory is
-the most that was alive at once during a step beyond weights and gradients, in multiples of the
-weights. The floor counts the bytes that must move, over those that fused AdamW moves: gradients
-and records are read for the hypergradient, then everything is read and written once.
+A perceptron of 10 million parameters, if its width is 2048. Times are medians of optimizers that
+take turns; memory is the most that was alive at once during a step beyond weights and gradients, in
+multiples of the weights. The floor counts the bytes that must move, over those that fused AdamW
+moves: gradients and records are read for the hypergradient, then everything is read and written
+once.
 """
 
 from __future__ import annotations
