@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -210,15 +211,17 @@ def keep_(after: Sequence[State], before: Sequence[State], how: Write) -> None:
 def _in_rows(
     weight: Tensor, direction: Tensor, coefficient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same sum over long rows: a coefficient for each of a kernel's few offsets, repeated.
+    """The same sum over longer rows: a coefficient for each of a kernel's few offsets, repeated.
 
-    Loops over the nine entries of a kernel would take twice as long.
+    Loops over the nine entries of a kernel would take twice as long; so would rows of coefficients
+    that do not stay in the innermost cache.
     """
     short = coefficient.shape[:2] == (1, 1) and weight.ndim > 2
-    if not (short and weight.is_contiguous() and direction.is_contiguous()):
+    if not (short and weight.is_contiguous() and direction.is_contiguous() and weight.numel()):
         return weight, direction, coefficient
-    row = coefficient.expand(1, *weight.shape[1:]).reshape(1, -1)
-    return weight.flatten(1), direction.flatten(1), row
+    offsets = coefficient.numel()
+    row = coefficient.reshape(1, -1).repeat(1, math.gcd(weight.numel() // offsets, 64))
+    return weight.view(-1, row.numel()), direction.view(-1, row.numel()), row
 
 
 @torch.no_grad()
