@@ -11,7 +11,7 @@ from torch import Tensor
 
 from untuned.blockwise import Leaves, Projection, Step
 from untuned.collectives import join
-from untuned.frame import Frame
+from untuned.frame import Frame, Run
 from untuned.guard import peek
 from untuned.rounding import SHORT, Write
 from untuned.rule import State
@@ -66,23 +66,39 @@ def _add_one_by_one_(
     projection: Projection | None,
 ) -> Finish | None:
     """Piece by piece: a single copy at a time, and projected while it is in the cache."""
-    frame, finite = leaves.frame, how.finite
-    views, along = frame.views(weights), frame.views(step.directions)
-    each = frame.over_views(step.coefficients)
-    masks: Sequence[Tensor | None] = [None] * len(views)
+    frame = leaves.frame
+    moved: Tensor | None = None
     if projection is not None:
         moved = (step.coefficients != 0) & (leaves.sizes > 0)
-        masks = masks if finite is True and peek(moved.all()) else frame.over_views(moved)
+        moved = None if how.finite is True and peek(moved.all()) else moved
     finish = Finish(frame, how, projection)
-    for i, view in enumerate(views):
+    alone = set(range(len(weights)))
+    for run in frame.runs:
+        if len(run.indices) > 1 and how.key is None:
+            _add_run_(finish, run, weights, step, moved)
+            alone.difference_update(run.indices)
+    if not alone:
+        return None
+    each = frame.over_views(step.coefficients)
+    masks = [None] * len(weights) if moved is None else frame.over_views(moved)
+    for i in sorted(alone):
+        view, along = frame.view(i, weights[i]), frame.view(i, step.directions[i])
         for place in finish.places(i, view):
             piece = finish.open(i, view, place, masks[i])
-            sane = along[i][place]
-            if isinstance(finite, Tensor):
-                sane = torch.where(finite, sane, 0.0)
+            sane = how.sane(along[place])
             piece.exact.addcmul_(sane, _within(each[i], place, piece.exact))
             finish.close(piece)
     return finish if finish.waiting else None
+
+
+def _add_run_(
+    finish: Finish, run: Run, weights: Sequence[Tensor], step: Step, moved: Tensor | None
+) -> None:
+    """Small tensors, side by side."""
+    rows = run.rows(weights)
+    rows.addcmul_(finish.how.sane(run.rows(step.directions)), step.coefficients[run.blocks, None])
+    finish.restore_(rows, None if moved is None else moved[run.blocks, None])
+    run.put_(rows, weights)
 
 
 class Piece(NamedTuple):
@@ -140,6 +156,12 @@ class Finish:
             dims = self.frame.blocks[piece.tensor].dims
             self._restore_(piece, self.projection.moments(piece.exact, dims))
         self._round_(piece)
+
+    def restore_(self, rows: Tensor, moved: Tensor | None) -> None:
+        """Project blocks that are the rows of a matrix."""
+        if self.projection is not None and rows.shape[1] > 1:
+            sums = self.projection.moments(rows, (1,))
+            self.projection.restore_(rows, sums, rows.shape[1], moved)
 
     def _restore_(self, piece: Piece, sums: Tensor) -> None:
         assert self.projection is not None
