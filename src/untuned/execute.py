@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Place = slice | EllipsisType
 
-PIECES = {"cpu": 2**18}  # entries to work on at once: they stay in the cache
+PIECES = {"cpu": 2**20}  # entries to work on at once: they stay in the cache
 LARGEST = 2**26  # elsewhere: what is made on the way should not be large
 
 
@@ -163,7 +163,7 @@ class Finish:
             sums = self.projection.moments(rows, (1,))
             self.projection.restore_(rows, sums, rows.shape[1], moved)
 
-    def _restore_(self, piece: Piece, sums: Tensor) -> None:
+    def _restore_(self, piece: Piece, sums: Sequence[Tensor]) -> None:
         assert self.projection is not None
         entries = self.frame.entries(piece.tensor)
         self.projection.restore_(piece.exact, sums, entries, piece.moved)
@@ -200,7 +200,7 @@ class Finish:
         """Go on with the pieces that waited, given the moments of whole blocks."""
         kinds = [self.frame.over_views(self.frame.part(total)) for total in totals]
         for piece in self.waiting:
-            self._restore_(piece, torch.stack([kind[piece.tensor] for kind in kinds]))
+            self._restore_(piece, [kind[piece.tensor] for kind in kinds])
             self._round_(piece)
 
 
@@ -210,7 +210,7 @@ class Arrival(Finish):
     So an optimizer built anew on weights that another left, as after a resume, changes none.
     """
 
-    def _restore_(self, piece: Piece, sums: Tensor) -> None:
+    def _restore_(self, piece: Piece, sums: Sequence[Tensor]) -> None:
         assert self.projection is not None
         entries, eps = self.frame.entries(piece.tensor), torch.finfo(piece.view.dtype).eps
         astray = self.projection.astray(sums, entries, eps)
