@@ -244,7 +244,10 @@ class Frame:
 
     def views(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The tensors, each viewed so that its blocks are dimensions of their own."""
-        return [self.view(i, tensor) for i, tensor in enumerate(tensors)]
+        views = list(tensors)
+        for i in self.parted:
+            views[i] = views[i].view(self.blocks[i].shape)
+        return views
 
 
 def _row_length(blocks: Blocks) -> int:
