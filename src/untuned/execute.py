@@ -96,8 +96,8 @@ def _add_run_(
 ) -> None:
     """Small tensors, side by side."""
     rows = run.rows(weights)
-    rows.addcmul_(finish.how.sane(run.rows(step.directions)), step.coefficients[run.blocks, None])
-    finish.restore_(rows, None if moved is None else moved[run.blocks, None])
+    rows.addcmul_(finish.how.sane(run.rows(step.directions)), run.of(step.coefficients))
+    finish.restore_(rows, None if moved is None else run.of(moved))
     run.put_(rows, weights)
 
 

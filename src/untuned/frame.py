@@ -6,7 +6,6 @@ tensors, gates and submatrices there are. It holds shapes, never tensors of the 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -52,7 +51,12 @@ class Run(NamedTuple):
 
     indices: list[int]
     length: int  # of their rows, which are their blocks, if there are several tensors
-    blocks: slice  # where they stand in the vector
+    start: int  # where their blocks stand in the vector, up to `stop`
+    stop: int
+
+    def of(self, vector: Tensor) -> Tensor:
+        """Numbers of their blocks, beside `rows`: (blocks, 1)."""
+        return vector[self.start : self.stop, None]
 
     def rows(self, tensors: Sequence[Tensor]) -> Tensor:
         """Their blocks side by side, (blocks, length): a copy."""
@@ -85,6 +89,7 @@ class Frame:
         self.parted = sorted(parted, key=lambda i: _row_length(self.blocks[i]))  # alike together
         real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
         self.depth = sum(layer.depth() for layer in real)
+        self.runs = self._in_runs()
         self._kept = Kept()  # so that a step sends nothing from host to device
 
     @property
@@ -131,8 +136,7 @@ class Frame:
             norms.append(self.of_blocks(i, _norm(tensors[i].view(shape), dims, dtype), root=True))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
 
-    @functools.cached_property
-    def runs(self) -> list[Run]:
+    def _in_runs(self) -> list[Run]:
         """The parted tensors, in order; small ones, if alike, in runs that are done at once.
 
         Alike are those whose blocks are rows of one length. Many small tensors would otherwise
@@ -144,11 +148,10 @@ class Frame:
         for i, count in zip(self.parted, self.counts, strict=True):
             length = 0 if self.divided(i) else _row_length(self.blocks[i])
             if length and length == before and count * length <= room:
-                runs[-1] = Run(
-                    [*runs[-1].indices, i], length, slice(runs[-1].blocks.start, start + count)
-                )
+                last = runs.pop()
+                runs.append(Run([*last.indices, i], length, last.start, start + count))
             else:
-                runs.append(Run([i], length, slice(start, start + count)))
+                runs.append(Run([i], length, start, start + count))
                 room, before = TOGETHER, length
             room -= count * length
             start += count
