@@ -254,3 +254,14 @@ def test_small_tensors_that_are_done_at_once_go_where_each_would_alone(balanced)
             each.step()
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-15)
+
+
+def test_neurons_of_a_transposed_convolution_are_its_output_channels():
+    layer = nn.ConvTranspose2d(3, 5, (2, 4), bias=False, dtype=torch.float64)
+    before = layer.weight.detach().clone()  # (in, out, kx, ky)
+    layer.weight.grad = torch.randn_like(before)
+    untuned.Nero(layer, balanced=False).step()
+    (moved,) = transcription(
+        [before.movedim(1, 0)], [[layer.weight.grad.movedim(1, 0)]], 0.01, 0.999, balanced=False
+    )
+    torch.testing.assert_close(layer.weight.detach(), moved.movedim(0, 1))

@@ -241,8 +241,8 @@ def _in_rows(
     short = coefficient.shape[:2] == (1, 1) and weight.ndim > 2
     if not (short and weight.is_contiguous() and direction.is_contiguous() and weight.numel()):
         return weight, direction, coefficient
-    offsets = coefficient.numel()
-    row = coefficient.reshape(1, -1).repeat(1, math.gcd(weight.numel() // offsets, 64))
+    offsets = coefficient.expand(1, 1, *weight.shape[2:]).reshape(1, -1)
+    row = offsets.repeat(1, math.gcd(weight.numel() // offsets.numel(), 64))
     return weight.view(-1, row.numel()), direction.view(-1, row.numel()), row
 
 
