@@ -19,7 +19,7 @@ class Allocations(TorchDispatchMode):
             if isinstance(made, torch.Tensor) and made.data_ptr() not in given:
                 self.largest = max(self.largest, made.numel())
         big = [x for x in tree_leaves((args, kwargs)) if getattr(x, "numel", lambda: 0)() > 1000]
-        self.reads += [(func.overloadpacket.__name__, x.data_ptr()) for x in big]
+        self.reads += {(func.overloadpacket.__name__, x.data_ptr()) for x in big}
         return result
 
 

@@ -232,3 +232,36 @@ def test_a_resnet_learns_the_digits(digits):
 
     model = resnet()
     assert accuracy_of(model, untuned.Nero(model), digits, seed=0, steps=150) > 0.9
+
+
+@pytest.mark.usefixtures("_eyes")
+@pytest.mark.parametrize("balanced", [True, False])
+def test_small_tensors_that_are_done_at_once_go_where_each_would_alone(balanced):
+    """Side by side they are copied: rows of one length, whatever their shapes and strides."""
+    shapes = [(8, 6), (2, 3), (5, 6), (4, 2, 3, 1), (6,), (3, 6), (9,), (2, 200, 100)]
+    together = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
+    together[5] = torch.randn(6, 3, dtype=torch.float64).T
+    apart = [weight.clone().requires_grad_() for weight in together]
+    assert not together[5].requires_grad_().is_contiguous()
+    opt = untuned.Nero([weight.requires_grad_() for weight in together], balanced=balanced)
+    opts = [untuned.Nero([weight], balanced=balanced) for weight in apart]
+    for _ in range(3):
+        for one, other in zip(together, apart, strict=True):
+            one.grad = torch.randn_like(one)
+            one.grad[0] = 0  # a neuron that stays
+            other.grad = one.grad.clone()
+        for each in (opt, *opts):
+            each.step()
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-15)
+
+
+def test_neurons_of_a_transposed_convolution_are_its_output_channels():
+    layer = nn.ConvTranspose2d(3, 5, (2, 4), bias=False, dtype=torch.float64)
+    before = layer.weight.detach().clone()  # (in, out, kx, ky)
+    layer.weight.grad = torch.randn_like(before)
+    untuned.Nero(layer, balanced=False).step()
+    (moved,) = transcription(
+        [before.movedim(1, 0)], [[layer.weight.grad.movedim(1, 0)]], 0.01, 0.999, balanced=False
+    )
+    torch.testing.assert_close(layer.weight.detach(), moved.movedim(0, 1))

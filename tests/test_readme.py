@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 
 from untuned.lab.__main__ import PROGRAMS
+from untuned.lab.bench.models import MODELS
+from untuned.lab.bench.program import Options
 from untuned.rules import AGD
 
 ROOT = Path(__file__).parents[1]
@@ -83,23 +87,21 @@ def test_every_file_and_target_that_it_names_exists():
         assert (ROOT / name).is_dir(), name
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments", "rows"),
-    [
-        ("benchmarks/step.py", ["--repeats", "1"], ["untuned.AGD", "untuned.Nero"]),
-        (
-            "benchmarks/towers.py",
-            ["--repeats", "1", "--eager", "--width", "256"],
-            ["adam / sgd", "AdamW(fused)"],
-        ),
-        ("benchmarks/state.py", ["--only", "MLP, 100 layers of 784"], ["100.00%", "200.00%"]),
-    ],
-)
-def test_the_benchmarks_print_their_tables(script, arguments, rows):
-    command = [sys.executable, str(ROOT / script), *arguments]
+BENCHES = re.findall(r"`untuned bench ([^`]+)`", README)
+
+
+@pytest.mark.parametrize("asked", BENCHES)
+def test_the_commands_of_the_tables_are_understood(asked):
+    options = tyro.cli(Options, args=shlex.split(asked))
+    assert options.models
+    assert set(options.models) <= MODELS.keys()
+
+
+def test_the_benchmark_prints_its_table():
+    asked = ["small", "--optimizers", "agd", "nero", "--repeats", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks/step.py"), *asked]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert table.count("|---") > 2
-    assert all(row in table for row in rows)
+    assert all(row in table for row in ("agd", "nero", "AdamW(fused)", "SGD(fused)"))
 
 
 def test_the_tables_name_commands_that_exist():

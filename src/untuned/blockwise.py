@@ -26,17 +26,17 @@ class Projection(NamedTuple):
 
     Blocks of a single entry stay as they are: there is nothing to balance.
 
-    moments: a weight, viewed as blocks, and the dimensions that blocks span -> (numbers, *stack),
-        sums over them, which are kept as dimensions of one.
+    moments: a weight, viewed as blocks, and the dimensions that blocks span ->
+        sums over them, one tensor for each kind, in which they are kept as dimensions of one.
     astray: moments; how many entries a block has; the precision of the weights -> which blocks
         (*stack) are not where they belong.
     restore_: the same weight, in place; its moments; how many entries a block has; and which
         blocks have moved (None: all), for the others stay where they are.
     """
 
-    moments: Callable[[Tensor, tuple[int, ...]], Tensor]
-    astray: Callable[[Tensor, int, float], Tensor]
-    restore_: Callable[[Tensor, Tensor, int, Tensor | None], None]
+    moments: Callable[[Tensor, tuple[int, ...]], Sequence[Tensor]]
+    astray: Callable[[Sequence[Tensor], int, float], Tensor]
+    restore_: Callable[[Tensor, Sequence[Tensor], int, Tensor | None], None]
 
 
 class Step(NamedTuple):

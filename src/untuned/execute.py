@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from untuned.blockwise import Leaves, Projection, Step
 from untuned.collectives import join
-from untuned.frame import Frame
+from untuned.frame import Frame, Run
 from untuned.guard import peek
 from untuned.rounding import SHORT, Write
 from untuned.rule import State
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Place = slice | EllipsisType
 
-PIECES = {"cpu": 2**18}  # entries to work on at once: they stay in the cache
+PIECES = {"cpu": 2**20}  # entries to work on at once: they stay in the cache
 LARGEST = 2**26  # elsewhere: what is made on the way should not be large
 
 
@@ -65,23 +66,39 @@ def _add_one_by_one_(
     projection: Projection | None,
 ) -> Finish | None:
     """Piece by piece: a single copy at a time, and projected while it is in the cache."""
-    frame, finite = leaves.frame, how.finite
-    views, along = frame.views(weights), frame.views(step.directions)
-    each = frame.over_views(step.coefficients)
-    masks: Sequence[Tensor | None] = [None] * len(views)
+    frame = leaves.frame
+    moved: Tensor | None = None
     if projection is not None:
         moved = (step.coefficients != 0) & (leaves.sizes > 0)
-        masks = masks if finite is True and peek(moved.all()) else frame.over_views(moved)
+        moved = None if how.finite is True and peek(moved.all()) else moved
     finish = Finish(frame, how, projection)
-    for i, view in enumerate(views):
+    alone = set(range(len(weights)))
+    for run in frame.runs:
+        if len(run.indices) > 1 and how.key is None:
+            _add_run_(finish, run, weights, step, moved)
+            alone.difference_update(run.indices)
+    if not alone:
+        return None
+    each = frame.over_views(step.coefficients)
+    masks = [None] * len(weights) if moved is None else frame.over_views(moved)
+    for i in sorted(alone):
+        view, along = frame.view(i, weights[i]), frame.view(i, step.directions[i])
         for place in finish.places(i, view):
             piece = finish.open(i, view, place, masks[i])
-            sane = along[i][place]
-            if isinstance(finite, Tensor):
-                sane = torch.where(finite, sane, 0.0)
+            sane = how.sane(along[place])
             piece.exact.addcmul_(sane, _within(each[i], place, piece.exact))
             finish.close(piece)
     return finish if finish.waiting else None
+
+
+def _add_run_(
+    finish: Finish, run: Run, weights: Sequence[Tensor], step: Step, moved: Tensor | None
+) -> None:
+    """Small tensors, side by side."""
+    rows = run.rows(weights)
+    rows.addcmul_(finish.how.sane(run.rows(step.directions)), run.of(step.coefficients))
+    finish.restore_(rows, None if moved is None else run.of(moved))
+    run.put_(rows, weights)
 
 
 class Piece(NamedTuple):
@@ -140,7 +157,13 @@ class Finish:
             self._restore_(piece, self.projection.moments(piece.exact, dims))
         self._round_(piece)
 
-    def _restore_(self, piece: Piece, sums: Tensor) -> None:
+    def restore_(self, rows: Tensor, moved: Tensor | None) -> None:
+        """Project blocks that are the rows of a matrix."""
+        if self.projection is not None and rows.shape[1] > 1:
+            sums = self.projection.moments(rows, (1,))
+            self.projection.restore_(rows, sums, rows.shape[1], moved)
+
+    def _restore_(self, piece: Piece, sums: Sequence[Tensor]) -> None:
         assert self.projection is not None
         entries = self.frame.entries(piece.tensor)
         self.projection.restore_(piece.exact, sums, entries, piece.moved)
@@ -177,7 +200,7 @@ class Finish:
         """Go on with the pieces that waited, given the moments of whole blocks."""
         kinds = [self.frame.over_views(self.frame.part(total)) for total in totals]
         for piece in self.waiting:
-            self._restore_(piece, torch.stack([kind[piece.tensor] for kind in kinds]))
+            self._restore_(piece, [kind[piece.tensor] for kind in kinds])
             self._round_(piece)
 
 
@@ -187,7 +210,7 @@ class Arrival(Finish):
     So an optimizer built anew on weights that another left, as after a resume, changes none.
     """
 
-    def _restore_(self, piece: Piece, sums: Tensor) -> None:
+    def _restore_(self, piece: Piece, sums: Sequence[Tensor]) -> None:
         assert self.projection is not None
         entries, eps = self.frame.entries(piece.tensor), torch.finfo(piece.view.dtype).eps
         astray = self.projection.astray(sums, entries, eps)
@@ -210,15 +233,17 @@ def keep_(after: Sequence[State], before: Sequence[State], how: Write) -> None:
 def _in_rows(
     weight: Tensor, direction: Tensor, coefficient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The same sum over long rows: a coefficient for each of a kernel's few offsets, repeated.
+    """The same sum over longer rows: a coefficient for each of a kernel's few offsets, repeated.
 
-    Loops over the nine entries of a kernel would take twice as long.
+    Loops over the nine entries of a kernel would take twice as long; so would rows of coefficients
+    that do not stay in the innermost cache.
     """
     short = coefficient.shape[:2] == (1, 1) and weight.ndim > 2
-    if not (short and weight.is_contiguous() and direction.is_contiguous()):
+    if not (short and weight.is_contiguous() and direction.is_contiguous() and weight.numel()):
         return weight, direction, coefficient
-    row = coefficient.expand(1, *weight.shape[1:]).reshape(1, -1)
-    return weight.flatten(1), direction.flatten(1), row
+    offsets = coefficient.expand(1, 1, *weight.shape[2:]).reshape(1, -1)
+    row = offsets.repeat(1, math.gcd(weight.numel() // offsets.numel(), 64))
+    return weight.view(-1, row.numel()), direction.view(-1, row.numel()), row
 
 
 @torch.no_grad()

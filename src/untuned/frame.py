@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from untuned.geometry import by_shape
 from untuned.kept import Kept, kept
@@ -18,6 +20,9 @@ from untuned.layer import Blocks, Layer, Shape
 from untuned.shards import Shard
 
 View = Callable[[Layer, Shape], Blocks]
+
+SMALL = 2**15  # entries of a tensor that is rather copied than treated on its own
+TOGETHER = 2**18  # entries of such copies: they stay in the cache
 
 
 def matrices(layer: Layer, shape: Shape) -> Blocks:
@@ -41,6 +46,29 @@ def widest(tensors: Iterable[Tensor]) -> torch.dtype:
     return torch.float64 if double else torch.float32
 
 
+class Run(NamedTuple):
+    """Tensors whose blocks follow each other in the vector."""
+
+    indices: list[int]
+    length: int  # of their rows, which are their blocks, if there are several tensors
+    start: int  # where their blocks stand in the vector, up to `stop`
+    stop: int
+
+    def of(self, vector: Tensor) -> Tensor:
+        """Numbers of their blocks, beside `rows`: (blocks, 1)."""
+        return vector[self.start : self.stop, None]
+
+    def rows(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Their blocks side by side, (blocks, length): a copy."""
+        flat: Tensor = _flatten_dense_tensors([tensors[i] for i in self.indices])
+        return flat.view(-1, self.length)
+
+    def put_(self, rows: Tensor, tensors: Sequence[Tensor]) -> None:
+        """Write their blocks back."""
+        targets = [tensors[i] for i in self.indices]
+        torch._foreach_copy_(targets, _unflatten_dense_tensors(rows.flatten(), targets))
+
+
 class Frame:
     """Where the blocks of each of some tensors stand in the vector (blocks,).
 
@@ -57,9 +85,11 @@ class Frame:
         self.stacks = [blocks.stack for blocks in self.blocks]  # shapes of one number a block
         indices = range(len(shapes))
         self.whole = [i for i in indices if self.blocks[i].whole]
-        self.parted = [i for i in indices if not self.blocks[i].whole]
+        parted = [i for i in indices if not self.blocks[i].whole]
+        self.parted = sorted(parted, key=lambda i: _row_length(self.blocks[i]))  # alike together
         real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
         self.depth = sum(layer.depth() for layer in real)
+        self.runs = self._in_runs()
         self._kept = Kept()  # so that a step sends nothing from host to device
 
     @property
@@ -97,10 +127,35 @@ class Frame:
         if self.whole:
             whole = [tensors[i] for i in self.whole]
             norms.append(torch.stack(torch._foreach_norm(whole, 2, dtype)))
-        for i in self.parted:
+        for run in self.runs:
+            if len(run.indices) > 1:
+                norms.append(_norm(run.rows(tensors), (1,), dtype))
+                continue
+            (i,) = run.indices
             shape, dims = self.blocks[i].shape, self.blocks[i].dims
             norms.append(self.of_blocks(i, _norm(tensors[i].view(shape), dims, dtype), root=True))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
+
+    def _in_runs(self) -> list[Run]:
+        """The parted tensors, in order; small ones, if alike, in runs that are done at once.
+
+        Alike are those whose blocks are rows of one length. Many small tensors would otherwise
+        cost as many operations, which take longer than a copy of them side by side.
+        """
+        runs: list[Run] = []
+        start = len(self.whole)
+        room = before = 0
+        for i, count in zip(self.parted, self.counts, strict=True):
+            length = 0 if self.divided(i) else _row_length(self.blocks[i])
+            if length and length == before and count * length <= room:
+                last = runs.pop()
+                runs.append(Run([*last.indices, i], length, last.start, start + count))
+            else:
+                runs.append(Run([i], length, start, start + count))
+                room, before = TOGETHER, length
+            room -= count * length
+            start += count
+        return runs
 
     @property
     def network(self) -> Frame:
@@ -185,12 +240,25 @@ class Frame:
         """Numbers of blocks, (blocks,), as one tensor for each that broadcasts to its `views`."""
         return self.spread(vector)
 
+    def view(self, index: int, tensor: Tensor) -> Tensor:
+        """A tensor, viewed so that its blocks are dimensions of their own."""
+        blocks = self.blocks[index]
+        return tensor if blocks.whole else tensor.view(blocks.shape)
+
     def views(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The tensors, each viewed so that its blocks are dimensions of their own."""
         views = list(tensors)
         for i in self.parted:
             views[i] = views[i].view(self.blocks[i].shape)
         return views
+
+
+def _row_length(blocks: Blocks) -> int:
+    """The entries of each block of a small tensor, if they lie side by side; else 0."""
+    shape, dims = blocks.shape, blocks.dims
+    rows = len(shape) - len(dims)
+    small = 0 < math.prod(shape) <= SMALL
+    return math.prod(shape[rows:]) if small and dims == tuple(range(rows, len(shape))) else 0
 
 
 def _norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -207,12 +275,15 @@ def _norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tensor:
     """The norms over rows and inputs of (fan_out, fan_in * offsets): (offsets,).
 
-    The same reduction as `vector_norm`'s, in half its time: on a CPU that one strides through
-    memory. Squares are made a few rows at a time, so that none leaves the cache.
+    The same reduction as `vector_norm`'s, in a fifth of its time: on a CPU that one strides through
+    memory. Squares are added up a few rows at a time, in a sum that never leaves the cache.
     """
-    rows = max(1, 2**16 // filters.shape[1])
-    squares = [part.to(dtype).square().sum(0) for part in filters.split(rows)]
-    return torch.stack(squares).sum(0).view(-1, offsets).sum(0).sqrt()
+    rows = min(len(filters), max(1, 2**16 // filters.shape[1]))
+    squares = torch.zeros(rows, filters.shape[1], dtype=dtype, device=filters.device)
+    for part in filters.split(rows):
+        part = part.to(dtype)
+        squares[: len(part)].addcmul_(part, part)
+    return squares.view(-1, offsets).sum(0).sqrt()
 
 
 def layers_for(layer: Layer | None, shapes: Sequence[Shape]) -> list[Layer]:

@@ -31,6 +31,7 @@ class LocalFrame(Frame):
         view: View,
         shards: Sequence[Shard | None],
     ) -> None:
+        self._seen: dict[int, _Seen] = {}
         super().__init__(layers, shapes, view)
         self.shards = shards
         self._network = Frame(layers, shapes, view)
@@ -43,6 +44,7 @@ class LocalFrame(Frame):
                 self._cells[i] = seen.cells().flatten().tolist()
             self.blocks[i] = seen.here()
             self.stacks[i] = seen.stack()
+        self.runs = self._in_runs()
         here = [self.own(i, numbers[i]).flatten() for i in (*self.whole, *self.parted)]
         self._here: list[int] = torch.cat(here).tolist()  # the number of each block here
 

@@ -88,6 +88,12 @@ class Write(NamedTuple):
         """What to write over an old value: a new one, if at all."""
         return torch.where(self.finite, new, old) if isinstance(self.finite, Tensor) else new
 
+    def sane(self, direction: Tensor) -> Tensor:
+        """A direction to go in; zeros if not at all, for it may hold inf or NaN then."""
+        if not isinstance(self.finite, Tensor):
+            return direction
+        return torch.where(self.finite, direction, 0.0)
+
     def rounded(self, exact: Tensor, dtype: torch.dtype) -> Tensor:
         """A weight's new value as its type can hold it."""
         return exact if self.key is None or dtype not in SHORT else dithered(exact, dtype, self.key)

@@ -9,6 +9,7 @@ PROGRAMS = {
     "train": "train a workload with an optimizer, in a folder that a run can resume from",
     "compare": "train optimizers on workloads, each tuned as its users would, and draw the page",
     "report": "draw the page of a comparison again",
+    "bench": "time and memory of optimizers' steps, on models of many shapes",
     "reproduce": "run a figure of the papers again",
 }
 

@@ -47,8 +47,8 @@ class Method:
         return optimizer, scheduler(schedule, optimizer, steps)
 
 
-def parse(text: str) -> Method:
-    """The method that a text stands for.
+def parse(text: str, compile: bool | None = None) -> Method:
+    """The method that a text stands for; `compile` is what `untuned.Optimizer` takes.
 
     Raises:
         UnknownNameError: no optimizer of that name, or no such setting of a rival.
@@ -71,7 +71,7 @@ def parse(text: str) -> Method:
     tower = tower_of(text)
     return Method(
         text,
-        lambda model: untuned.Optimizer(model, tower),
+        lambda model: untuned.Optimizer(model, tower, compile=compile),
         lambda group: float(group["effective_lr"]),
         isinstance(tower.floors[0].rule, AGD),
     )

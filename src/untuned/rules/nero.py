@@ -18,6 +18,7 @@ State: one number a neuron, the square root of what Adam keeps for a square matr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,35 +33,35 @@ from untuned.rule import State
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
 
 
-def moments(weight: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The sum, and the sum of squares, over `dims`: (2, ...)."""
-    total = weight.sum(dims, keepdim=True)
+def moments(weight: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The sum, and the sum of squares, over `dims`, which are kept."""
     norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
-    return torch.stack([total, norm.square_()])
+    return weight.sum(dims, keepdim=True), norm.square_()
 
 
-def unbalanced(sums: Tensor, entries: int, eps: float) -> Tensor:
+def unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
     """Which neurons are further from zero mean and unit norm than rounding takes them.
 
     That is the rounding of entries, to `eps`, and of long sums, whose errors grow like a walk's.
     """
-    total, squares = sums.unbind()
-    within = 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums.dtype).eps
+    total, squares = sums
+    within = 8 * eps + math.sqrt(entries) / 4 * torch.finfo(total.dtype).eps
     return ((squares - 1).abs() > within).logical_or_(total.abs() > within * math.sqrt(entries))
 
 
-def balance_(weight: Tensor, sums: Tensor, entries: int, moved: Tensor | None) -> None:
+def balance_(weight: Tensor, sums: Sequence[Tensor], entries: int, moved: Tensor | None) -> None:
     """Zero mean and unit norm, in place, for the neurons that have `moved` (or all).
 
     `sums` are the `moments` of the neurons. A dead neuron stays dead. Where the mean is far larger
     than what varies about it, the norm comes out roughly: once more, with the mean at zero, mends
     it.
     """
-    total, squares = sums.unbind()
+    total, squares = sums
     mean = total / entries
     info = torch.finfo(weight.dtype)
-    square = (squares - total * mean).maximum(info.eps * squares)  # about the mean
-    inverse = square.clamp_min_(info.tiny).rsqrt_()
+    least = (info.eps * squares).clamp_min_(info.tiny)
+    square = torch.addcmul(squares, total, mean, value=-1)  # about the mean
+    inverse = square.maximum(least).rsqrt_()
     weight.sub_(mean if moved is None else mean * moved)
     weight.mul_(inverse if moved is None else torch.where(moved, inverse, 1.0))
 

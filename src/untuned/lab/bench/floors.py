@@ -1,0 +1,72 @@
+"""The bytes that no implementation of a rule can help moving, where weights do not fit a cache.
+
+Counted in passes: how often a tensor of the weights' size is read or written in a step. A step that
+is to be skipped whole if a gradient is not finite cannot start before it has seen all of them:
+untuned's rules read gradients twice, torch's once. g = gradient, w = weight, m, v = moments.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from untuned.blockwise import Blockwise
+from untuned.floors import Tower
+from untuned.lab.methods import parse
+from untuned.lab.rivals import RIVALS
+from untuned.notation import tower_of
+from untuned.rules import SGD, AdaGrad, Adam, RMSProp
+
+
+class Floor(NamedTuple):
+    """How many passes, and which."""
+
+    passes: int
+    why: str
+
+
+THEIRS = {
+    "sgd(fused)": Floor(3, "read g, w; write w"),
+    "adamw": Floor(7, "read g, w, m, v; write w, m, v"),
+    "sgdm": Floor(5, "read g, w, m; write w, m"),
+    "muon": Floor(5, "read g, w, m; write w, m (AdamW, for the rest: 7); its products compute"),
+    "schedulefree": Floor(7, "read g, v, both averages; write v, both averages"),
+    "prodigy": Floor(13, "read g, w, w0, m, v, s; write m, v, s; the new d: read w, m, v; write w"),
+}
+MOMENTS = {
+    SGD: 0,
+    AdaGrad: 1,
+    RMSProp: 1,
+    Adam: 2,
+}  # tensors of a weight's size; momentum: one more
+
+
+def floor_of(text: str) -> Floor | None:
+    """The floor of an optimizer's step, given its text; None where nobody has counted it."""
+    parse(text)  # raises, if it is none
+    name = text.split("(")[0].strip().lower()
+    if name in RIVALS:
+        plain = name == "sgdm" and "momentum=0" in text.replace(" ", "")
+        return THEIRS.get("sgd(fused)" if plain else name)
+    return _ours(tower_of(text)) if name != "auto" else None
+
+
+def _ours(tower: Tower) -> Floor | None:
+    """That of a rule of untuned's, or of a tower, of which the ground floor alone counts.
+
+    `kernels.py` says what towers keep of the last step: a tensor of a weight's size, the record r.
+    """
+    rule, tuned = tower.floors[0].rule, len(tower.tuned(0))
+    if isinstance(rule, Blockwise):
+        moments = 0
+    elif type(rule) in MOMENTS:
+        moments = MOMENTS[type(rule)] + (isinstance(rule, SGD) and rule.momentum > 0)
+    else:
+        return None
+    state = "".join(f", {name}" for name in "mv"[:moments])
+    if not tuned:
+        return Floor(4 + 2 * moments, f"read g; read g, w{state}; write w{state}")
+    if tuned == 1 or isinstance(rule, Blockwise):
+        return Floor(6 + 2 * moments, f"read g, r; read g, w{state}; write w{state}, r")
+    # the derivatives by several see the state, too, and the record brings it up to date
+    why = f"read g, r{state}; read g, r, w{state}; write w{state}, r"
+    return Floor(7 + 3 * moments, why)

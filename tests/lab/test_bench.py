@@ -1,0 +1,221 @@
+"""What a step costs: networks as published, floors as counted, tables as measured."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    ResNetConfig,
+    ResNetForImageClassification,
+)
+
+from untuned.lab.bench import main, measure, steps
+from untuned.lab.bench.floors import floor_of
+from untuned.lab.bench.models import GPT2, MODELS
+from untuned.lab.bench.steps import CONTESTANTS, REFERENCES, Settings, bench
+from untuned.lab.methods import parse
+
+ROOT = Path(__file__).parents[2]
+BRIEF = Settings(repeats=2, entries=2**12, eager=True)
+
+
+def shapes(model):
+    return sorted(tuple(param.shape) for param in model.parameters())
+
+
+def test_resnet_50_has_the_tensors_of_the_published_one():
+    with torch.device("meta"):
+        ours = MODELS["resnet50"].build()
+        theirs = ResNetForImageClassification(ResNetConfig(num_labels=1000))
+    assert shapes(ours) == shapes(theirs)
+    assert len(shapes(ours)) == 161
+    assert sum(p.numel() for p in ours.parameters()) == 25_557_032  # torchvision's, as published
+
+
+def test_gpt2_small_has_the_tensors_of_the_published_one():
+    with torch.device("meta"):
+        ours, theirs = GPT2(), GPT2LMHeadModel(GPT2Config())
+    transposed = [tuple(sorted(shape)) for shape in shapes(theirs)]  # its Conv1D is transposed
+    assert sorted(tuple(sorted(shape)) for shape in shapes(ours)) == sorted(transposed)
+    assert len(shapes(ours)) == 148
+    assert sum(p.numel() for p in ours.parameters()) == 124_439_808
+
+
+def test_gpt2_hears_the_past_alone():
+    model = GPT2(64, 2, 32, 16)
+    tokens = torch.randint(32, (2, 16))
+    other = tokens.clone()
+    other[:, 9:] = 31 - other[:, 9:]
+    one, two = model(tokens), model(other)
+    torch.testing.assert_close(one[:, :9], two[:, :9])
+    assert not torch.allclose(one[:, 9:], two[:, 9:])
+
+
+@pytest.mark.parametrize(
+    ("name", "tensors", "parameters"),
+    [("large", 10, 10 * 2**20), ("thousand", 1000, 500 * 65 * 64), ("block-1b", 240, 1.0e9)],
+)
+def test_models_are_as_large_as_they_say(name, tensors, parameters):
+    with torch.device("meta"):
+        model = MODELS[name].build()
+    assert len(list(model.parameters())) == tensors
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(parameters, rel=0.01)
+
+
+class Traffic(TorchDispatchMode):
+    """Counts entries of large tensors that operations are given, and those that they write."""
+
+    def __init__(self):
+        super().__init__()
+        self.entries = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name not in ("view", "_unsafe_view", "split", "select", "detach", "slice", "t"):
+            self.entries += sum(x.numel() for x in tree_leaves((args, kwargs)) if large(x))
+            if name.endswith("_"):
+                written = tree_leaves(args[: 4 if "adamw" in name else 1])
+                written = [x for x in written if large(x)]
+                grads = len(written) // 4 if "adamw" in name else 0
+                self.entries += sum(x.numel() for x in written[grads:])
+        return result
+
+
+def large(x):
+    return isinstance(x, torch.Tensor) and x.numel() > 1000
+
+
+@pytest.mark.parametrize("text", ["agd", *REFERENCES.values()])
+def test_a_floor_is_what_a_step_that_wastes_nothing_moves(text):
+    model = steps.graded(nn.Sequential(nn.Linear(128, 128, bias=False), nn.Linear(128, 64)))
+    opt = parse(text).make(model)
+    opt.step()
+    with Traffic() as seen:
+        opt.step()
+    large_ones = sum(p.numel() for p in model.parameters() if large(p))
+    assert floor_of(text).passes * large_ones == seen.entries
+
+
+@pytest.mark.parametrize(
+    "text", ["sgd", "adam", "sgd(momentum=0.9)", "rmsprop", "sgd / sgd", "adam / sgd", "agd / sgd"]
+)
+def test_a_floor_reads_and_writes_all_that_is_kept(text):
+    model = steps.graded(nn.Linear(256, 256, bias=False))
+    opt = parse(text, compile=False).make(model)
+    opt.step()
+    kept = steps.state_bytes(opt) // model.weight.nbytes
+    passes = floor_of(text).passes
+    assert passes >= 3 + 2 * kept
+    why = floor_of(text).why
+    assert len(re.findall(r"\b[gwmvr]\b", why)) == passes
+
+
+def test_what_nobody_has_counted_has_no_floor():
+    assert floor_of("dog") is None
+    assert all(floor_of(text) for text in CONTESTANTS)
+
+
+def test_peaks_are_those_of_temporaries():
+    held = torch.zeros(2**16)
+    assert measure.peak(lambda: held.mul_(2), held.device) < 2**10
+    two = measure.peak(lambda: (held * 2) + (held * 3), held.device)
+    assert 2 * held.nbytes <= two <= 3 * held.nbytes
+
+
+def test_turns_are_taken_in_order_and_end_at_the_limit():
+    taken = []
+    calls = {name: lambda name=name: taken.append(name) for name in "ab"}
+    copy = measure.Copy(torch.device("cpu"), 2**10)
+    times, bandwidth = measure.take_turns(calls, copy, repeats=50, limit=0.0)
+    assert "".join(taken) == "ab" * (measure.WARM_UP + 3)
+    assert bandwidth > 0
+    assert all(0 < t.low <= t.median <= t.high for t in times.values())
+
+
+def test_ratios_and_shares_fit_the_times_that_they_are_of():
+    rows = bench("tiny", ["agd", "nero", "adam / sgd", "sgdm(momentum=0.9)"], BRIEF)
+    sgd, adamw = rows[:2]
+    assert [row.optimizer for row in rows[:2]] == list(REFERENCES)
+    for row in rows:
+        assert row.to_sgd == pytest.approx(row.ms / sgd.ms)
+        assert row.to_adamw == pytest.approx(row.ms / adamw.ms)
+        seconds = row.floor * row.parameters / (1e9 * row.bandwidth)
+        assert row.reached == pytest.approx(1e3 * seconds / row.ms)
+    assert sgd.state == 0
+    assert adamw.state == pytest.approx(8, rel=0.02)  # two moments of 4 bytes; and step counts
+    assert rows[2].state < 0.1
+    assert rows[5].state == 4
+
+
+def test_the_program_prints_and_keeps_its_table(tmp_path, capsys):
+    path = tmp_path / "table.md"
+    main(["tiny", "--optimizers", "agd", "adam / sgd", "--repeats", "1", "--output", str(path)])
+    shown, kept = capsys.readouterr().out, path.read_text()
+    for name in ("SGD(fused)", "AdamW(fused)", "agd", "adam / sgd"):
+        assert name in shown
+        assert f"| {name} |" in kept
+    lines = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    assert [line["parameters"] for line in lines] == [3 * 72] * 4
+
+
+@pytest.mark.parametrize(
+    "asked", [["hugo"], ["tiny", "--optimizers", "hugo"], ["block-1b"]], ids=str
+)
+def test_what_there_is_not_is_an_error(asked, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*asked, "--repeats", "1"])
+    assert stopped.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_scaling_has_points_on_three_axes_and_a_picture(tmp_path, monkeypatch):
+    import matplotlib.image
+
+    from untuned.lab.bench import scaling
+
+    monkeypatch.setattr(scaling, "WIDTHS", {"parameters": (8, 16), "tensors": (32, 16)})
+    monkeypatch.setattr(scaling, "TOTAL", 2**12)
+    found = scaling.points(["agd"], BRIEF)
+    at = {(p.axis, p.x) for p in found if p.optimizer == "agd"}
+    assert at == {("parameters", 256), ("parameters", 1024), ("tensors", 4), ("tensors", 16)}
+    towers = [p.x for p in found if p.optimizer == "sgd / ... / sgd"]
+    assert towers == [1, 2, 3, 4, 5]
+    scaling.draw(found, tmp_path / "scaling.png")
+    assert matplotlib.image.imread(tmp_path / "scaling.png").std() > 0.01  # not blank
+
+
+BARE = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        gone = "lightning matplotlib prodigyopt rich schedulefree transformers tyro"
+        if name.partition(".")[0] in gone.split():
+            raise ModuleNotFoundError(f"no {name}", name=name)
+sys.meta_path.insert(0, Missing())
+import runpy
+sys.argv = ["gpu.py", *sys.argv[1:]]
+runpy.run_path("benchmarks/gpu.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_gpus_benchmark_needs_torch_alone(device):
+    command = [sys.executable, "-c", BARE, "--device", device, "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "prodigyopt is missing" in done.stdout
+    assert done.stdout.count("| agd |") == 3
+    assert "training step" in done.stdout
+    if device == "cuda":
+        ours = re.findall(r"^\| (?:agd|nero|adam / sgd) \|.*$", done.stdout, re.MULTILINE)
+        assert all("| no |" in row for row in ours[:-3])  # the host never waits
