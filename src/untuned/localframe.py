@@ -48,19 +48,23 @@ class LocalFrame(Frame):
         here = [self.own(i, numbers[i]).flatten() for i in (*self.whole, *self.parted)]
         self._here: list[int] = torch.cat(here).tolist()  # the number of each block here
 
+    def _numbers(self, key: tuple[Any, ...], numbers: list[int], device: torch.device) -> Tensor:
+        """As a tensor on a device, kept with the frame: there may be one for every neuron."""
+        return self._kept.found((*key, device), lambda: torch.tensor(numbers).long().to(device))
+
     @property
     def network(self) -> Frame:
         return self._network
 
     def part(self, vector: Tensor) -> Tensor:
-        return vector[integers(self._here, vector.device)]
+        return vector[self._numbers(("here",), self._here, vector.device)]
 
     def parts(self, device: torch.device) -> Tensor:
         each = [1 if shard is None else shard.parts for shard in self.shards]
         return integers(each, device)[self.owner(device)]
 
     def everywhere(self, sums: Tensor) -> Tensor:
-        here = integers(self._here, sums.device)
+        here = self._numbers(("here",), self._here, sums.device)
         return sums.new_zeros(self.total).index_add(0, here, sums * self.parts(sums.device))
 
     def own(self, index: int, value: Tensor) -> Tensor:
@@ -80,14 +84,14 @@ class LocalFrame(Frame):
         if index not in self._cells:
             return numbers
         sums = numbers.new_zeros(math.prod(self.stacks[index]))
-        cells = integers(self._cells[index], numbers.device)
+        cells = self._numbers(("cells", index), self._cells[index], numbers.device)
         sums.index_add_(0, cells, numbers.square() if root else numbers)
         return sums.sqrt() if root else sums
 
     def over_views(self, vector: Tensor) -> list[Tensor]:
         spread = super().over_views(vector)
         for i, cells in self._cells.items():
-            numbers = spread[i].flatten()[integers(cells, vector.device)]
+            numbers = spread[i].flatten()[self._numbers(("cells", i), cells, vector.device)]
             spread[i] = numbers.view(self.blocks[i].stack)
         return spread
 
