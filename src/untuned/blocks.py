@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from untuned.blockwise import Blockwise, Leaves, Step
-from untuned.execute import Finish, keep_, write_
+from untuned.execute import keep_, write_
+from untuned.finish import Finish
 from untuned.frame import Frame, frame_of
 from untuned.kept import integers
 from untuned.kernels import RECORD, derivatives, forget_, own

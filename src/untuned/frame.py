@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from untuned.geometry import by_shape
 from untuned.kept import Kept, kept
 from untuned.layer import Blocks, Layer, Shape
+from untuned.norms import norm
+from untuned.runs import TOGETHER, Run, row_length
 from untuned.shards import Shard
 
 View = Callable[[Layer, Shape], Blocks]
-
-SMALL = 2**15  # entries of a tensor that is rather copied than treated on its own
-TOGETHER = 2**18  # entries of such copies: they stay in the cache
 
 
 def matrices(layer: Layer, shape: Shape) -> Blocks:
@@ -46,29 +43,6 @@ def widest(tensors: Iterable[Tensor]) -> torch.dtype:
     return torch.float64 if double else torch.float32
 
 
-class Run(NamedTuple):
-    """Tensors whose blocks follow each other in the vector."""
-
-    indices: list[int]
-    length: int  # of their rows, which are their blocks, if there are several tensors
-    start: int  # where their blocks stand in the vector, up to `stop`
-    stop: int
-
-    def of(self, vector: Tensor) -> Tensor:
-        """Numbers of their blocks, beside `rows`: (blocks, 1)."""
-        return vector[self.start : self.stop, None]
-
-    def rows(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Their blocks side by side, (blocks, length): a copy."""
-        flat: Tensor = _flatten_dense_tensors([tensors[i] for i in self.indices])
-        return flat.view(-1, self.length)
-
-    def put_(self, rows: Tensor, tensors: Sequence[Tensor]) -> None:
-        """Write their blocks back."""
-        targets = [tensors[i] for i in self.indices]
-        torch._foreach_copy_(targets, _unflatten_dense_tensors(rows.flatten(), targets))
-
-
 class Frame:
     """Where the blocks of each of some tensors stand in the vector (blocks,).
 
@@ -86,7 +60,7 @@ class Frame:
         indices = range(len(shapes))
         self.whole = [i for i in indices if self.blocks[i].whole]
         parted = [i for i in indices if not self.blocks[i].whole]
-        self.parted = sorted(parted, key=lambda i: _row_length(self.blocks[i]))  # alike together
+        self.parted = sorted(parted, key=lambda i: row_length(self.blocks[i]))  # alike together
         real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
         self.depth = sum(layer.depth() for layer in real)
         self.runs = self._in_runs()
@@ -129,11 +103,11 @@ class Frame:
             norms.append(torch.stack(torch._foreach_norm(whole, 2, dtype)))
         for run in self.runs:
             if len(run.indices) > 1:
-                norms.append(_norm(run.rows(tensors), (1,), dtype))
+                norms.append(norm(run.rows(tensors), (1,), dtype))
                 continue
             (i,) = run.indices
             shape, dims = self.blocks[i].shape, self.blocks[i].dims
-            norms.append(self.of_blocks(i, _norm(tensors[i].view(shape), dims, dtype), root=True))
+            norms.append(self.of_blocks(i, norm(tensors[i].view(shape), dims, dtype), root=True))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
 
     def _in_runs(self) -> list[Run]:
@@ -146,7 +120,7 @@ class Frame:
         start = len(self.whole)
         room = before = 0
         for i, count in zip(self.parted, self.counts, strict=True):
-            length = 0 if self.divided(i) else _row_length(self.blocks[i])
+            length = 0 if self.divided(i) else row_length(self.blocks[i])
             if length and length == before and count * length <= room:
                 last = runs.pop()
                 runs.append(Run([*last.indices, i], length, last.start, start + count))
@@ -251,39 +225,6 @@ class Frame:
         for i in self.parted:
             views[i] = views[i].view(self.blocks[i].shape)
         return views
-
-
-def _row_length(blocks: Blocks) -> int:
-    """The entries of each block of a small tensor, if they lie side by side; else 0."""
-    shape, dims = blocks.shape, blocks.dims
-    rows = len(shape) - len(dims)
-    small = 0 < math.prod(shape) <= SMALL
-    return math.prod(shape[rows:]) if small and dims == tuple(range(rows, len(shape))) else 0
-
-
-def _norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """The norms over `dims`, flattened; without dims each entry's own size."""
-    if not dims:
-        return tensor.to(dtype).abs().flatten()
-    on_cpu = tensor.device.type == "cpu" and tensor.is_contiguous()
-    if dims == (0, 1) and on_cpu and tensor.numel():
-        return _submatrix_norms(tensor.flatten(1), tensor[0, 0].numel(), dtype)
-    norms: Tensor = torch.linalg.vector_norm(tensor, dim=dims, dtype=dtype)
-    return norms.flatten()
-
-
-def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tensor:
-    """The norms over rows and inputs of (fan_out, fan_in * offsets): (offsets,).
-
-    The same reduction as `vector_norm`'s, in a fifth of its time: on a CPU that one strides through
-    memory. Squares are added up a few rows at a time, in a sum that never leaves the cache.
-    """
-    rows = min(len(filters), max(1, 2**16 // filters.shape[1]))
-    squares = torch.zeros(rows, filters.shape[1], dtype=dtype, device=filters.device)
-    for part in filters.split(rows):
-        part = part.to(dtype)
-        squares[: len(part)].addcmul_(part, part)
-    return squares.view(-1, offsets).sum(0).sqrt()
 
 
 def layers_for(layer: Layer | None, shapes: Sequence[Shape]) -> list[Layer]:

@@ -31,7 +31,7 @@ from untuned.blockwise import Blockwise
 from untuned.elements import Elements
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
-from untuned.execute import Finish
+from untuned.finish import Finish
 from untuned.floors import Tower
 from untuned.frame import depth, widest
 from untuned.layer import Layer

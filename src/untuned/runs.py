@@ -1,0 +1,47 @@
+"""Runs: small tensors whose blocks are rows of one length, to be treated side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+from untuned.layer import Blocks
+
+SMALL = 2**15  # entries of a tensor that is rather copied than treated on its own
+TOGETHER = 2**18  # entries of such copies: they stay in the cache
+
+
+class Run(NamedTuple):
+    """Tensors whose blocks follow each other in the vector."""
+
+    indices: list[int]
+    length: int  # of their rows, which are their blocks, if there are several tensors
+    start: int  # where their blocks stand in the vector, up to `stop`
+    stop: int
+
+    def of(self, vector: Tensor) -> Tensor:
+        """Numbers of their blocks, beside `rows`: (blocks, 1)."""
+        return vector[self.start : self.stop, None]
+
+    def rows(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Their blocks side by side, (blocks, length): a copy."""
+        flat: Tensor = _flatten_dense_tensors([tensors[i] for i in self.indices])
+        return flat.view(-1, self.length)
+
+    def put_(self, rows: Tensor, tensors: Sequence[Tensor]) -> None:
+        """Write their blocks back."""
+        targets = [tensors[i] for i in self.indices]
+        torch._foreach_copy_(targets, _unflatten_dense_tensors(rows.flatten(), targets))
+
+
+def row_length(blocks: Blocks) -> int:
+    """The entries of each block of a small tensor, if they lie side by side; else 0."""
+    shape, dims = blocks.shape, blocks.dims
+    rows = len(shape) - len(dims)
+    small = 0 < math.prod(shape) <= SMALL
+    return math.prod(shape[rows:]) if small and dims == tuple(range(rows, len(shape))) else 0
