@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,9 @@ def standardised(picture: Image.Image) -> Tensor:
 
 
 def batch_of(rows: list[Any], columns: tuple[str, str], pixels: int, crop: bool = False) -> Batch:
-    """Images (n, 3, pixels, pixels) and labels (n,), from rows of pictures."""
+    """Images (n, 3, pixels, pixels) and labels (n,), from rows of files of pictures."""
     image, label = columns
     cut = random_crop if crop else centre
-    images = [standardised(cut(row[image].convert("RGB"), pixels)) for row in rows]
+    opened = (Image.open(BytesIO(row[image]["bytes"])).convert("RGB") for row in rows)
+    images = [standardised(cut(picture, pixels)) for picture in opened]
     return Batch(torch.stack(images), torch.tensor([row[label] for row in rows]))

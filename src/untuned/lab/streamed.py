@@ -1,14 +1,15 @@
 """Learning from data that are too many to hold: they come as a stream, shard by shard.
 
-`datasets` shuffles the stream within a buffer, gives each process its share, and knows where it
-is: a resumed run goes on behind what was read. What stood in the buffer then is passed over, so its
-numbers are not those of a run that was never stopped.
+`datasets` shuffles the stream within a buffer and gives each process its share. A resumed run reads
+its epoch again up to where it was, which gives it the examples that it would have seen: rows should
+not be costly until they become a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from lightning.fabric import Fabric
@@ -57,6 +58,13 @@ class Streamed(Supervised):
         return StreamedLearner(self, fabric, config)
 
 
+def batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` rows; what is left over is left out."""
+    left = iter(rows)
+    while len(batch := list(islice(left, size))) == size:
+        yield batch
+
+
 class StreamedLearner(SupervisedLearner):
     """A network that learns from a stream."""
 
@@ -69,23 +77,22 @@ class StreamedLearner(SupervisedLearner):
         shuffled = task.train.open().shuffle(seed=config.seed, buffer_size=BUFFER)
         self._rows = split_dataset_by_node(shuffled, fabric.global_rank, fabric.world_size)
         self._share = task.batch // fabric.world_size
-        self._epoch = 0
+        self._epoch = self._place = 0  # batches read in this epoch
         self._batches = self._forever()
 
     def _forever(self) -> Iterator[list[Any]]:
         """Lists of rows, epoch after epoch; what an epoch leaves over is left out."""
         while True:
             self._rows.set_epoch(self._epoch)
-            rows, full = [], False
-            for row in self._rows:
-                rows.append(row)
-                if len(rows) == self._share:
-                    full = True
+            batches = 0
+            for rows in batched(self._rows, self._share):
+                batches += 1
+                if batches > self._place:
+                    self._place = batches
                     yield rows
-                    rows = []
-            if not full:
+            if not batches:
                 raise ConfigError(f"the stream has no {self._share} examples for a process")
-            self._epoch += 1
+            self._epoch, self._place = self._epoch + 1, 0
 
     def _batch(self, step: int) -> Batch:
         """The next of the stream, on the device."""
@@ -94,11 +101,10 @@ class StreamedLearner(SupervisedLearner):
 
     def state(self) -> dict[str, Any]:
         """The weights, and where the stream is."""
-        return super().state() | {"rows": self._rows.state_dict(), "epoch": self._epoch}
+        return super().state() | {"epoch": self._epoch, "place": self._place}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take them."""
         super().load(state)
-        self._epoch = state["epoch"]
-        self._rows.load_state_dict(state["rows"])
+        self._epoch, self._place = state["epoch"], state["place"]
         self._batches = self._forever()

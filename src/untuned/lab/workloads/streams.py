@@ -45,6 +45,14 @@ def _bare_resnet50(classes: int, small: bool) -> nn.Module:
     return bare(ResNet50(classes, small))
 
 
+def _files(name: str, part: str, streaming: bool = False) -> Any:
+    """Rows with files of pictures, which become pictures in a batch alone."""
+    from datasets import Image  # slow to import
+
+    column, _ = COLUMNS.get(name, ("image", "label"))
+    return shards(name, part, streaming).cast_column(column, Image(decode=False))
+
+
 def pictures(name: str, classes: int, valid: str, without: bool) -> Workload:
     """ResNet-50 on a streamed set of pictures; `without` biases and gains if asked for."""
 
@@ -52,8 +60,8 @@ def pictures(name: str, classes: int, valid: str, without: bool) -> Workload:
         small = size == "small"
         columns = COLUMNS.get(name, ("image", "label"))
         collate = partial(batch_of, columns=columns, pixels=32 if small else 224)
-        train = Stream(partial(shards, name, "train", streaming=True), partial(collate, crop=True))
-        held = shards(name, valid)
+        train = Stream(partial(_files, name, "train", streaming=True), partial(collate, crop=True))
+        held = _files(name, valid)
         held = held.select(range(min(500, len(held)))) if small else held
         model = partial(_bare_resnet50 if without else ResNet50, classes, small)
         # as of AGD's paper: 350 epochs in batches of 1024
