@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import torch
 import tyro
@@ -110,15 +110,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if first:
         show(entry, cells, options, console, shlex.join(["untuned", "reproduce", *given]))
     wanted = {key for keys in entry.keys(options.size, options.steps).values() for key in keys}
-    sys.exit(any(cells[key].status == "failed" for key in wanted if key in cells))
+    sys.exit(int(any(cells[key].status == "failed" for key in wanted if key in cells)))
 
 
 def listing(console: Console) -> None:
     """Each entry, with what it needs at either size."""
     for entry in ENTRIES.values():
-        console.print(f"[bold]{entry.name}[/]  {entry.paper}, {entry.figure}: {entry.about}")
-        console.print(f"  full:  {entry.full.needs}")
-        console.print(f"  small: {entry.small.needs}")
+        console.print(f"{entry.name}  {entry.paper}, {entry.figure}: {entry.about}", markup=False)
+        for size in get_args(Size):
+            console.print(f"  {size}: {entry.at(size).needs}", markup=False)
 
 
 def check(entry: Entry, options: Options) -> None:

@@ -87,7 +87,8 @@ def _grid(axes: Axes, entry: Entry, trained: Trained) -> None:
             marker = "o" if len(lines) == 1 else ""
             axes.plot([*map(_x, lines)], means, marker=marker, linewidth=2.4, color=color,
                       label=label)  # fmt: skip
-    axes.set(xlabel=entry.x, xscale="log")
+    if any(line.x is not None and cells for line, cells in trained.items()):
+        axes.set(xlabel=entry.x, xscale="log")
 
 
 def _x(line: Line) -> float:
