@@ -38,5 +38,5 @@ $(READY): pyproject.toml
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare,atari]' --group dev
 	@touch $@

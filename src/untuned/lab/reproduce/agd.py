@@ -36,7 +36,7 @@ def cifar(seeds: int, lines: tuple[Line, ...], data: str = "CIFAR-10") -> Scale:
     return Scale(data, GPU, UNTIMED, CIFAR, seeds, lines)
 
 
-def small(time: str, lines: tuple[Line, ...], seeds: int = 2, steps: int = 300) -> Scale:
+def small(time: str, lines: tuple[Line, ...], seeds: int = 2, steps: int = 1000) -> Scale:
     """On few images."""
     return Scale(SUBSET, CORES, time, steps, seeds, lines)
 
@@ -139,7 +139,7 @@ ENTRIES = (
         "agd-imagenet", PAPER, "showcase, right", "ResNet-50 on ImageNet, 350 epochs", ACCURACY,
         Scale("ImageNet (hub: gated; or the folder imagenet)", "eight GPUs, through torchrun",
               UNTIMED, epochs(350, 1_281_167, 1024), 1, imagenet("resnet50-imagenet-bare")),
-        Scale("CIFAR-10, streamed as ImageNet is", CORES, "four minutes", 200, 1,
+        Scale("CIFAR-10, streamed as ImageNet is", CORES, "half a minute", 400, 1,
               imagenet("resnet50-cifar10-bare")),
         {"AGD": one(65.5)}, "SGD",
         told="Size small is a ResNet of one block a stage on another data set: it shows the code, "
@@ -176,7 +176,7 @@ ENTRIES = (
     Entry(
         "agd-batches", PAPER, "mini-batch size", "four layers, batches from 32 to 4096", ACCURACY,
         cifar(1, batches((32, 128, 512, 1024, 4096), 256, 50_000, 200)),
-        small("two minutes", batches((32, 128, 512, 1024), 128, 5000, 10), seeds=1),
+        small("two minutes", batches((32, 128, 512, 1024), 128, 5000, 30), seeds=2),
         {"AGD at 32": one(55.0, CAPTION),
          "AGD at 4096": one(59.8, CAPTION)},
         x="batch", each=True, view="grid",
@@ -192,7 +192,7 @@ ENTRIES = (
         "agd-gpt2", PAPER, "extension", "GPT-2 on text", LOSSES,
         Scale("OpenWebText (hub, or the folder openwebtext)", "eight GPUs, through torchrun",
               UNTIMED, 10_000, 1, gpt("gpt2-openwebtext")),
-        Scale("Tiny Shakespeare", CORES, "one minute", 300, 2, gpt("gpt-shakespeare")),
+        Scale("Tiny Shakespeare", CORES, "one minute", 1200, 2, gpt("gpt-shakespeare")),
         baseline="AdamW", told="An experiment of the authors' code; the paper has no figure of it.",
     ),
 )  # fmt: skip
