@@ -124,7 +124,7 @@ ENTRIES = (
         "agd-showcase-fcn", PAPER, "showcase, left",
         "32 fully-connected layers, CIFAR-10, where Adam and SGD fail at their defaults", ACCURACY,
         cifar(3, defaults("fcn32x256-cifar10")),
-        small("a minute", defaults("fcn32x128-cifar10")), baseline="Adam",
+        small("two minutes", defaults("fcn32x128-cifar10")), baseline="Adam",
         told="The paper shows curves, and says that Adam and SGD failed to train it. It does not "
         "give the width; 256 is the default of its authors' code.",
     ),
@@ -132,14 +132,14 @@ ENTRIES = (
         "agd-showcase-resnet18", PAPER, "showcase, middle",
         "ResNet-18 on CIFAR-10 against grids of learning rates", ACCURACY,
         cifar(1, rivals("resnet18-cifar10-bare", full=True)),
-        small("three minutes", rivals("resnet18-cifar10-bare", full=False)),
+        small("four minutes", rivals("resnet18-cifar10-bare", full=False)),
         {"AGD": one(91.2), "Adam": one(92.9)}, "Adam", "learning rate", view="grid",
     ),
     Entry(
         "agd-imagenet", PAPER, "showcase, right", "ResNet-50 on ImageNet, 350 epochs", ACCURACY,
         Scale("ImageNet (hub: gated; or the folder imagenet)", "eight GPUs, through torchrun",
               UNTIMED, epochs(350, 1_281_167, 1024), 1, imagenet("resnet50-imagenet-bare")),
-        Scale("CIFAR-10, streamed as ImageNet is", CORES, "half a minute", 400, 1,
+        Scale("CIFAR-10, streamed as ImageNet is", CORES, "one minute", 400, 1,
               imagenet("resnet50-cifar10-bare")),
         {"AGD": one(65.5)}, "SGD",
         told="Size small is a ResNet of one block a stage on another data set: it shows the code, "
@@ -159,7 +159,7 @@ ENTRIES = (
         "agd-fcn8", PAPER, "against tuned Adam and SGD",
         "eight fully-connected layers of width 256 against grids of learning rates", ACCURACY,
         cifar(1, rivals("fcn8x256-cifar10", full=True)),
-        small("one minute", rivals("fcn8x128-cifar10", full=False)), {}, "Adam", "learning rate",
+        small("two minutes", rivals("fcn8x128-cifar10", full=False)), {}, "Adam", "learning rate",
         view="grid",
         told="The paper shows curves; it says that Adam's best learning rate was 0.0001 and SGD's "
         "0.1, and that SGD's objective stayed above Adam's and AGD's.",
