@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -13,28 +14,28 @@ from untuned.blockwise import Projection
 from untuned.rules.nero import FreeNero, Nero, moments
 
 
-def rounding(sums: Tensor, entries: int, eps: float) -> float:
+def rounding(sums: Sequence[Tensor], entries: int, eps: float) -> float:
     """How far rounding takes the norms of neurons with so many weights, as in `Nero`."""
-    return 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums.dtype).eps
+    return 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums[0].dtype).eps
 
 
-def off_centre(sums: Tensor, entries: int, eps: float) -> Tensor:
+def off_centre(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
     """Which neurons have a mean."""
     return sums[0].abs() > rounding(sums, entries, eps) * math.sqrt(entries)
 
 
-def centre_(weight: Tensor, sums: Tensor, entries: int, moved: Tensor | None) -> None:
+def centre_(weight: Tensor, sums: Sequence[Tensor], entries: int, moved: Tensor | None) -> None:
     """Take the mean out."""
     mean = sums[0] / entries
     weight.sub_(mean if moved is None else mean * moved)
 
 
-def off_sphere(sums: Tensor, entries: int, eps: float) -> Tensor:
+def off_sphere(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
     """Which neurons do not have norm one."""
     return (sums[1] - 1).abs() > rounding(sums, entries, eps)
 
 
-def normalise_(weight: Tensor, sums: Tensor, entries: int, moved: Tensor | None) -> None:
+def normalise_(weight: Tensor, sums: Sequence[Tensor], entries: int, moved: Tensor | None) -> None:
     """Bring the norm to one; a dead neuron stays dead."""
     inverse = sums[1].clamp_min(torch.finfo(weight.dtype).tiny).rsqrt()
     weight.mul_(inverse if moved is None else torch.where(moved, inverse, 1.0))
