@@ -24,6 +24,7 @@ from untuned.geometry import (
     Dense,
     Embedding,
     Gain,
+    Head,
     Rows,
     Stack,
     Vector,
@@ -138,6 +139,14 @@ def by_module(module: nn.Module) -> Iterator[Assigned]:
         if isinstance(layer, Embedding) and tensor.shape[-1] in tied_widths:
             layer = dataclasses.replace(layer, size=tensor.shape[-1] ** -0.5)
         yield Assigned(name, tensor, layer)
+
+
+def with_head(module: nn.Module) -> Iterator[Assigned]:
+    """As `by_module`, but the last matrix, which may also be an embedding's, is a `Head`."""
+    matrices = [here.tensor for here in _owned(module) if here.layer.multiplies()]
+    for here in by_module(module):
+        is_head = bool(matrices) and here.tensor is matrices[-1]
+        yield here._replace(layer=Head(here.layer)) if is_head else here
 
 
 def _owned(module: nn.Module) -> Iterator[Assigned]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from untuned.blockwise import Blockwise, Leaves, Step
 from untuned.execute import keep_, write_
 from untuned.finish import Finish
-from untuned.frame import Frame, frame_of
+from untuned.frame import Frame, frame_of, precise
 from untuned.kept import integers
 from untuned.kernels import RECORD, derivatives, forget_, own
 from untuned.layer import Layer, Shape
@@ -63,6 +63,7 @@ class Blocks:
         everything = range(len(weights))
         self.frame = self._frame(everything)
         remembers = type(rule).init is not Blockwise.init
+        self.radial: Tensor | None = None
         self.fresh = [i for i in everything if remembers and not own(states[i])]
         self.recorded = [i for i in everything if RECORD in states[i]]
 
@@ -75,13 +76,15 @@ class Blocks:
         ]
         return frame_for(self.rule, self.layer, shapes, shards)
 
-    def look(self, values: Values, scale: Tensor | float, L: int) -> dict[str, Tensor]:
+    def look(self, values: Values, scale: Tensor | float, L: Tensor | int) -> dict[str, Tensor]:
         """Measure the gradients; the hypergradients, for each tuned value.
 
         These are the derivatives of <last step, gradients>, or what the parts here add to them;
         `values`, `scale` and `L` are what the last step was taken with.
         """
         self.sizes = self.rule.measure(self.frame, self.grads)
+        if type(self.rule).radial:
+            self.radial = self.frame.dots(self.grads, self.weights)
         if self.fresh:
             self._initial = self._frame(self.fresh).norms([self.weights[i] for i in self.fresh])
         return self._pull(values, scale, L) if self.tuned else {}
@@ -92,10 +95,13 @@ class Blocks:
         if self.fresh:
             initial = self._initial.double().square()
             squares.append(self._frame(self.fresh).everywhere(initial))
-        return squares
+        radial = [] if self.radial is None else [self.frame.everywhere(self.radial)]
+        return [*squares, *radial]
 
     def take(self, totals: list[Tensor]) -> None:
         """Go on with the measures of whole blocks."""
+        if self.radial is not None:
+            *totals, self.radial = totals
         self.sizes, *initial = [total.sqrt().to(self.sizes) for total in totals]
         if initial:
             self._initial = initial[0]
@@ -106,16 +112,21 @@ class Blocks:
 
     def leaves(self) -> Leaves:
         """What the rule sees of the whole network."""
-        return Leaves(self.frame.network, self.grads, self.sizes, self.states)
+        return Leaves(self.frame.network, self.grads, self.sizes, self.states, self.radial)
 
     def _begin(self) -> None:
         """Have the rule remember what it wants of tensors that it has not met."""
         frame = self._frame(self.fresh)
         initial = self.rule.init(frame.network, self._initial)
         for place, (i, state) in enumerate(zip(self.fresh, initial, strict=True)):
-            self.states[i].update({k: frame.own(place, v) for k, v in state.items()})
+            given = self.states[i]
+            given.update({k: frame.own(place, v) for k, v in state.items() if k not in given})
+            layer, shape = frame.network.layers[place], frame.network.shapes[place]
+            for name in self.rule.remembers(layer, shape):
+                weight = self.weights[i]
+                given[name] = torch.zeros_like(weight, dtype=precise(weight))
 
-    def _pull(self, values: Values, scale: Tensor | float, L: int) -> dict[str, Tensor]:
+    def _pull(self, values: Values, scale: Tensor | float, L: Tensor | int) -> dict[str, Tensor]:
         """The hypergradients, by replaying the last step."""
         given = {name: torch.as_tensor(values[name]).detach() for name in self.tuned}
         if not self.recorded:
@@ -140,7 +151,9 @@ class Blocks:
         pulls, _ = derivatives(gain, tuple(given.values()))
         return dict(zip(given, pulls, strict=True))
 
-    def move(self, values: Values, scale: Tensor | float, L: int, how: Write) -> Finish | None:
+    def move(
+        self, values: Values, scale: Tensor | float, L: Tensor | int, how: Write
+    ) -> Finish | None:
         """Take the step, `scale` times as long; returns what remains to be done, if anything."""
         if self.fresh:
             self._begin()
@@ -160,7 +173,8 @@ class Blocks:
         shard, frame = self.shards[index], self.frame
         assert shard is not None
         assert isinstance(frame, LocalFrame)
-        return shard.layout if name == RECORD else frame.layout(index)
+        own = self.rule.remembers(frame.layers[index], shard.layout.shape)
+        return shard.layout if name == RECORD or name in own else frame.layout(index)
 
     def _records(self, sizes: Tensor) -> list[State]:
         """What a replay of the coming step needs to know."""
@@ -176,7 +190,7 @@ class Blocks:
         values: Values,
         leaves: Leaves,
         scale: Tensor | float,
-        L: int,
+        L: Tensor | int,
         indices: Sequence[int],
     ) -> Step:
         """The rule's step; a value that each tensor has of its own reaches each of its blocks."""

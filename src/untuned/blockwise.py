@@ -10,7 +10,7 @@ collective, before anybody looks at them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from untuned import assignment
 from untuned.frame import Frame, View, matrices
+from untuned.layer import Layer, Shape
 from untuned.rule import Rule, State
 
 
@@ -45,6 +46,7 @@ class Step(NamedTuple):
     coefficients: Tensor  # (blocks,)
     directions: Sequence[Tensor]  # one a parameter, of its shape
     states: Sequence[State] = ()  # one a parameter: what changes of it; none if nothing is kept
+    keep: Tensor | None = None  # (blocks,): what weights are multiplied with before; None: by one
 
 
 class Leaves(NamedTuple):
@@ -54,6 +56,15 @@ class Leaves(NamedTuple):
     grads: Sequence[Tensor]
     sizes: Tensor  # (blocks,): what `measure` found of whole blocks
     states: Sequence[State] = ()
+    radial: Tensor | None = None  # (blocks,): <gradient, weights>, for a rule that asks for it
+
+
+class Outlook(NamedTuple):
+    """What a rule finds by looking at the whole network."""
+
+    eta: Tensor | float  # how far to go, in units of `lr`
+    L: Tensor | int  # how deep the network is
+    memory: Mapping[str, Tensor] = {}  # what to remember of the network, 0-d
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,8 @@ class Blockwise(Rule):
 
     view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
     projection: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
+
+    radial: ClassVar[bool] = False  # whether to measure how the loss changes as blocks grow
 
     def measure(self, frame: Frame, grads: Sequence[Tensor]) -> Tensor:
         """One number for each block, (blocks,): by default the norm of its gradient.
@@ -77,6 +90,14 @@ class Blockwise(Rule):
         """
         return [{} for _ in frame.shapes]
 
+    def remembers(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
+        """The names of what is kept of a parameter that has its shape; it starts at zero."""
+        return ()
+
+    def outlook(self, groups: Sequence[Leaves], L: int, memory: Mapping[str, Tensor]) -> Outlook:
+        """How far, and how deep, given what was remembered of the network: nothing at first."""
+        return Outlook(self.step_size(groups, L), L)
+
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor | float:
         """How far to go, 0-d, in units of `lr`, given the leaves of all groups and depth `L`.
 
@@ -88,7 +109,7 @@ class Blockwise(Rule):
         """
         return 1.0
 
-    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
+    def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """The step of one group: `eta` is `step_size`, times the learning rate.
 
         A hyperparameter of which each tensor has its own comes as one number a block, (blocks,).

@@ -31,6 +31,8 @@ def write_(
     """
     if isinstance(how.finite, Tensor):  # only the device knows: step by nothing if it says no
         step = step._replace(coefficients=torch.where(how.finite, step.coefficients, 0.0))
+        if step.keep is not None:
+            step = step._replace(keep=torch.where(how.finite, step.keep, 1.0))
     finish = None
     if projection is None and how.finite is True and how.key is None:
         _add_(weights, step, leaves.frame)
@@ -47,6 +49,8 @@ def _add_(weights: Sequence[Tensor], step: Step, frame: Frame) -> None:
     each = frame.over_views(step.coefficients)
     for i in frame.parted:
         views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
+    if step.keep is not None:
+        torch._foreach_mul_(frame.views(weights), frame.over_views(step.keep))
     torch._foreach_addcmul_(views, along, each)
 
 
@@ -66,18 +70,21 @@ def _add_one_by_one_(
     finish = Finish(frame, how, projection)
     alone = set(range(len(weights)))
     for run in frame.runs:
-        if len(run.indices) > 1 and how.key is None:
+        if len(run.indices) > 1 and how.key is None and step.keep is None:
             _add_run_(finish, run, weights, step, moved)
             alone.difference_update(run.indices)
     if not alone:
         return None
     each = frame.over_views(step.coefficients)
+    keeps = [None] * len(weights) if step.keep is None else frame.over_views(step.keep)
     masks = [None] * len(weights) if moved is None else frame.over_views(moved)
     for i in sorted(alone):
         view, along = frame.view(i, weights[i]), frame.view(i, step.directions[i])
         for place in finish.places(i, view):
             piece = finish.open(i, view, place, masks[i])
             sane = how.sane(along[place])
+            if (keep := keeps[i]) is not None:
+                piece.exact.mul_(within(keep, place, piece.exact))
             piece.exact.addcmul_(sane, within(each[i], place, piece.exact))
             finish.close(piece)
     return finish if finish.waiting else None

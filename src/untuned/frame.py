@@ -43,6 +43,10 @@ def widest(tensors: Iterable[Tensor]) -> torch.dtype:
     return torch.float64 if double else torch.float32
 
 
+def _radius(layer: Layer, shape: Shape) -> float:
+    return layer.radius(shape)
+
+
 class Frame:
     """Where the blocks of each of some tensors stand in the vector (blocks,).
 
@@ -83,16 +87,21 @@ class Frame:
     def radius(self, like: Tensor) -> Tensor:
         """The radius of each block, (blocks,), in the precision and on the device of `like`."""
 
+        return self.of_layers(_radius, like)
+
+    def of_layers(self, number: Callable[[Layer, Shape], float], like: Tensor) -> Tensor:
+        """A number of each block's layer, (blocks,), as precise as `like`, and where that is."""
+
         def make() -> Tensor:
             # an empty tensor has no step to take, and perhaps no fan to divide by
-            radii = [
-                layer.radius(shape) if math.prod(shape) else 0.0
+            numbers = [
+                number(layer, shape) if math.prod(shape) else 0.0
                 for layer, shape in zip(self.layers, self.shapes, strict=True)
             ]
-            each = torch.tensor(radii, dtype=like.dtype)[self.owner(torch.device("cpu"))]
+            each = torch.tensor(numbers, dtype=like.dtype)[self.owner(torch.device("cpu"))]
             return each.to(like.device)
 
-        return self._kept.found(("radius", like.dtype, like.device), make)
+        return self._kept.found((number, like.dtype, like.device), make)
 
     def norms(self, tensors: Sequence[Tensor]) -> Tensor:
         """The Frobenius norm of each block, (blocks,), in at least 32 bits."""
@@ -151,6 +160,14 @@ class Frame:
     def own(self, index: int, value: Tensor) -> Tensor:
         """Of numbers of a tensor's blocks, of its stack's shape, those of the blocks here."""
         return value
+
+    def gathered(self, index: int, tensor: Tensor) -> Tensor:
+        """The whole of which a tensor like that of an index is what is here."""
+        return tensor
+
+    def here(self, index: int, whole: Tensor) -> Tensor:
+        """What is here of the whole of such a tensor."""
+        return whole
 
     def divided(self, index: int) -> bool:
         """Whether processes may hold parts of the same blocks of a tensor."""

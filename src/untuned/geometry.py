@@ -24,6 +24,7 @@ offsets, being unrelated, add as squares do.
     Rows        each row of a bare table (1, n, width)    sqrt(width)
     Vector      all entries together                      sqrt(entries)
     Stack       the last two dimensions, each matrix      sqrt(rows / columns)
+    Head        those of the layer that it is             that layer's
 
 Legend: fan_out, fan_in = d_l, d_(l-1) of the paper; kx, ky = size of the kernel.
 """
@@ -38,12 +39,15 @@ from torch import Tensor
 
 from untuned.layer import Blocks, Layer, Shape, orthogonal, split
 
+HEAD = 125.0  # by how much the outputs of a head may move where others move by one
+
 __all__ = [
     "Bias",
     "Conv",
     "Dense",
     "Embedding",
     "Gain",
+    "Head",
     "Layer",
     "Rows",
     "Stack",
@@ -155,6 +159,12 @@ class Embedding(Layer):
     def radius(self, shape: Shape) -> float:
         return self.size * math.sqrt(shape[-1])
 
+    def by_entry(self, shape: Shape) -> float | None:
+        return self.size
+
+    def multiplies(self) -> bool:
+        return False
+
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         weight.normal_(generator=generator)
         weight.mul_(self.radius(tuple(weight.shape)) / weight.norm(dim=-1, keepdim=True))
@@ -192,6 +202,12 @@ class Vector(Layer):
     def radius(self, shape: Shape) -> float:
         return math.sqrt(math.prod(shape) / self.parts)
 
+    def by_entry(self, shape: Shape) -> float | None:
+        return 1.0
+
+    def multiplies(self) -> bool:
+        return False
+
     def depth(self) -> int:
         return 0
 
@@ -223,6 +239,33 @@ class Stack(Layer):
 
     def radius(self, shape: Shape) -> float:
         return math.sqrt(shape[-2] / shape[-1])
+
+
+@dataclass(frozen=True)
+class Head(Layer):
+    """The last of a network's matrices, of whichever kind: its outputs may be of any size.
+
+    What it is told apart for is `by_entry`: an output moves by the entries of a step, times as many
+    inputs, so that entries are small where there are many.
+    """
+
+    kind: Layer
+
+    def blocks(self, shape: Shape) -> Blocks:
+        return self.kind.blocks(shape)
+
+    def neurons(self, shape: Shape) -> Blocks:
+        return self.kind.neurons(shape)
+
+    def radius(self, shape: Shape) -> float:
+        return self.kind.radius(shape)
+
+    def by_entry(self, shape: Shape) -> float | None:
+        neurons = self.kind.neurons(shape)
+        return HEAD / math.prod(neurons.shape[dim] for dim in neurons.dims)
+
+    def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
+        return self.kind.initialise_(weight, generator)
 
 
 def by_shape(shape: Shape) -> Layer:

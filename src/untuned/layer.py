@@ -53,6 +53,17 @@ class Layer:
         """How the tensor falls into neurons, each the weights of one output: by default rows."""
         return Blocks(shape, tuple(range(1, len(shape))))
 
+    def by_entry(self, shape: Shape) -> float | None:
+        """The size of each entry of a unit step, for what moves entry by entry, as Adam does.
+
+        None, the default, for what moves as a matrix, by singular values (`spectral.py`).
+        """
+        return None
+
+    def multiplies(self) -> bool:
+        """Whether outputs grow as the tensor does, and inputs may be data."""
+        return True
+
     def depth(self) -> int:
         """How many of the paper's layers the tensor is; biases and gains belong to another."""
         return 1

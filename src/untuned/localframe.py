@@ -73,6 +73,17 @@ class LocalFrame(Frame):
             return value
         return value[seen.place()].clone()
 
+    def gathered(self, index: int, tensor: Tensor) -> Tensor:
+        shard = self.shards[index]
+        return tensor if shard is None else shard.whole(tensor, shard.layout).full_tensor()
+
+    def here(self, index: int, whole: Tensor) -> Tensor:
+        shard = self.shards[index]
+        if shard is None:
+            return whole
+        box = zip(shard.box.start, shard.box.size, strict=True)
+        return whole[tuple(slice(start, start + size) for start, size in box)]
+
     def layout(self, index: int) -> Layout:
         """How numbers of a tensor's blocks lie across the processes."""
         return self._seen[index].layout()

@@ -170,8 +170,12 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        Stepping(self.tower, self.param_groups, self.state, self._guard, self._compile).take()
+        self._take()
         return loss
+
+    def _take(self) -> None:
+        """Move every parameter that has a gradient."""
+        Stepping(self.tower, self.param_groups, self.state, self._guard, self._compile).take()
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch; the geometry as text, for people: it belongs to the model."""

@@ -15,7 +15,7 @@ from untuned.groups import name_of
 from untuned.guard import Guard, peek, readable
 from untuned.kernels import RECORD
 from untuned.rule import State
-from untuned.tower import Part, how_far
+from untuned.tower import Part, outlook
 
 
 class Stepping(NamedTuple):
@@ -71,7 +71,7 @@ class Stepping(NamedTuple):
         for part in moving:
             part.look()
         join(moving)
-        found, L = how_far(moving)
+        found, L, memory = outlook(moving)
         sizes = [part.runner.sizes for part in moving]
         measures = torch.cat(sizes) if len(sizes) > 1 else sizes[0]
         finite = self.guard.watch(measures, found)
@@ -83,6 +83,7 @@ class Stepping(NamedTuple):
             return
         finite = _asked(moving, measures, finite)
         self._settle(moving)
+        moving[0].remember(memory, finite)
         for part in moving:
             scale = part.multiplier() * found
             rate = scale * part.step(-scale if part.group["maximize"] else scale, L, finite)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from untuned.blocks import Blocks
-from untuned.blockwise import Blockwise
+from untuned.blockwise import Blockwise, Outlook
 from untuned.elements import Elements
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
@@ -141,7 +141,7 @@ class Part:
         self.runner.take(totals[:count])
         self.pulls = dict(zip(self.pulls, totals[count:], strict=True))
 
-    def step(self, scale: Tensor | float, L: int, finite: bool | Tensor) -> Tensor | float:
+    def step(self, scale: Tensor | float, L: Tensor | int, finite: bool | Tensor) -> Tensor | float:
         """Move the hyperparameters, then with them the tensors; the learning rate used, if any."""
         before = after = self._before
         if self.charts:
@@ -194,7 +194,9 @@ class Part:
         old = [number.clone() for number in numbers]
         above = Part(self.tower, self.level + 1, self.group, numbers, slopes, states, False)
         above.look()
-        above.step(*how_far([above]), finite)
+        seen = outlook([above])
+        above.remember(seen.memory, finite)
+        above.step(seen.eta, seen.L, finite)
         for raw, number, state in zip(raws, old, states, strict=True):
             raw.number.copy_(raw.chart.step(number, raw.number))
             raw.keep(state)
@@ -224,16 +226,33 @@ class Part:
             return value.to(device, self._dtype)
         return torch.full((), value, dtype=self._dtype, device=device)
 
+    def memory(self) -> dict[str, Tensor]:
+        """What the rule remembers of the network, which is kept with its first group."""
+        start = self._network("")
+        return {k.removeprefix(start): v for k, v in self.group.items() if k.startswith(start)}
+
+    def remember(self, memory: Mapping[str, Tensor], finite: bool | Tensor) -> None:
+        """Keep it, if a step is taken."""
+        for name, new in memory.items():
+            old = self.group.get(self._network(name), torch.zeros_like(new))
+            self.group[self._network(name)] = (
+                torch.where(finite, new, old) if isinstance(finite, Tensor) else new
+            )
+
+    def _network(self, name: str) -> str:
+        return f"floor{self.level}/network.{name}"
+
     def multiplier(self) -> Tensor | float:
         """What a group's `lr` multiplies steps with: 1 where the rule has it as learning rate."""
         lr: Tensor | float = self.group["lr"]
         return lr if "lr" in self.charts or not hasattr(self.rule, "lr") else 1.0
 
 
-def how_far(parts: Sequence[Part]) -> tuple[Tensor | float, int]:
-    """What the rule of some parts that share one finds by looking at all of them, and depth L."""
+def outlook(parts: Sequence[Part]) -> Outlook:
+    """What the rule of some parts that share one finds by looking at all of them."""
     runners = [part.runner for part in parts if isinstance(part.runner, Blocks)]
     if not runners:
-        return 1.0, 1
+        return Outlook(1.0, 1)
     L = depth([runner.frame.network for runner in runners])
-    return runners[0].rule.step_size([runner.leaves() for runner in runners], L), L
+    groups = [runner.leaves() for runner in runners]
+    return runners[0].rule.outlook(groups, L, parts[0].memory())

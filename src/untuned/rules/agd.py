@@ -45,7 +45,7 @@ class AGD(Blockwise):
         # log((1 + sqrt(1 + 4 G)) / 2), without cancelling where G is small
         return torch.log1p(G / (0.5 + torch.sqrt(0.25 + G)))
 
-    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
+    def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """- gain * (eta / L) * dual(g)."""
         dual = leaves.frame.dual(leaves.sizes)
         return Step((-self.gain / L) * eta * dual, leaves.grads)
@@ -85,8 +85,8 @@ class PublishedAGD(ByShape, AGD):
             weights.append(leaves._replace(sizes=torch.where(own, leaves.sizes, 0.0)))
         return super().step_size(weights, L)
 
-    def update(self, leaves: Leaves, eta: Tensor | float, L: int) -> Step:
-        frame, grads, norms, _ = leaves
+    def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
+        frame, grads, norms, *_ = leaves
         owner, (own, host) = frame.owner(norms.device), _hosts(frame, norms.device)
         squares = norms.new_zeros(len(grads)).index_add(0, owner, norms**2)
         radius = norms.new_zeros(len(grads)).index_copy(0, owner, frame.radius(norms))

@@ -1,0 +1,51 @@
+"""Auto: the optimizer for people who do not want to choose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from untuned import rules
+from untuned.inputs import Inputs
+from untuned.optimizer import Optimizer, Params
+from untuned.rules.auto import INPUT
+
+
+class Auto(Optimizer):
+    """Trains a network, of any kind and size, with nothing to tune and no horizon to state.
+
+    Give it the module: it then knows its layers, its head (the last matrix), and has a look at the
+    size of the data in the first forward pass, by hooks that are gone after the first step. Of
+    tensors it knows the shapes alone. `lr` multiplies every step and is there for schedulers: who
+    knows the horizon gains a little by decaying it. `effective_lr` in the groups is `lr` times the
+    size of the step. State: one tensor for each matrix, two for each vector, embedding and head.
+    See `untuned.rules.Auto` for the equations, and `Optimizer` for `params`, `maximize`, `seed` and
+    the errors raised.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        *,
+        maximize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._inputs = Inputs()
+        super().__init__(params, rules.Auto(), lr=lr, maximize=maximize, seed=seed)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in `Optimizer`."""
+        super().add_param_group(param_group)
+        if isinstance(param_group["params"], nn.Module):
+            self._inputs.watch(param_group["params"])
+
+    def _take(self) -> None:
+        for weight, size in self._inputs.taken().items():
+            self.state[weight].setdefault(INPUT, size)  # a loaded state knows better
+        super()._take()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._inputs = Inputs()

@@ -1,0 +1,141 @@
+"""Auto: spectral steps in a ball whose radius follows from the network's degree.
+
+Ours: what AGD (arXiv:2304.05187) and Nero (arXiv:2102.07227) leave apart, joined; `docs/auto.md`
+derives it. With g_l = gradient of layer l, m_l = its momentum (Nesterov's), W_1 ... the matrices,
+W_h the last of them, the head:
+
+    D    = sum_l <g_l, W_l> / <g_h, W_h>                  (the degree, averaged over steps)
+    s    = min(STEP, TRUST / D) / sqrt(1 + t / PATIENCE)  (how far)
+    W_l <- (1 - s / R) W_l - s r_l dual(m_l),   R = min(REACH, GAIN^(1 / D))
+
+Legend: r_l = radius of the unit step (`geometry`), over the size of the layer's inputs where those
+are data; dual(m) = U V^T of m = U S V^T (`spectral`); t = steps so far.
+
+Matrices stay in the ball of radius R r_l: a step goes a share s / R of the way to its surface. If
+all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
+their balls amplify by GAIN at most, whatever their number; a layer before a norm does not count,
+for <g_l, W_l> is zero, and a chain's layers count one each.
+
+Vectors, embeddings and the head move along Adam's direction (arXiv:1412.6980), whose entries are
+about one, by `Layer.by_entry`: they are not in a ball.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from untuned import assignment
+from untuned.blockwise import Blockwise, Leaves, Outlook, Step
+from untuned.charts import Chart
+from untuned.frame import Frame
+from untuned.geometry import Head
+from untuned.layer import Layer, Shape
+from untuned.rule import State
+from untuned.spectral import duals
+
+STEP = 0.03  # of a unit step
+TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
+PATIENCE = 100  # steps until they begin to be shorter
+GAIN = 300.0  # how large a function is wanted
+REACH = 10.0  # the largest ball
+ENTRY = 0.2  # of a step's size, for what moves by entry
+MOMENTUM, SQUARES, DEGREE = 0.9, 0.98, 0.95  # how much of each average is kept in a step
+
+INPUT = "auto.input"  # in the state of a tensor: the size of the data that it is applied to
+
+
+@dataclass(frozen=True)
+class Auto(Blockwise):
+    """No learning rate, no horizon, nothing to tune: see above."""
+
+    charts: ClassVar[Mapping[str, Chart] | None] = {}
+    radial: ClassVar[bool] = True
+
+    def remembers(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
+        """The momentum; with Adam's direction also the mean square."""
+        return ("momentum",) if layer.by_entry(shape) is None else ("momentum", "square")
+
+    def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
+        """By the type of layer that owns it; the last matrix is the head."""
+        return assignment.with_head(module)
+
+    def init(self, frame: Frame, norms: Tensor) -> list[State]:
+        return [{"step": norms.new_zeros(()), INPUT: norms.new_ones(())} for _ in frame.shapes]
+
+    def outlook(self, groups: Sequence[Leaves], L: int, memory: Mapping[str, Tensor]) -> Outlook:
+        """How far, and the degree in the place of the depth."""
+        every, head = (sum(map(share, groups)) for share in (_of_matrices, _of_heads))
+        every, head = torch.as_tensor(every), torch.as_tensor(head)
+        zero = torch.zeros_like(every)
+        product = torch.lerp(every * head, memory.get("product", zero), DEGREE)
+        square = torch.lerp(head * head, memory.get("square", zero), DEGREE)
+        D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
+        t = memory.get("steps", zero)
+        eta = (TRUST / D).clamp(max=STEP) / torch.sqrt(1 + t / PATIENCE)
+        return Outlook(eta, D, {"product": product, "square": square, "steps": t + 1})
+
+    def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
+        """`eta` is how far, `L` the degree."""
+        frame, states = leaves.frame, leaves.states
+        owner = frame.owner(leaves.sizes.device)
+        t = torch.stack([state["step"] for state in states]).to(leaves.sizes) + 1
+        new, directions = self._directions(leaves)
+        # a mean of few is small, which divides out where the size of a direction is fixed
+        unbiased = torch.sqrt(1 - SQUARES**t) / (1 - MOMENTUM ** (t + 1))
+        by_entry = frame.of_layers(_by_entry, t)
+        units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased[owner], frame.radius(t))
+        inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
+        radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
+        keep = torch.where(by_entry > 0, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
+        for state, step in zip(new, t, strict=True):
+            state["step"] = step
+        return Step(-eta * units / inputs, directions, new, keep)
+
+    def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor]]:
+        """Momentum and mean squares after the gradients, and the directions that they give."""
+        before = [state["momentum"] for state in leaves.states]
+        grads = [grad.to(m) for grad, m in zip(leaves.grads, before, strict=True)]
+        momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
+        ahead = list(torch._foreach_lerp(momentum, grads, 1 - MOMENTUM))  # Nesterov's
+        new: list[State] = [{"momentum": m} for m in momentum]
+        spectral = []
+        for i, state in enumerate(leaves.states):
+            if "square" in state:
+                square = torch.lerp(grads[i] ** 2, state["square"], SQUARES)
+                ahead[i] = torch.where(square > 0, ahead[i] / square.sqrt(), 0.0)
+                new[i]["square"] = square
+            else:
+                spectral.append(i)
+        found = duals(leaves.frame, spectral, [ahead[i] for i in spectral])
+        for i, direction in zip(spectral, found, strict=True):
+            ahead[i] = direction
+        return new, ahead
+
+
+def _by_entry(layer: Layer, shape: Shape) -> float:
+    return layer.by_entry(shape) or 0.0
+
+
+def _multiplies(layer: Layer, shape: Shape) -> float:
+    return float(layer.multiplies())
+
+
+def _is_head(layer: Layer, shape: Shape) -> float:
+    return float(isinstance(layer, Head))
+
+
+def _of_matrices(leaves: Leaves) -> Tensor:
+    """<gradient, weights> of all that multiplies."""
+    assert leaves.radial is not None
+    return torch.dot(leaves.radial, leaves.frame.of_layers(_multiplies, leaves.radial))
+
+
+def _of_heads(leaves: Leaves) -> Tensor:
+    assert leaves.radial is not None
+    return torch.dot(leaves.radial, leaves.frame.of_layers(_is_head, leaves.radial))

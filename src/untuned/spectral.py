@@ -1,0 +1,82 @@
+"""Directions of which every singular value is one: the dual of the spectral norm.
+
+Of G = U S V^T that is U V^T, up to the rounding of its singular values into [0.7, 1.2]: five steps
+of the odd polynomial that Jordan et al. (2024, kellerjordan.github.io/posts/muon) found by search,
+
+    X <- a X + (b A + c A^2) X,   A = X X^T,
+
+which lifts small singular values quickly and lets those near one wander about it. Only products of
+matrices, of all matrices of one shape at a time; in 16 bits where a GPU has cores for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from untuned.frame import Frame
+from untuned.layer import Blocks
+
+A, B, C = 3.4445, -4.7750, 2.0315
+STEPS = 5
+
+
+def orthogonal(matrices: Tensor) -> Tensor:
+    """U V^T of each of (..., rows, columns), roughly; zero of zero."""
+    wide = matrices.shape[-2] <= matrices.shape[-1]
+    X = matrices if wide else matrices.mT
+    tiny = torch.finfo(X.dtype).tiny
+    X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(tiny)
+    if X.is_cuda:
+        X = X.bfloat16()
+    for _ in range(STEPS):
+        S = X @ X.mT
+        X = A * X + (B * S + C * S @ S) @ X
+    directions: Tensor = X if wide else X.mT
+    return directions.to(matrices.dtype)
+
+
+def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """`orthogonal` of each block of some of a frame's tensors; blocks of one shape go together.
+
+    A block of more than two dimensions is a matrix of its first by all others.
+    """
+    wholes = [frame.gathered(i, tensor) for i, tensor in zip(indices, tensors, strict=True)]
+    blocks = [frame.network.blocks[i] for i in indices]
+    stacks = [_stack(own, whole) for own, whole in zip(blocks, wholes, strict=True)]
+    together: dict[tuple[int, ...], list[int]] = {}
+    for place, stack in enumerate(stacks):
+        together.setdefault(tuple(stack.shape[1:]), []).append(place)
+    for places in together.values():
+        batch = orthogonal(torch.cat([stacks[place] for place in places]))
+        parts = batch.split([len(stacks[place]) for place in places])
+        for place, part in zip(places, parts, strict=True):
+            stacks[place] = part
+    directions = [
+        _unstacked(own, stack, whole)
+        for own, stack, whole in zip(blocks, stacks, wholes, strict=True)
+    ]
+    return [frame.here(i, direction) for i, direction in zip(indices, directions, strict=True)]
+
+
+def _order(blocks: Blocks) -> list[int]:
+    """The dimensions of a view, those that blocks do not span first."""
+    others = [dim for dim in range(len(blocks.shape)) if dim not in blocks.dims]
+    return [*others, *blocks.dims]
+
+
+def _stack(blocks: Blocks, tensor: Tensor) -> Tensor:
+    """The blocks of a tensor as (blocks, rows, columns)."""
+    rows = blocks.shape[blocks.dims[0]]
+    columns = math.prod(blocks.shape[dim] for dim in blocks.dims[1:])
+    return tensor.reshape(blocks.shape).permute(_order(blocks)).reshape(-1, rows, columns)
+
+
+def _unstacked(blocks: Blocks, stack: Tensor, like: Tensor) -> Tensor:
+    """The tensor of which these are the blocks."""
+    order = _order(blocks)
+    back = [order.index(dim) for dim in range(len(order))]
+    return stack.view([blocks.shape[dim] for dim in order]).permute(back).reshape(like.shape)
