@@ -69,6 +69,11 @@ def neighbours(graph: Graph) -> Sparse:
 class GCN(nn.Module):
     """Two layers, each a product with the neighbours' matrix and one with weights."""
 
+    nodes: int
+    dropout: float
+    layer1: nn.Linear
+    layer2: nn.Linear
+
     def __init__(self, graph: Graph, width: int, classes: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.nodes, self.dropout = len(graph.labels), dropout

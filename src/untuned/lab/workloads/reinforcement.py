@@ -67,6 +67,10 @@ class Reinforcement:
 class ReinforcementLearner:
     """A policy in training; an iteration of PPO is one advance."""
 
+    seed: int
+    environment: str
+    ppo: Scheduled
+
     stride = PASSES
 
     def __init__(self, task: Reinforcement, fabric: Fabric, config: Config) -> None:
