@@ -1,0 +1,165 @@
+"""The site: it builds without a warning, its links lead somewhere, and it asks nobody else."""
+
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+
+from lab.browser import Browser
+from pages import DOCS, ROOT
+
+PAGES = sorted(
+    path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")
+)
+PAGES.remove("results/summary.html")  # belongs to the comparison, not to the site
+SCREENS = {"desktop, light": (1280, "light"), "phone, dark": (390, "dark")}
+
+
+class Page(HTMLParser):
+    """What a page names: its anchors, its links, and what it loads by itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.anchors |= {given[key] for key in ("id", "name") if given.get(key)}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        elif tag == "link" and given.get("rel") not in ("canonical", "prev", "next"):
+            self.loads.append(given["href"])
+        elif given.get("src"):
+            self.loads.append(given["src"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The site, as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site):
+    """Where a server of this machine shows the site."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    chromium = Browser(tmp_path_factory.mktemp("profile"))
+    yield chromium
+    chromium.driver.quit()
+
+
+def test_every_link_leads_somewhere(site):
+    pages = {path: Page(path) for path in site.rglob("*.html")}
+    assert {path.relative_to(site).as_posix() for path in pages} >= set(PAGES)
+    for path, page in pages.items():
+        for link in [*page.links, *page.loads]:
+            if urlparse(link).scheme in ("http", "https") or path.name == "404.html":
+                continue
+            file, anchor = urldefrag(link)
+            target = (path.parent / unquote(file)).resolve() if file else path
+            target = target / "index.html" if target.is_dir() else target
+            assert target.exists(), f"{path.name}: {link}"
+            if anchor and target in pages:
+                assert unquote(anchor) in pages[target].anchors, f"{path.name}: {link}"
+
+
+def test_no_page_names_another_host_to_load_from(site):
+    for path in site.rglob("*.html"):
+        assert not [load for load in Page(path).loads if urlparse(load).netloc], path
+    for path in site.rglob("*.css"):
+        assert "url(http" not in path.read_text(encoding="utf-8"), path
+
+
+def test_pictures_are_small(site):
+    pictures = [*(site / "ideas").glob("*.svg")]
+    assert {picture.stem for picture in pictures} >= {"agd", "nero", "towers"}
+    assert all(picture.stat().st_size < 100_000 for picture in pictures)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_page_is_whole_on_every_screen(screen, address, browser):
+    width, scheme = SCREENS[screen]
+    for page in PAGES:
+        browser.open(f"{address}/{page}", width, scheme)
+        assert browser.complaints() == [], page
+        assert [url for url in browser.requests() if not url.startswith(address)] == [], page
+        seen = browser.ask(
+            """
+            const dark = document.body.dataset.mdColorScheme == "slate";
+            const images = [...document.images].filter(i => i.complete && !i.naturalWidth);
+            return {
+              headings: document.querySelectorAll("h1").length,
+              over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+              scheme: dark ? "dark" : "light",
+              broken: images.map(i => i.src),
+              raw: /\\\\[(\\[]|\\$\\$|```|--8<--/.test(document.querySelector("article").innerText),
+            };
+            """
+        )
+        wanted = {"headings": 1, "over": 0, "scheme": scheme, "broken": [], "raw": False}
+        assert seen == wanted, page
+
+
+def test_formulas_have_their_font(address, browser):
+    browser.open(f"{address}/ideas/agd.html")
+    loaded = browser.driver.execute_async_script(
+        """
+        const done = arguments[0];
+        document.fonts.ready.then(fonts => done([...fonts].map(f => [f.family, f.status])));
+        """
+    )
+    assert ["STIX Two Math", "loaded"] in [[name.strip('"'), status] for name, status in loaded]
+    assert browser.ask("return document.querySelectorAll('math').length") > 50
+    assert browser.ask("return document.querySelectorAll('merror').length") == 0
+
+
+def test_the_search_finds_an_option_in_the_reference(address, browser):
+    browser.open(f"{address}/index.html")
+    found = browser.driver.execute_async_script(
+        """
+        const done = arguments[0], query = document.querySelector("input[name=query]");
+        document.querySelector("#__search").checked = true;
+        query.focus();
+        query.value = "skipped_steps";
+        query.dispatchEvent(new Event("keyup"));
+        const look = () => {
+          const links = [...document.querySelectorAll(".md-search-result__link")];
+          links.length ? done(links.map(link => link.href)) : setTimeout(look, 100);
+        };
+        look();
+        """
+    )
+    assert any("reference/optimizers.html" in link for link in found)
