@@ -15,10 +15,8 @@ import pytest
 from lab.browser import Browser
 from pages import DOCS, ROOT
 
-PAGES = sorted(
-    path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")
-)
-PAGES.remove("results/summary.html")  # belongs to the comparison, not to the site
+WRITTEN = {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")}
+PAGES = sorted(WRITTEN - {"results/summary.html"})  # which belongs to the comparison
 SCREENS = {"desktop, light": (1280, "light"), "phone, dark": (390, "dark")}
 
 
