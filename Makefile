@@ -22,7 +22,7 @@ check: $(READY) ## format, lint, types, and the site
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy
 	@mkdir -p build
-	@$(BIN)/pyright --verifytypes untuned --ignoreexternal > build/types.txt || { cat build/types.txt; exit 1; }
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes untuned --ignoreexternal > build/types.txt || { cat build/types.txt; exit 1; }
 	@$(MAKE) --no-print-directory docs
 
 docs: $(READY) ## the site, into build/site
@@ -48,4 +48,5 @@ $(READY): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
 	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare,docs]' --group dev
+	@$(BIN)/pyright --version >/dev/null # fetches itself
 	@touch $@
