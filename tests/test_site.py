@@ -1,16 +1,20 @@
 """The site: it builds without a warning, its links lead somewhere, and it asks nobody else."""
 
-import functools
+import html
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from unicodedata import normalize
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
+from fontTools.ttLib import TTFont
 
 from lab.browser import Browser
 from pages import DOCS, ROOT
@@ -65,7 +69,7 @@ def address(site):
         def log_message(self, *_):
             pass
 
-    handler = functools.partial(Quiet, directory=str(site))
+    handler = partial(Quiet, directory=str(site))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -142,6 +146,16 @@ def test_formulas_have_their_font(address, browser):
     assert ["STIX Two Math", "loaded"] in [[name.strip('"'), status] for name, status in loaded]
     assert browser.ask("return document.querySelectorAll('math').length") > 50
     assert browser.ask("return document.querySelectorAll('merror').length") == 0
+
+
+def test_the_font_has_every_letter_of_the_formulas(site):
+    cmap = TTFont(site / "assets" / "math.woff2").getBestCmap()
+    text = "".join(path.read_text(encoding="utf-8") for path in (site / "ideas").glob("*.html"))
+    shown = "".join(re.findall(r"<m[ion]\b[^>]*>([^<]*)</m", html.unescape(text)))
+    assert set("G+√") <= set(shown) | {"√"} <= set(map(chr, cmap))
+    alone = re.findall(r"<mi>(\w)</mi>", text)  # browsers show these in italics
+    italics = {normalize("NFKC", chr(code)) for code in cmap if code > 0x1D400 or code == 0x210E}
+    assert set(map(partial(normalize, "NFKC"), alone)) - {"∂"} <= italics
 
 
 def test_the_search_finds_an_option_in_the_reference(address, browser):

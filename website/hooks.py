@@ -12,6 +12,7 @@ is filled with that function as it stands in the library, under the name of its 
 import functools
 import html
 import re
+import unicodedata
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -27,6 +28,8 @@ NORM = "<mo>&#x02016;</mo>"  # would stretch beyond what it encloses
 FONT = "assets/math.woff2"
 
 letters = {"\N{SQUARE ROOT}"}  # drawn, though no element has it as text
+# Browsers show <mi>d</mi> by these: mathematical italics, Latin and Greek, and Planck's h
+ITALICS = [chr(code) for code in (*range(0x1D434, 0x1D468), 0x210E, *range(0x1D6E2, 0x1D71C))]
 
 
 @functools.cache
@@ -62,12 +65,18 @@ def on_page_content(content, page, config, files):
     return TEX.sub(rendered, content)
 
 
+def plain(letter):
+    return unicodedata.normalize("NFKC", letter)
+
+
 def on_post_build(config):
     """Write the font, cut down to the letters used."""
+    upright = set(map(plain, letters))
+    wanted = letters.union(letter for letter in ITALICS if plain(letter) in upright)
     options = subset.Options(flavor="woff2", layout_features=["*"], notdef_outline=True)
     whole = distribution("ziamath").locate_file("ziamath/fonts/STIXTwoMath-Regular.ttf")
     font = subset.load_font(str(whole), options)
     cutter = subset.Subsetter(options)
-    cutter.populate(text="".join(sorted(letters)))
+    cutter.populate(text="".join(sorted(wanted)))
     cutter.subset(font)
     subset.save_font(font, str(Path(config.site_dir) / FONT), options)
