@@ -47,6 +47,6 @@ $(READY): pyproject.toml
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare,docs]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare,atari,docs]' --group dev
 	@$(BIN)/pyright --version >/dev/null # fetches itself
 	@touch $@

@@ -6,7 +6,7 @@ from torch import nn
 
 from untuned.lab.convnets import preact_resnet18, resnet20, vgg16
 from untuned.lab.networks import Chain
-from untuned.lab.workloads.graph import GCN, Graph, Sparse
+from untuned.lab.workloads.graph import GCN, Graph
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,7 @@ def test_the_graph_network_is_kipfs_formula():
     entries = torch.tensor([[0, 1], [1, 0], [1, 4], [2, 2], [3, 3], [4, 1], [5, 0], [6, 4]])
     X[entries[:, 0], entries[:, 1]] = torch.rand(len(entries), dtype=torch.float64)
     edges = torch.tensor([[0, 0, 1, 3, 5], [1, 2, 4, 5, 6]])
-    values = X[entries[:, 0], entries[:, 1]]
-    graph = Graph(
-        Sparse(entries[:, 0], entries[:, 1], values), torch.zeros(nodes).long(), {}, edges
-    )
+    graph = Graph(X.to_sparse(), torch.zeros(nodes).long(), {}, edges)
     model = GCN(graph, 4, 3).double().eval()
 
     A = torch.eye(nodes, dtype=torch.float64)

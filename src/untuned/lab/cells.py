@@ -133,10 +133,15 @@ class InUseError(RuntimeError):
 
 
 class Cells(Mapping[Key, Cell]):
-    """All cells of a file, by key; of two with one key the later counts."""
+    """All cells of a file, by key; of two with one key the later counts.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Of several processes that train together only the first `writes`.
+    """
+
+    path: Path
+
+    def __init__(self, path: Path, writes: bool = True) -> None:
+        self.path, self._writes = path, writes
         self._cells: dict[Key, Cell] = {}
         for cell in _whole_lines(path):
             self._cells[cell.key] = cell
@@ -153,6 +158,9 @@ class Cells(Mapping[Key, Cell]):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One writer at a time. Raises `InUseError`."""
+        if not self._writes:
+            yield
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path.with_suffix(".lock")).acquire(timeout=0):
@@ -166,13 +174,15 @@ class Cells(Mapping[Key, Cell]):
 
     def append(self, cell: Cell) -> None:
         """Write a cell down for good; a line that was cut short goes first."""
+        self._cells[cell.key] = cell
+        if not self._writes:
+            return
         with self.path.open("a+b") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
             file.write(cell.line().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        self._cells[cell.key] = cell
 
 
 def _whole_lines(path: Path) -> Iterator[Cell]:

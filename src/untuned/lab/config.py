@@ -31,7 +31,8 @@ class Config:
     size: Size = "small"
     """small: half a minute on one core at most; full: the published setting, for a GPU."""
     schedule: Schedule = "constant"
-    """Of the learning rate; cosine and linear warm up for 5% of the steps and decay to zero."""
+    """Of the learning rate; cosine and linear warm up for 5% of the steps and decay to zero,
+    the others are the Nero paper's."""
     seed: int = 0
     """Of the weights, the order of the data, and dropout."""
     steps: int | None = None

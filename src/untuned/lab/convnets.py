@@ -1,7 +1,8 @@
 """Convolutional networks for images of CIFAR-10's size, of any width.
 
 He et al. 2015 (arXiv:1512.03385, section 4.2: ResNet-20; and pre-activation blocks,
-arXiv:1603.05027), Simonyan and Zisserman 2014 (arXiv:1409.1556, configuration D, with batch norms).
+arXiv:1603.05027), Simonyan and Zisserman 2014 (arXiv:1409.1556, configurations A and D, with batch
+norms).
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def _stages(block: type[nn.Module], widths: list[int], blocks: int, inputs: int)
     return out
 
 
-def _head(width: int) -> list[nn.Module]:
-    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10)]
+def _head(width: int, classes: int = 10) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
 
 
 def preact_resnet18(width: int = 64) -> nn.Sequential:
@@ -90,14 +91,35 @@ def resnet20(width: int = 16) -> nn.Sequential:
     return nn.Sequential(*start, *_stages(PostActivation, widths, 3, width), *_head(widths[-1]))
 
 
-def vgg16(width: int = 64) -> nn.Sequential:
-    """Thirteen convolutions, halved in size after 2, 4, 7, 10 and 13, and a dense layer."""
+def _vgg(convolutions: tuple[int, ...], width: int, classes: int) -> nn.Sequential:
+    """Stages of so many convolutions, each halved in size at its end, and a dense layer."""
     layers: list[nn.Module] = []
     inputs = 3
-    for times, convolutions in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
-        for _ in range(convolutions):
+    for times, count in zip((1, 2, 4, 8, 8), convolutions, strict=True):
+        for _ in range(count):
             outputs = times * width
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
             inputs = outputs
         layers.append(nn.MaxPool2d(2, ceil_mode=True))  # a single pixel stays one
-    return nn.Sequential(*layers, *_head(inputs))
+    return nn.Sequential(*layers, *_head(inputs, classes))
+
+
+def vgg11(width: int = 64) -> nn.Sequential:
+    """Eight convolutions."""
+    return _vgg((1, 1, 2, 2, 2), width, 10)
+
+
+def vgg16(width: int = 64, classes: int = 10) -> nn.Sequential:
+    """Thirteen convolutions."""
+    return _vgg((2, 2, 3, 3, 3), width, classes)
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The network without biases, and its norms without gains, as AGD's paper has them."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.affine = False
+            module.register_parameter("weight", None)
+        if hasattr(module, "bias"):
+            module.register_parameter("bias", None)
+    return network

@@ -20,7 +20,18 @@ HUB = {
     "mnist": "ylecun/mnist",
     "fashion_mnist": "zalando-datasets/fashion_mnist",
     "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
 }
+# What comes in shards, and may be too large to hold; the second name is a configuration's
+SHARDED: dict[str, tuple[str, ...]] = {
+    "cifar10": ("uoft-cs/cifar10",),
+    "imagenet": ("ILSVRC/imagenet-1k",),
+    "wmt16": ("wmt/wmt16", "de-en"),
+    "multi30k": ("bentrevett/multi30k",),
+    "openwebtext": ("Skylion007/openwebtext",),
+}
+# Columns of images and labels, where they are not "image" and "label"
+COLUMNS = {"cifar10": ("img", "label"), "cifar100": ("img", "fine_label")}
 
 
 class Labelled(NamedTuple):
@@ -50,6 +61,26 @@ def rows(name: str, part: str, first: int | None = None) -> Any:
         raise _missing(name, f"cannot be had from the hub ({HUB[name]}: {error})") from error
 
 
+def shards(name: str, part: str, streaming: bool = False) -> Any:
+    """A part of a data set, of any number of files NAME/PART*.parquet; as a stream if asked for.
+
+    Raises `MissingDataError` where there is none.
+    """
+    from datasets import load_dataset  # slow to import
+
+    folder = os.environ.get("UNTUNED_DATA")
+    if folder:
+        files = [str(path) for path in sorted(Path(folder).glob(f"{name}/{part}*.parquet"))]
+        if not files:
+            raise _missing(f"{name}/{part}*.parquet", f"is not in UNTUNED_DATA={folder}")
+        found = {part: files}
+        return load_dataset("parquet", data_files=found, split=part, streaming=streaming)
+    try:
+        return load_dataset(*SHARDED[name], split=part, streaming=streaming)
+    except (OSError, ValueError) as error:
+        raise _missing(name, f"cannot be had from the hub ({SHARDED[name]}: {error})") from error
+
+
 def existing(file: str) -> Path:
     """A file of the folder that UNTUNED_DATA names; raises `MissingDataError` without."""
     folder = os.environ.get("UNTUNED_DATA")
@@ -71,13 +102,12 @@ def _missing(name: str, why: str) -> MissingDataError:
 def images(name: str, part: str, first: int | None = None) -> Labelled:
     """The first images of a part ("train", "test") of a set."""
     found = rows(name, part, first)
-    pixels = np.stack(
-        [np.asarray(image) for image in found["img" if name == "cifar10" else "image"]]
-    )
+    image, label = COLUMNS.get(name, ("image", "label"))
+    pixels = np.stack([np.asarray(pixels) for pixels in found[image]])
     grey = pixels.ndim == 3
     tensor = torch.tensor(pixels).float().div_(255)
     tensor = tensor[:, None] if grey else tensor.permute(0, 3, 1, 2).contiguous()
-    return Labelled(tensor, torch.tensor(found["label"]))
+    return Labelled(tensor, torch.tensor(found[label]))
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Protocol
@@ -38,11 +38,25 @@ class Watch(Protocol):
 def carry_out(
     comparison: Comparison, cells: Cells, engine: Engine, work: Work, watch: Watch
 ) -> None:
-    """Train what is wanted until nothing is, writing down each cell as it ends."""
+    """Train what a comparison wants until that is nothing."""
     asked = comparison.contestants, comparison.tasks, comparison.seeds
+    train_all(
+        lambda: wanted(*asked, cells), lambda: remaining(*asked, cells), cells, engine, work, watch
+    )
+
+
+def train_all(
+    missing: Callable[[], list[Key]],
+    left: Callable[[], int],
+    cells: Cells,
+    engine: Engine,
+    work: Work,
+    watch: Watch,
+) -> None:
+    """Train what is missing, asked again as each cell ends, and write each down."""
     running: dict[Future[Result], Key] = {}
     while True:
-        waiting = (key for key in wanted(*asked, cells) if key not in running.values())
+        waiting = (key for key in missing() if key not in running.values())
         for key, _ in zip(waiting, range(engine.slots - len(running)), strict=False):
             running[engine.submit(work, key)] = key
             watch.began(key)
@@ -51,7 +65,7 @@ def carry_out(
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             cell = outcome(running.pop(future), future)
             cells.append(cell)
-            watch.ended(cell, remaining(*asked, cells))
+            watch.ended(cell, left())
 
 
 def outcome(key: Key, future: Future[Result]) -> Cell:

@@ -66,6 +66,11 @@ RIVALS = {
         {"lr": 0.02},
         takes=_whole,
     ),
+    "neroablation": Rival(
+        "Nero with mean=False, norm=False or both (arXiv:2102.07227, figure 1)",
+        _of("untuned.lab.ablation", "NeroAblation"),
+        takes=_whole,
+    ),
     "schedulefree": Rival(
         "schedulefree (arXiv:2405.15682): AdamWScheduleFree at its defaults: lr 0.0025",
         _of("schedulefree", "AdamWScheduleFree"),

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import update_bn
 
 from untuned.lab.config import Config
 from untuned.lab.errors import ConfigError
-from untuned.lab.task import Batch, Examples, Metric, Pairs, cross_entropy
+from untuned.lab.task import Batch, Examples, Loss, Metric, cross_entropy
 
 EVALUATED = 500  # examples at a time
 NORM_BATCHES = 10  # from which statistics of norms are estimated anew
@@ -57,11 +57,11 @@ class Supervised:
 
     model: Callable[[], nn.Module]
     train: Examples
-    valid: Pairs
+    valid: Examples
     batch: int
     steps: int
     metric: Metric
-    loss: Callable[[Any, Tensor], Tensor] = cross_entropy
+    loss: Loss = cross_entropy
     augment: Callable[[Tensor], Tensor] | None = None  # of the inputs, on their device
 
     @property

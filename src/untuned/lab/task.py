@@ -20,6 +20,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from untuned.lab.config import Config, Size
 
+Loss = Callable[[Any, Tensor], Tensor]  # of what a network makes, and of what it should make
+
 
 class Batch(NamedTuple):
     """Inputs to a network and what should come out, first dimensions equal."""
@@ -79,6 +81,12 @@ class Metric(NamedTuple):
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over all targets (...), from logits (..., classes)."""
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def square(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Mean square distance of outputs (n, classes) to sqrt(classes) at the target, else zero."""
+    classes = outputs.shape[-1]
+    return F.mse_loss(outputs, F.one_hot(targets, classes) * math.sqrt(classes))
 
 
 def accuracy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from untuned.lab.curves import draw
 from untuned.lab.folder import Point
 from untuned.lab.rivals import RIVALS
 from untuned.lab.runs import Result, run
-from untuned.lab.workloads import WORKLOADS
+from untuned.lab.workloads import PAPERS, WORKLOADS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -65,6 +65,7 @@ def listing(console: Console) -> None:
     """What can be trained, and with what."""
     for title, lines in (
         ("Workloads", {name: workload.about for name, workload in WORKLOADS.items()}),
+        ("Workloads of the papers alone", {name: each.about for name, each in PAPERS.items()}),
         ("Optimizers of others", {name: rival.source for name, rival in RIVALS.items()}),
     ):
         table = Table(title, "", box=None, title_justify="left")

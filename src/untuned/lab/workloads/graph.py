@@ -20,23 +20,10 @@ from untuned.lab.supervised import Supervised
 from untuned.lab.task import ACCURACY, Pairs, Workload
 
 
-class Sparse(NamedTuple):
-    """A matrix (rows, ...) of which these entries are not zero."""
-
-    rows: Tensor
-    columns: Tensor
-    values: Tensor
-
-    def times(self, dense: Tensor, rows: int) -> Tensor:
-        """The product with a matrix (columns, outputs): (rows, outputs)."""
-        terms = self.values[:, None] * dense[self.columns]
-        return dense.new_zeros(rows, dense.shape[1]).index_add(0, self.rows, terms)
-
-
 class Graph(NamedTuple):
     """Nodes and edges."""
 
-    words: Sparse  # (nodes, words): each node's sum to one
+    words: Tensor  # (nodes, words), sparse: each node's sum to one
     labels: Tensor  # (nodes,)
     splits: dict[str, Tensor]  # indices of nodes
     edges: Tensor  # (2, edges): each in one direction
@@ -48,8 +35,9 @@ def cora() -> Graph:
     nodes, edges = rows("cora", "nodes"), rows("cora", "edges")
     counts = torch.tensor([len(words) for words in nodes["words"]])
     owners = torch.repeat_interleave(counts)
-    words = Sparse(
-        owners, torch.tensor(list(chain.from_iterable(nodes["words"]))), 1 / counts[owners]
+    columns = torch.tensor(list(chain.from_iterable(nodes["words"])))
+    words = torch.sparse_coo_tensor(
+        torch.stack([owners, columns]), 1 / counts[owners], check_invariants=True
     )
     which = np.array(nodes["split"])
     splits = {part: torch.tensor(np.flatnonzero(which == part)) for part in ("train", "validation")}
@@ -57,17 +45,35 @@ def cora() -> Graph:
     return Graph(words, torch.tensor(nodes["label"]), splits, ends)
 
 
-def neighbours(graph: Graph) -> Sparse:
-    """D^-1/2 (A + I) D^-1/2, with D the degrees in A + I."""
+def neighbours(graph: Graph) -> Tensor:
+    """D^-1/2 (A + I) D^-1/2, with D the degrees in A + I: (nodes, nodes), sparse."""
     own = torch.arange(len(graph.labels))
     one, other = graph.edges
-    targets, sources = torch.cat([one, other, own]), torch.cat([other, one, own])
-    degree = torch.bincount(targets).float()
-    return Sparse(targets, sources, (degree[targets] * degree[sources]).rsqrt())
+    ends = torch.stack([torch.cat([one, other, own]), torch.cat([other, one, own])])
+    degree = torch.bincount(ends[0]).float()
+    values = degree[ends].prod(0).rsqrt()
+    return torch.sparse_coo_tensor(ends, values, check_invariants=True).coalesce()
+
+
+def thinned(matrix: Tensor, dropout: float, training: bool) -> Tensor:
+    """Dropout on what is not zero of a sparse matrix."""
+    values = F.dropout(matrix.values(), dropout, training)
+    return torch.sparse_coo_tensor(
+        matrix.indices(), values, matrix.shape, is_coalesced=True, check_invariants=False
+    )
+
+
+class Convolution(nn.Linear):
+    """A linear map of each node, added up over its neighbours."""
+
+    def forward(self, nodes: Tensor, near: Tensor) -> Tensor:  # type: ignore[override]
+        """(nodes, features) to (nodes, outputs)."""
+        outputs: Tensor = near @ (nodes @ self.weight.T) + self.bias
+        return outputs
 
 
 class GCN(nn.Module):
-    """Two layers, each a product with the neighbours' matrix and one with weights."""
+    """Two convolutions."""
 
     nodes: int
     dropout: float
@@ -76,24 +82,18 @@ class GCN(nn.Module):
 
     def __init__(self, graph: Graph, width: int, classes: int, dropout: float = 0.5) -> None:
         super().__init__()
-        self.nodes, self.dropout = len(graph.labels), dropout
-        for name, matrix in (("words", graph.words), ("near", neighbours(graph))):
-            for part, tensor in matrix._asdict().items():
-                self.register_buffer(f"{name}_{part}", tensor, persistent=False)
-        self.layer1 = nn.Linear(int(graph.words.columns.max()) + 1, width)
-        self.layer2 = nn.Linear(width, classes)
-
-    def _matrix(self, name: str) -> Sparse:
-        return Sparse(*(self.get_buffer(f"{name}_{part}") for part in Sparse._fields))
+        self.dropout = dropout
+        self.register_buffer("words", graph.words.coalesce(), persistent=False)
+        self.register_buffer("near", neighbours(graph), persistent=False)
+        self.layer1 = Convolution(graph.words.shape[1], width)
+        self.layer2 = Convolution(width, classes)
 
     def forward(self, nodes: Tensor) -> Tensor:
         """Logits (nodes, classes) of some nodes."""
-        words, near = self._matrix("words"), self._matrix("near")
-        words = words._replace(values=F.dropout(words.values, self.dropout, self.training))
-        x = words.times(self.layer1.weight.T, self.nodes)
-        x = F.relu(near.times(x, self.nodes) + self.layer1.bias)
-        x = F.dropout(x, self.dropout, self.training) @ self.layer2.weight.T
-        return (near.times(x, self.nodes) + self.layer2.bias)[nodes]
+        words, near = self.get_buffer("words"), self.get_buffer("near")
+        x: Tensor = self.layer1(thinned(words, self.dropout, self.training), near)
+        x = self.layer2(F.dropout(F.relu(x), self.dropout, self.training), near)
+        return x[nodes]
 
 
 def _cora(size: Size) -> Supervised:

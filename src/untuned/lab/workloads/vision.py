@@ -15,7 +15,7 @@ from untuned.lab.convnets import preact_resnet18, resnet20, vgg16
 from untuned.lab.data import Labelled, digits, images
 from untuned.lab.networks import Chain
 from untuned.lab.supervised import Supervised
-from untuned.lab.task import ACCURACY, Pairs, Workload
+from untuned.lab.task import ACCURACY, Loss, Pairs, Workload, cross_entropy
 
 VALIDATED = 1000  # images, at size small
 
@@ -66,34 +66,37 @@ def crop_and_flip(x: Tensor) -> Tensor:
     return F.pad(x, (4, 4, 4, 4))[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
 
 
-def cifar10(network: Callable[[int], nn.Module], about: str, small: int, full: int) -> Workload:
+def cifar(
+    network: Callable[[int], nn.Module], about: str, small: int, full: int,
+    name: str = "cifar10", loss: Loss = cross_entropy,
+) -> Workload:  # fmt: skip
     """A network, given its width at each size. At size small images have half their resolution."""
 
     def at(size: Size) -> Supervised:
         if size == "full":
-            train, valid = map(_standard, parts("cifar10", None, None))
+            train, valid = map(standard, parts(name, None, None))
             steps = 200 * (len(train) // 128)
             model = partial(network, full)
-            return Supervised(model, train, valid, 128, steps, ACCURACY, augment=crop_and_flip)
+            return Supervised(model, train, valid, 128, steps, ACCURACY, loss, crop_and_flip)
         train, valid = (
-            _standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
-            for found in parts("cifar10", 5000, VALIDATED // 2)
+            standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
+            for found in parts(name, 5000, VALIDATED // 2)
         )
-        return Supervised(partial(network, small), train, valid, 32, 300, ACCURACY)
+        return Supervised(partial(network, small), train, valid, 32, 300, ACCURACY, loss)
 
-    return Workload(f"{about}, CIFAR-10", at)
+    return Workload(f"{about}, {name.replace('cifar', 'CIFAR-')}", at)
 
 
-def _standard(found: Labelled) -> Pairs:
+def standard(found: Labelled) -> Pairs:
     """Channels shifted and scaled by the mean and deviation of CIFAR-10's training images."""
     mean, deviation = torch.tensor([[0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]])
     return Pairs((found.images - mean[:, None, None]) / deviation[:, None, None], found.labels)
 
 
 WORKLOADS = {
-    "resnet18-cifar10": cifar10(preact_resnet18, "a pre-activation ResNet-18", 8, 64),
-    "resnet20-cifar10": cifar10(resnet20, "ResNet-20", 8, 16),
-    "vgg16-cifar10": cifar10(vgg16, "VGG-16 with norms", 16, 64),
+    "resnet18-cifar10": cifar(preact_resnet18, "a pre-activation ResNet-18", 8, 64),
+    "resnet20-cifar10": cifar(resnet20, "ResNet-20", 8, 16),
+    "vgg16-cifar10": cifar(vgg16, "VGG-16 with norms", 16, 64),
 } | {
     f"fcn{depth}-{name}": fcn(depth, name)
     for depth, name in (

@@ -1,0 +1,146 @@
+"""Towers of hyperoptimizers (arXiv:1909.13371).
+
+The numbers of the paper's tables were not at hand: every entry compares with its plain optimizer.
+Ours, beside what was published: a floor moves the logarithm of the one below, and its rate has no
+unit: 100 for SGD, for which 0.01 of loss that the next step is about to gain double the step.
+"""
+
+from __future__ import annotations
+
+from untuned.lab.reproduce.agd import CORES, GPU, UNTIMED
+from untuned.lab.reproduce.entry import ERROR, LOSSES, TIME, Entry, Line, Scale, epochs
+
+PAPER = "arXiv:1909.13371"
+MNIST = "tanh-mnist"
+TABLES = "The numbers of the paper's tables were not at hand."
+HALVES = tuple(10 ** (power / 2) for power in range(-8, 3))  # 1e-4 to 10
+WHOLE = tuple(10.0**power for power in range(-5, 1))
+FEW = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+HEIGHTS = (1, 2, 3, 4, 5)
+PUBLISHED, OURS = "as published", "exponential charts, trust ratio 2"
+# Each rule, and the step size of the SGD above it in the reference's recorded trajectories
+RULES = {"sgd": 1e-2, "adagrad": 1e-3, "rmsprop": 1e-4, "adam": 1e-4}
+
+
+def tower(height: int, alpha: float, published: bool) -> str:
+    """SGD on SGD on SGD: as published each step size a tenth of the one below; ours all 100."""
+    above = [alpha / 10**k if published else 100.0 for k in range(1, height)]
+    text = " / ".join(f"sgd(lr={lr:g})" for lr in (alpha, *above))
+    return f"({text}).as_published()" if published else text
+
+
+def heights(first: tuple[float, ...]) -> tuple[Line, ...]:
+    """Towers of one to five floors."""
+    return tuple(
+        Line(f"height {height}", tower(height, x, panel == PUBLISHED), MNIST, x=x, panel=panel)
+        for panel in (PUBLISHED, OURS)
+        for height in HEIGHTS
+        for x in first
+    )
+
+
+def against_plain(first: tuple[float, ...]) -> tuple[Line, ...]:
+    """Each rule alone, under SGD as published, and under Adam on our charts."""
+    lines = []
+    for name, alpha in RULES.items():
+        for x in first:
+            rule = f"{name}(lr={x:g})"
+            texts = {
+                "plain": rule,
+                "under SGD, as published": f"({rule} / sgd(lr={alpha:g})).as_published()",
+                "under Adam(0.05), ours": f"{rule} / adam(lr=0.05)",
+            }
+            lines += [Line(label, text, MNIST, x=x, panel=name) for label, text in texts.items()]
+    return tuple(lines)
+
+
+def momentum(first: tuple[float, ...]) -> tuple[Line, ...]:
+    """SGD with momentum, neither tuned, the step size tuned, and both."""
+    texts = {
+        "plain": "sgd(lr={x:g}, momentum=0.9)",
+        "step size tuned": "sgd(lr={x:g}, momentum=0.9).tuning('lr') / adam(lr=0.05)",
+        "step size and momentum tuned": "sgd(lr={x:g}, momentum=0.9) / adam(lr=0.05)",
+    }
+    return tuple(
+        Line(label, text.format(x=x), "resnet20-cifar10", x=x)
+        for label, text in texts.items()
+        for x in first
+    )
+
+
+def novel(first: tuple[float, ...]) -> tuple[Line, ...]:
+    """Adam on a character LSTM, plain and tuned."""
+    texts = {
+        "Adam": "adam(lr={x:g})",
+        "Adam under SGD, as published": "(adam(lr={x:g}) / sgd(lr=0.0001)).as_published()",
+        "Adam under Adam(0.05), ours": "adam(lr={x:g}) / adam(lr=0.05)",
+    }
+    return tuple(
+        Line(label, text.format(x=x), "lstm-warandpeace", x=x)
+        for label, text in texts.items()
+        for x in first
+    )
+
+
+def levels(highest: int) -> tuple[Line, ...]:
+    """Towers as published, from SGD alone."""
+    return tuple(
+        Line("SGD", tower(height, 1e-2, published=True), MNIST, x=height)
+        for height in range(1, highest + 1)
+    )
+
+
+FLOORS = (Line("Adam() / Adam(0.05) / SGD(1)", "adam / adam(lr=0.05) / sgd(lr=1.0)", MNIST),)
+
+
+def on_mnist(
+    figure: tuple[Line, ...], few: tuple[Line, ...], time: str, seeds: int = 3
+) -> tuple[Scale, Scale]:
+    """30 epochs, or three."""
+    return (
+        Scale("MNIST", "two cores or a GPU", UNTIMED, epochs(30, 60_000, 256), seeds, figure),
+        Scale("MNIST", CORES, time, epochs(3, 60_000, 256), seeds, few),
+    )
+
+
+ENTRIES = (
+    Entry(
+        "towers-rules", PAPER, "tables of MNIST", "MNIST: each rule, plain and under another",
+        ERROR,
+        *on_mnist(against_plain(WHOLE), against_plain((1e-4, 1e-2, 1.0)), "five minutes"),
+        baseline="plain", x="first step size", view="grid",
+        told=f"{TABLES} One hidden layer of 128 tanh units, batches of 256.",
+    ),
+    Entry(
+        "towers-heights", PAPER, "towers of growing height", "MNIST: towers of one to five SGDs",
+        ERROR,
+        *on_mnist(heights(HALVES), heights(FEW), "eight minutes"),
+        baseline="height 1", x="first step size", view="grid",
+        told="The paper says that higher towers care less about where they start: look at the "
+        "means over the grid.",
+    ),
+    Entry(
+        "towers-time", PAPER, "time by height", "MNIST: the time of a step by height", TIME,
+        *on_mnist(levels(10), levels(6), "half a minute"), x="height", each=True, view="grid",
+        told=f"{TABLES} Run it with --jobs 1 on a machine that does nothing else. Every floor "
+        "takes the same time where the line is straight.",
+    ),
+    Entry(
+        "towers-floors", PAPER, "every floor over time", "Adam() / Adam(0.05) / SGD(1)", ERROR,
+        *on_mnist(FLOORS, FLOORS, "ten seconds", seeds=1), view="floors",
+        told="Not a figure of the paper's: what its towers do, floor by floor.",
+    ),
+    Entry(
+        "towers-resnet20", PAPER, "ResNet-20",
+        "ResNet-20 on CIFAR-10, step size and momentum tuned", ERROR,
+        Scale("CIFAR-10", GPU, UNTIMED, epochs(200, 50_000, 128), 1, momentum((0.01, 0.1, 1.0))),
+        Scale("5,000 images of CIFAR-10", CORES, "two minutes", 900, 1, momentum((0.01, 1.0))),
+        baseline="plain", x="first step size", view="grid", told=TABLES,
+    ),
+    Entry(
+        "towers-lstm", PAPER, "character LSTM", "a character LSTM on War and Peace", LOSSES,
+        Scale("War and Peace", GPU, UNTIMED, 20_000, 1, novel((1e-4, 1e-3, 1e-2))),
+        Scale("War and Peace", CORES, "two minutes", 1200, 1, novel((1e-4, 1e-2))),
+        baseline="Adam", x="first step size", view="grid", told=TABLES,
+    ),
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""What only the reproductions train: networks, the GAN's distance, Nero's ablation, schedules."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from untuned.lab.ablation import NeroAblation
+from untuned.lab.convnets import bare, preact_resnet18, vgg11, vgg16
+from untuned.lab.schedules import factor
+from untuned.lab.task import square
+from untuned.lab.workloads import find
+from untuned.lab.workloads.adversarial import frechet
+
+
+def test_bare_networks_have_weights_of_layers_alone():
+    for network in (preact_resnet18(4), vgg16(4, classes=100)):
+        tensors = dict(bare(network).named_parameters())
+        assert all(tensor.ndim >= 2 for tensor in tensors.values())
+        layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+        assert len(tensors) == len(layers)
+        assert network(torch.randn(2, 3, 32, 32)).isfinite().all()
+
+
+def test_vgg11_has_eight_convolutions():
+    # github.com/kuangliu/pytorch-cifar, VGG11 with batch norms
+    assert sum(p.numel() for p in vgg11().parameters()) == 9_231_114
+
+
+@pytest.mark.usefixtures("data")
+def test_a_chains_shape_is_its_name():
+    task = find("fcn6x32-cifar10-bias-b48").at("small")
+    model = task.model()
+    assert [layer.in_features for layer in model.layers] == [3072, 32, 32, 32, 32, 32]
+    assert model.layers[0].bias is not None
+    assert task.batch == 48
+    assert find("fcn6x32-cifar10").at("small").model().layers[0].bias is None
+
+
+def test_the_square_loss_is_agds():
+    outputs, targets = torch.randn(5, 10), torch.arange(5)
+    wanted = torch.zeros(5, 10)
+    wanted[torch.arange(5), targets] = math.sqrt(10)
+    assert square(outputs, targets) == pytest.approx(((outputs - wanted) ** 2).sum().item() / 50)
+
+
+def test_the_frechet_distance_of_known_normal_distributions():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200_000, 2, generator=generator, dtype=torch.float64)
+    y = torch.randn(200_000, 2, generator=generator, dtype=torch.float64)
+    scales = torch.tensor([2.0, 3.0])
+    # diagonal covariances: |shift|^2 + the sum of (sigma - sigma')^2
+    assert frechet(x, y * scales + 1) == pytest.approx(2 + 1 + 4, rel=0.02)
+    assert frechet(x, x) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_ablation_keeps_half_of_the_constraint(mean, norm):
+    model = nn.Linear(20, 7)
+    optimizer = NeroAblation(model, mean=mean, norm=norm)
+    for _ in range(3):
+        optimizer.zero_grad()
+        F.cross_entropy(model(torch.randn(9, 20)), torch.arange(9) % 7).backward()
+        optimizer.step()
+        weight = model.weight.detach()
+        centred = weight.mean(1).abs().max() < 1e-6
+        unit = (weight.norm(dim=1) - 1).abs().max() < 1e-5
+        assert (bool(centred), bool(unit)) == (mean, norm)
+
+
+def test_the_schedules_of_nero():
+    def at(name, *parts):
+        return [factor(name, round(part * 1000), 1000) for part in parts]
+
+    assert at("exponential", 0, 0.02, 0.5) == pytest.approx([1, 0.9, 0.9**25])
+    assert at("halfway", 0, 0.49, 0.51, 0.99) == pytest.approx([1, 1, 0.1, 0.1])
+    assert at("late", 0, 0.82, 0.83) == pytest.approx([1, 1, 0.1])
+    # the warm-up is 2.5%, and milestones count from its end
+    assert at("fifths", 0.03, 0.35, 0.65, 0.85) == pytest.approx([1, 0.2, 0.04, 0.008])
+    assert at("fifths", 0) == pytest.approx([1 / 25])
+
+
+@pytest.mark.usefixtures("data")
+def test_a_gans_networks_take_turns(go):
+    result = go("gan-cifar10", "adamw(lr=1e-3)", steps=4)
+    assert [point["step"] for point in result.curve] == [0, 2, 4]
+    assert result.curve[0]["metric"] != result.curve[-1]["metric"]
+    again = go("gan-cifar10", "adamw(lr=1e-3)", steps=4)
+    assert again.curve == result.curve

@@ -1,0 +1,229 @@
+"""`untuned reproduce`: every entry runs, says where its numbers are from, and judges honestly."""
+
+import dataclasses
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+import shards
+
+from untuned.lab import methods, schedules
+from untuned.lab.cells import Cell, Cells, Key
+from untuned.lab.reproduce import ENTRIES, Here, main, outcome, picture, tables
+from untuned.lab.reproduce.entry import ACCURACY, Entry, Line, Published, Scale
+from untuned.lab.work import train_cell
+from untuned.lab.workloads import find
+
+SIZES = ("small", "full")
+LINES = [(e.name, size, line) for e in ENTRIES.values() for size in SIZES
+         for line in e.at(size).lines]  # fmt: skip
+
+
+def test_the_list_has_all_with_their_needs(capsys):
+    main(["--list"])
+    out = re.sub(r"\s+", " ", capsys.readouterr().out)
+    for entry in ENTRIES.values():
+        assert entry.name in out
+        for size in SIZES:
+            scale = entry.at(size)
+            assert all((scale.data, scale.device, scale.time))
+            assert f"{size}: {scale.needs}" in out
+
+
+def test_what_the_papers_show_is_there():
+    papers = {"agd": "arXiv:2304.05187", "nero": "arXiv:2102.07227", "towers": "arXiv:1909.13371"}
+    for entry in ENTRIES.values():
+        assert papers[entry.name.split("-")[0]] == entry.paper
+    published = {
+        f"{entry.name}: {row}": number.values
+        for entry in ENTRIES.values()
+        for row, number in entry.published.items()
+    }
+    # as the project's issues quote them
+    assert published["agd-imagenet: AGD"] == (65.5,)
+    assert published["agd-breadth: FCN, AGD"] == (52.7,)
+    assert published["agd-breadth: FCN, Adam"] == (53.5,)
+    assert published["agd-breadth: ResNet-18, AGD"] == (91.2,)
+    assert published["agd-breadth: ResNet-18, Adam"] == (92.9,)
+    assert published["agd-breadth: VGG-16, AGD"] == (67.4,)
+    assert published["agd-breadth: VGG-16, Adam"] == (69.7,)
+    assert published["nero-mlp100: Nero"] == (89.3, 91.0, 83.7)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_published_number_has_a_source_and_a_row(name):
+    entry = ENTRIES[name]
+    found = {row.name for row in outcome.rows(entry, "full", {})}
+    for row, published in entry.published.items():
+        assert row in found
+        assert published.source.startswith(entry.paper)
+        assert len(published.source) > len(entry.paper) + 2  # where in the paper
+        assert all(map(math.isfinite, published.values))
+    if not entry.published:
+        told = tables.fragment(entry, "small", outcome.rows(entry, "small", {}), "")
+        assert "not published here" in told
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_panel_has_its_baseline(name):
+    entry = ENTRIES[name]
+    for size in SIZES:
+        lines = entry.at(size).lines
+        for panel in {line.panel for line in lines}:
+            labels = {line.label for line in lines if line.panel == panel}
+            assert not entry.baseline or entry.baseline in labels
+
+
+@pytest.mark.parametrize("text", sorted({line.optimizer for _, _, line in LINES}))
+def test_every_optimizer_can_be_read(text):
+    methods.parse(text)
+
+
+def test_every_workload_and_schedule_exists():
+    for _, _, line in LINES:
+        find(line.workload)
+        assert line.schedule == "constant" or line.schedule in schedules.DECAYS
+
+
+def shortened(entry):
+    """One line for each workload, one seed: different labels, where there are several."""
+    lines = {}
+    for i, line in enumerate(dict.fromkeys((w.workload, w.label) for w in entry.small.lines)):
+        lines.setdefault(line[0], (i, line))
+    chosen = tuple(
+        next(w for w in entry.small.lines if (w.workload, w.label) == line)
+        for _, line in lines.values()
+    )
+    return dataclasses.replace(entry, small=entry.small._replace(lines=chosen, seeds=1))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pairs")
+    shards.translations(folder, "wmt16", nested=True)
+    shards.translations(folder, "multi30k", nested=False)
+    return folder
+
+
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_trains_and_is_told_and_drawn(name, tmp_path, pairs, monkeypatch):
+    if name in ("nero-wmt16", "nero-multi30k"):
+        monkeypatch.setenv("UNTUNED_DATA", str(pairs))
+    if name == "nero-pong":
+        pytest.importorskip("ale_py")
+        pytest.importorskip("cv2")
+    entry = shortened(ENTRIES[name])
+    cells = {}
+    for keys in entry.keys("small", steps=2).values():
+        for key in keys:
+            cells[key] = Cell.of(Here().submit(train_cell, key).result())
+            assert cells[key].status == "done", cells[key].error
+    found = outcome.rows(entry, "small", cells, steps=2)
+    assert all(math.isfinite(row.mean) for row in found)
+    told = tables.fragment(entry, "small", found, "untuned reproduce", steps=2)
+    assert told.count("\n| ") == len(found) + 2
+    picture.draw(entry, "small", cells, tmp_path / "picture.png", steps=2)
+    assert (tmp_path / "picture.png").stat().st_size > 5000
+
+
+def cell(value, seed=0, x=None, status="done", optimizer="agd"):
+    """One that ended with this accuracy."""
+    key = Key("w", "full", optimizer, "constant", seed, 10)
+    return Cell(key, status, curve={"step": [0, 10], "metric": [0.1, value]})
+
+
+@pytest.mark.parametrize(
+    ("published", "ours", "baseline", "said"),
+    [
+        ((89.3, 91.0, 83.7), 85.0, math.nan, "inside"),
+        ((89.3, 91.0, 83.7), 83.7, math.nan, "inside"),  # its ends belong to a spread
+        ((89.3, 91.0, 83.7), 83.2, math.nan, "below by 0.5"),
+        ((89.3, 91.0, 83.7), 92.0, math.nan, "above by 1"),
+        ((52.7,), 54.2, math.nan, "+1.5 from published"),  # one number has no spread
+        ((52.7,), 50.7, 40.0, "\u22122 from published"),
+        (None, 50.0, 48.5, "+1.5 from baseline"),
+        (None, 50.0, math.nan, "\u2013"),
+        ((52.7,), math.nan, 40.0, "\u2013"),  # not run
+        ((52.7,), math.inf, 40.0, "\u2013"),  # diverged
+    ],
+)
+def test_the_verdict(published, ours, baseline, said):
+    number = Published(published, "") if published else None
+    assert outcome.verdict(number, ours, baseline) == said
+
+
+def entry_of(*lines, published=None, seeds=2, **more):
+    scale = Scale("no data", "no device", "no time", 10, seeds, lines)
+    return Entry("e", "p", "f", "a", ACCURACY, scale, scale, published or {}, "Adam", **more)
+
+
+def test_a_grid_is_judged_by_its_best_mean_and_shows_its_ends():
+    lines = [Line("Adam", f"adam(lr={x})", "w", x=x) for x in (0.1, 0.2, 0.3)]
+    entry = entry_of(
+        *lines, Line("AGD", "agd", "w"), published={"Adam": Published((60.0, 70.0), "p")}
+    )
+    scores = {0.1: (0.5, 0.7), 0.2: (0.66, 0.64), 0.3: (0.1, 0.9)}
+    cells = [cell(scores[x][s], s, optimizer=f"adam(lr={x})") for x in scores for s in (0, 1)]
+    cells += [cell(0.7, 0), cell(math.nan, 1, status="diverged")]
+    adam, agd = outcome.rows(entry, "full", {c.key: c for c in cells})
+    assert (adam.line.x, adam.mean) == (0.2, pytest.approx(65))
+    assert adam.others == (pytest.approx(50), pytest.approx(65))
+    assert agd.values == [pytest.approx(70), 10]  # one that diverged has the score of a guess
+    table = tables.table_of(entry, [adam, agd])
+    texts = [[entry.text for entry in row] for row in table.rows]
+    assert texts[0] == ["Adam", "60, 70", "65 (64 to 66)", "inside", "0.2", "50 to 65"]
+    assert texts[1][:4] == ["AGD", "not published here", "40 (10 to 70); 1 diverged",
+                            "\u221225 from baseline"]  # fmt: skip
+
+
+def test_what_was_not_run_says_so():
+    (row,) = outcome.rows(entry_of(Line("AGD", "agd", "w")), "full", {})
+    assert tables.ours(row) == "not run"
+    failed = dataclasses.replace(cell(0.5), status="failed")
+    (row,) = outcome.rows(entry_of(Line("AGD", "agd", "w")), "full", {failed.key: failed})
+    assert tables.ours(row) == "not run"
+    half = cell(0.5)
+    (row,) = outcome.rows(entry_of(Line("AGD", "agd", "w")), "full", {half.key: half})
+    assert tables.ours(row) == "50; 1 of 2 seeds"
+
+
+def test_an_unknown_entry_lists_the_nearest(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["agd-fcn", "--small"])
+    assert "agd-fcn8" in capsys.readouterr().err
+
+
+ASKED = ("reproduce", "agd-gpt2", "--small", "--steps", "2")
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("data")
+def test_it_goes_on_where_it_was(tmp_path, capsys):
+    asked = [*ASKED[1:], "--folder", str(tmp_path), "--jobs", "1"]
+    for _ in range(2):
+        with pytest.raises(SystemExit, match="0"):
+            main(asked)
+    folder = tmp_path / "agd-gpt2-small"
+    assert len(Cells(folder / "cells.jsonl")) == 4
+    assert (folder / "cells.jsonl").read_text().count("\n") == 4  # not trained again
+    assert "| AGD | not published here |" in (folder / "table.md").read_text()
+    assert (folder / "picture.png").exists()
+    out = capsys.readouterr().out
+    assert out.count("done: gpt-shakespeare") == 4
+    assert "can neither confirm nor refute" in out
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("data")
+def test_torchruns_processes_train_every_cell_together(tmp_path):
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
+    asked = (*ASKED, "--folder", str(tmp_path))
+    subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", *asked],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    cells = Cells(tmp_path / "agd-gpt2-small" / "cells.jsonl")
+    assert [cell.status for cell in cells.values()] == ["done"] * 4
