@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check docs dist format clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -17,10 +17,19 @@ demo: $(READY) ## train with nothing tuned, compare with a tuned AdamW, draw the
 test: $(READY) ## run every test
 	@$(BIN)/python -m pytest -q -n 2
 
-check: $(READY) ## format, lint and types
+check: $(READY) ## format, lint, types, and the site
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy
+	@mkdir -p build
+	@PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes untuned --ignoreexternal > build/types.txt || { cat build/types.txt; exit 1; }
+	@$(MAKE) --no-print-directory docs
+
+docs: $(READY) ## the site, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+dist: $(READY) ## wheel and sdist, into dist
+	@$(BIN)/hatchling build
 
 format: $(READY) ## mend format and lint
 	@$(BIN)/ruff check -q --fix .
@@ -38,5 +47,6 @@ $(READY): pyproject.toml
 	@rm -f $@
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet torch==2.13.0
-	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare,atari]' --group dev
+	@$(BIN)/python -m pip install --quiet --editable '.[lab,compare,atari,docs]' --group dev
+	@$(BIN)/pyright --version >/dev/null # fetches itself
 	@touch $@

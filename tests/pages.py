@@ -1,4 +1,4 @@
-"""The how-to pages, run as they stand, and the plain loops that their trainers replace."""
+"""The pages, run as they stand, and the plain loops that their trainers replace."""
 
 import copy
 import re
@@ -9,16 +9,26 @@ import torch.nn.functional as F
 
 import untuned
 
-HOW_TO = Path(__file__).parents[1] / "docs" / "how-to"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 RULES = ["agd", "nero", "adam / sgd(lr=0.01)", "agd / sgd(lr=0.1)"]
 
 
-def run_page(name, **given):
-    """Run every block of Python of a page in one scope, and return that scope."""
-    scope = {"__name__": name} | given
-    page = (HOW_TO / f"{name}.md").read_text(encoding="utf-8")
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+def text_of(page):
+    """A page by its name without ending, such as how-to/precision."""
+    return (DOCS / f"{page}.md").read_text(encoding="utf-8")
+
+
+def blocks_of(text):
+    """The blocks of Python in a text that are there to be run."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def run_page(page, blocks=slice(None), **given):
+    """Run blocks of Python of a page, or all, in one scope, and return that scope."""
+    scope = {"__name__": page} | given
+    for block in blocks_of(text_of(page))[blocks]:
         exec(block, scope)
     return scope
 

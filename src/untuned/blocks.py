@@ -48,6 +48,18 @@ class Blocks:
     above moves. Of sharded tensors, what is here, and `shards` says what that is.
     """
 
+    rule: Blockwise
+    tuned: list[str]
+    layer: Layer | None
+    weights: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    states: Sequence[State]
+    shards: Sequence[Shard | None]
+    frame: Frame
+    fresh: list[int]
+    recorded: list[int]
+    sizes: Tensor
+
     def __init__(
         self,
         rule: Blockwise,

@@ -6,7 +6,7 @@ import functools
 import types
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -36,7 +36,7 @@ def _alone(kernel: Callable[..., Any]) -> Callable[..., Any]:
 class Compiled:
     """A kernel, compiled at its first call; should that fail, the kernel itself."""
 
-    warned = False  # once is enough, for all kernels
+    warned: ClassVar[bool] = False  # once is enough, for all kernels
 
     def __init__(self, kernel: Callable[..., Any]) -> None:
         self.plain = kernel

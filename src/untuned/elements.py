@@ -28,6 +28,15 @@ class Elements:
     last step.
     """
 
+    rule: Elementwise
+    tuned: list[str]
+    shards: Sequence[Shard | None]
+    weights: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    states: Sequence[State]
+    recorded: list[int]
+    sizes: Tensor
+
     def __init__(
         self,
         rule: Elementwise,

@@ -11,7 +11,7 @@ from torch import Tensor
 from untuned.blockwise import Projection
 from untuned.frame import Frame
 from untuned.rounding import SHORT, Write
-from untuned.shards import part_of
+from untuned.shards import Shard, part_of
 
 if TYPE_CHECKING:
     from types import EllipsisType  # Python 3.10 has it
@@ -38,6 +38,11 @@ class Finish:
     Where a block is divided between processes its piece waits until all have theirs: it is then a
     summand (`collectives.py`).
     """
+
+    frame: Frame
+    how: Write
+    projection: Projection | None
+    shards: Sequence[Shard | None]
 
     def __init__(self, frame: Frame, how: Write, projection: Projection | None) -> None:
         self.frame, self.how, self.projection = frame, how, projection

@@ -54,6 +54,15 @@ class Frame:
     Tensors that are one block come first, so that their norms are one `_foreach_norm`.
     """
 
+    layers: Sequence[Layer]
+    shapes: Sequence[Shape]
+    blocks: list[Blocks]
+    stacks: list[Shape]
+    whole: list[int]
+    parted: list[int]
+    depth: int
+    runs: list[Run]
+
     def __init__(
         self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View = matrices
     ) -> None:

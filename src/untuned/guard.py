@@ -31,6 +31,8 @@ class Guard:
     culprit to the host behind its own back, and reports it whenever it turns out to be there.
     """
 
+    warned: bool
+
     def __init__(self) -> None:
         self.warned = False
         self._skipped = torch.zeros((), dtype=torch.int64, device="cpu")  # where the gradients are

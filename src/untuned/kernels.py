@@ -62,6 +62,10 @@ def _put_(run: Run, new: State, how: Write) -> None:
 class Kernels:
     """The kernels of one class of rules, given the places of the tuned among its values."""
 
+    rule: type[Elementwise]
+    tuned: tuple[int, ...]
+    layout: list[tuple[str, int]]
+
     def __init__(self, rule: type[Elementwise], tuned: tuple[int, ...]) -> None:
         self.rule, self.tuned = rule, tuned
         self.layout = [(field, len(names)) for field, names in names_of(rule).items()]

@@ -12,6 +12,7 @@ from torch import Tensor
 from untuned.frame import Frame, View, layers_for
 from untuned.kept import integers, kept
 from untuned.layer import Blocks, Layer, Shape
+from untuned.runs import Run
 from untuned.shards import Layout, Shard
 
 
@@ -23,6 +24,9 @@ class LocalFrame(Frame):
     shards end in the midst of blocks: the view then has a *cell* for each place along it, and
     all blocks of the tensor count as being here.
     """
+
+    total: int
+    runs: list[Run]
 
     def __init__(
         self,

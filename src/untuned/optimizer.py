@@ -70,6 +70,8 @@ class Optimizer(torch.optim.Optimizer):
         SparseGradientError: at `step`.
     """
 
+    tower: Tower
+
     def __init__(
         self,
         params: Params,

@@ -29,6 +29,8 @@ def saved(state_dict: dict[str, Any], tower: Tower, device: torch.device) -> dic
 class Check:
     """A hook before loading that refuses what it cannot read, and keeps what it sees."""
 
+    tower: str
+
     def __init__(self, tower: Tower) -> None:
         self.tower = str(tower)
         self.given: dict[str, Any] = {}

@@ -27,6 +27,10 @@ Columns = Mapping[str, Sequence[Tensor]]  # of each name of a run, one tensor fo
 class Slab:
     """Some of a list of tensors, by their indices."""
 
+    indices: list[int]
+    shapes: list[torch.Size]
+    counts: list[int]
+
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
         self.indices = list(indices)
         self.shapes = [tensors[i].shape for i in indices]
@@ -55,6 +59,8 @@ class Pack(Slab):
     An empty one, such as a shard of a tensor that has entries elsewhere, gets an entry of zero, for
     its numbers go on like those of the others.
     """
+
+    counts: list[int]
 
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
         super().__init__(indices, tensors)
@@ -146,6 +152,8 @@ class Pieces(Slab):
 
 class Rows(Pieces):
     """One large tensor as a matrix of short rows, for compiled kernels, and what is left over."""
+
+    size: int
 
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
         super().__init__(indices, tensors)

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from untuned.blocks import Blocks
 from untuned.blockwise import Blockwise, Outlook
+from untuned.charts import Chart
 from untuned.elements import Elements
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
@@ -37,7 +38,8 @@ from untuned.frame import depth, widest
 from untuned.layer import Layer
 from untuned.raws import Raw, place_of, slopes_of
 from untuned.rounding import SHORT, Write, key_of
-from untuned.shards import local, opened, shard_of
+from untuned.rule import Rule
+from untuned.shards import Shard, local, opened, shard_of
 
 STEPS = "rounding.steps"  # under which a group counts the steps of weights that are rounded
 
@@ -49,6 +51,18 @@ class Part:
     below. `group` holds the hyperparameters of all floors; those that each tensor has of its own
     are in its state. `number` is that of the group among all.
     """
+
+    tower: Tower
+    level: int
+    group: dict[str, Any]
+    number: int
+    weights: Sequence[Tensor]
+    states: Sequence[dict[str, Any]]
+    rule: Rule
+    charts: dict[str, Chart]
+    shards: list[Shard | None]
+    runner: Elements | Blocks
+    pulls: dict[str, Tensor]
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ def take_steps(accelerator, model, opt, batches):
 def test_the_page_accumulates_gradients_and_ends_where_a_plain_loop_does(loader):
     model = resnet()
     twin = initialised_twin(model)
-    scope = run_page("accelerate", model=model, loader=loader)
+    scope = run_page("how-to/accelerate", model=model, loader=loader)
     opt, losses = train_plainly(twin, loader, chunks=2)
     assert same(scope["model"], snapshot(twin))
     assert fallen(losses, 0.7)

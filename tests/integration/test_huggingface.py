@@ -54,7 +54,7 @@ def test_the_page_learns_and_ends_where_a_plain_loop_does(passages):
     twin = initialised_twin(model)
     batches = []  # as the Trainer shuffles them, with what it says of the loss
     model.register_forward_pre_hook(lambda *call: batches.append(call[-1]), with_kwargs=True)
-    scope = run_page("huggingface", model=model, dataset=passages)
+    scope = run_page("how-to/huggingface", model=model, dataset=passages)
     opt, losses = untuned.AGD(twin), []
     for batch in batches:
         loss = twin(**batch).loss
@@ -69,7 +69,7 @@ def test_the_page_learns_and_ends_where_a_plain_loop_does(passages):
 
 
 def test_the_pages_trainer_logs_the_step_that_it_finds(passages):
-    scope = run_page("huggingface", model=language_model(), dataset=passages)
+    scope = run_page("how-to/huggingface", model=language_model(), dataset=passages)
     arguments = scope["TrainingArguments"]("runs", max_steps=5, logging_steps=1, max_grad_norm=0)
     factory = (lambda: untuned.AGD, {})
     logging = scope["LoggingTrainer"](

@@ -30,7 +30,7 @@ def page(loader):
     """The scope that the page leaves, and a twin of its network from before the training."""
     net = resnet()
     twin = initialised_twin(net)
-    return run_page("lightning", net=net, loader=loader), twin
+    return run_page("how-to/lightning", net=net, loader=loader), twin
 
 
 def run(page, rule, loader, net=resnet, epochs=2, manual=False, resume=None, **options):

@@ -14,7 +14,7 @@ def test_a_network_of_16_bits_learns(loader):
     torch.manual_seed(0)
     model = resnet()
     images, labels = next(iter(loader))
-    run_page("precision", model=model, loader=loader)
+    run_page("how-to/precision", model=model, loader=loader)
     assert all(param.dtype == torch.bfloat16 for param in model.parameters())
     with torch.no_grad():
         loss = F.cross_entropy(model(images.bfloat16()).float(), labels)

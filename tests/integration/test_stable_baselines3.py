@@ -24,7 +24,7 @@ def ppo(optimizer_class, rate=None, **options):
 
 
 def test_the_page_learns_to_balance_the_pole():
-    model = run_page("stable-baselines3")["model"]
+    model = run_page("how-to/stable-baselines3")["model"]
     assert isinstance(model.policy.optimizer, untuned.Nero)
     assert model.policy.optimizer.param_groups[0]["lr"] == 0.01
     untrained = ppo(untuned.Nero, rate=0.0)

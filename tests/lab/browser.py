@@ -36,12 +36,16 @@ class Browser:
         self.driver.set_script_timeout(60)
 
     def open(self, page, width=1280, scheme="light"):
-        """A file, on a screen of this width (phones are mobile), in light or dark."""
+        """A file or an address, on a screen of this width (phones are mobile), light or dark."""
+        self.show(width, scheme)
+        self.driver.get(page if isinstance(page, str) else page.as_uri())
+
+    def show(self, width, scheme):
+        """What is open, on another screen."""
         screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        self.driver.get(page.as_uri())
 
     def ask(self, script, *arguments):
         """What a script returns."""

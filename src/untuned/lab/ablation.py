@@ -53,7 +53,11 @@ class Normalised(FreeNero):
     projection: ClassVar[Projection | None] = Projection(moments, off_sphere, normalise_)
 
 
-RULES = {(False, False): FreeNero, (True, False): Centred, (False, True): Normalised}
+RULES: dict[tuple[bool, bool], type[FreeNero]] = {
+    (False, False): FreeNero,
+    (True, False): Centred,
+    (False, True): Normalised,
+}
 
 
 class NeroAblation(untuned.Optimizer):

@@ -138,6 +138,8 @@ class Cells(Mapping[Key, Cell]):
     Of several processes that train together only the first `writes`.
     """
 
+    path: Path
+
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path, self._writes = path, writes
         self._cells: dict[Key, Cell] = {}

@@ -19,6 +19,12 @@ def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Conv
 class PreActivation(nn.Module):
     """Norm, ReLU and convolution twice, beside a shortcut: a 1x1 convolution where sizes change."""
 
+    norm1: nn.BatchNorm2d
+    conv1: nn.Conv2d
+    norm2: nn.BatchNorm2d
+    conv2: nn.Conv2d
+    shortcut: nn.Conv2d | None
+
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.norm1, self.conv1 = nn.BatchNorm2d(inputs), conv(inputs, outputs, stride)
@@ -35,6 +41,13 @@ class PreActivation(nn.Module):
 
 class PostActivation(nn.Module):
     """Convolution, norm and ReLU twice; the shortcut leaves out pixels and adds zero channels."""
+
+    conv1: nn.Conv2d
+    norm1: nn.BatchNorm2d
+    conv2: nn.Conv2d
+    norm2: nn.BatchNorm2d
+    stride: int
+    more: int
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

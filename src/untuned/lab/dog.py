@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dog
 import torch
+
+if TYPE_CHECKING:  # dog says nothing of its types
+    from torch.optim import Optimizer as PlainDoG
+    from torch.optim import Optimizer as PlainLDoG
+else:
+    from dog import DoG as PlainDoG
+    from dog import LDoG as PlainLDoG
 
 GAMMA = 8.0  # of the polynomial decay, as in dog.PolynomialDecayAverager
 
@@ -50,9 +56,9 @@ class Averaged:
                 self.state[p]["average"].copy_(weights)
 
 
-class DoG(Averaged, dog.DoG):
+class DoG(Averaged, PlainDoG):
     """DoG, averaged."""
 
 
-class LDoG(Averaged, dog.LDoG):
+class LDoG(Averaged, PlainLDoG):
     """Layer-wise DoG, averaged."""

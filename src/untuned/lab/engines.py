@@ -50,6 +50,8 @@ class Engine(Protocol):
 class Local:
     """Processes of this machine, each on a core of its own and with one thread."""
 
+    slots: int
+
     def __init__(self, jobs: int | None = None) -> None:
         cores = available_cores()
         self.slots = jobs or len(cores)
@@ -169,6 +171,8 @@ def _end_with_parent() -> None:
 
 class Ray:
     """A Ray cluster: that of an address, or one on this machine that ends with the comparison."""
+
+    slots: int
 
     def __init__(self, jobs: int | None = None, address: str | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -44,6 +44,10 @@ def write(path: Path, text: str) -> None:
 class RunFolder:
     """Where a run is kept; only the first process writes."""
 
+    path: Path
+    fabric: Fabric
+    checkpoint: Path
+
     def __init__(self, config: Config, fabric: Fabric) -> None:
         assert config.folder is not None
         self.path, self.fabric = config.folder, fabric

@@ -15,6 +15,8 @@ class Chain(nn.Module):
     relu(x) * sqrt(2) between the layers keeps the size of what passes.
     """
 
+    layers: nn.ModuleList
+
     def __init__(self, depth: int, width: int, inputs: int = 64, bias: bool = False) -> None:
         super().__init__()
         widths = [inputs, *[width] * (depth - 1), 10]

@@ -14,13 +14,16 @@ from typing import Any, Literal
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 import untuned
 from untuned.lab.config import Config
 from untuned.lab.folder import Point, RunFolder, plain
 from untuned.lab.footprint import hyper, peak_mb, state_bytes
 from untuned.lab.logs import loggers
-from untuned.lab.methods import parse
+from untuned.lab.methods import Group, parse
+from untuned.lab.task import Learner, Task
 from untuned.lab.workloads import find
 
 POINTS = 40  # of a curve, beside the first and the last
@@ -82,6 +85,20 @@ def fabric_of(config: Config) -> Fabric:
 
 class Run:
     """A run under way."""
+
+    config: Config
+    watch: Watch
+    task: Task
+    rate: Callable[[Group], float]
+    fabric: Fabric
+    learner: Learner
+    steps: int
+    every: int
+    optimizer: Optimizer
+    scheduler: LRScheduler | None
+    folder: RunFolder | None
+    step: int
+    seconds: float
 
     def __init__(self, config: Config, watch: Watch) -> None:
         self.config, self.watch = config, watch

@@ -77,6 +77,10 @@ class Supervised:
 class SupervisedLearner:
     """A network that learns from batches."""
 
+    task: Supervised
+    fabric: Fabric
+    seed: int
+
     stride = 1
 
     def __init__(self, task: Supervised, fabric: Fabric, config: Config) -> None:

@@ -38,7 +38,7 @@ class AdaGrad(Elementwise):
         return {"v": torch.full_like(weight, INITIAL)}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """- lr g / sqrt(v + eps)."""
+        """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + grad.square()
         return Move(-self.lr, grad * torch.rsqrt(v + EPS), {"v": v})
 

@@ -45,7 +45,7 @@ class Adam(Elementwise):
         return {**moments, "n1": zero, "n2": zero.clone()}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """- lr (m / n1) / (sqrt(v / n2) + eps)."""
+        """`-lr (m / n1) / (sqrt(v / n2) + eps)`."""
         beta1, beta2 = self.betas
         # written as a pull towards the new value: exact where 1 - beta is small
         m = state["m"] + (1 - beta1) * (grad - state["m"])
@@ -82,7 +82,7 @@ class PublishedAdam(Adam):
         return {"m": torch.zeros_like(weight), "v": v, "t": weight.new_zeros(())}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """- lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)."""
+        """`-lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)`."""
         beta1, beta2 = self.betas
         t = state["t"] + 1
         m = beta1 * state["m"] + (1 - beta1) * grad

@@ -46,7 +46,7 @@ class AGD(Blockwise):
         return torch.log1p(G / (0.5 + torch.sqrt(0.25 + G)))
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
-        """- gain * (eta / L) * dual(g)."""
+        """`-gain * (eta / L) * dual(g)`."""
         dual = leaves.frame.dual(leaves.sizes)
         return Step((-self.gain / L) * eta * dual, leaves.grads)
 

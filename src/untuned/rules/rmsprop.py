@@ -37,7 +37,7 @@ class RMSProp(Elementwise):
         return {"v": torch.zeros_like(weight)}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """- lr g / sqrt(v + eps)."""
+        """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + (1 - self.gamma) * (grad.square() - state["v"])
         return Move(-self.lr, grad * torch.rsqrt(v + EPS), {"v": v})
 

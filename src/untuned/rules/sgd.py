@@ -37,7 +37,7 @@ class SGD(Elementwise):
         return {"m": torch.zeros_like(weight)} if some else {}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """- lr m."""
+        """`-lr m`."""
         if "m" not in state:
             return Move(-self.lr, grad)
         m = self.momentum * state["m"] + grad

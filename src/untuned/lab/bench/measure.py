@@ -42,6 +42,10 @@ class Copy:
     It reads and writes; and a CPU reads what it is about to overwrite, too.
     """
 
+    source: torch.Tensor
+    target: torch.Tensor
+    nbytes: int
+
     def __init__(self, device: torch.device, entries: int) -> None:
         self.source = torch.zeros(entries, device=device)
         self.target = torch.zeros_like(self.source)

@@ -53,6 +53,14 @@ def _normed(fan_in: int, fan_out: int, size: int) -> tuple[nn.Module, nn.Module]
 class Block(nn.Module):
     """A block of GPT-2: attention, then a perceptron, each after a norm and beside a shortcut."""
 
+    heads: int
+    ln_1: nn.LayerNorm
+    ln_2: nn.LayerNorm
+    c_attn: nn.Linear
+    c_proj: nn.Linear
+    up: nn.Linear
+    down: nn.Linear
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = width // 64
@@ -72,6 +80,12 @@ class Block(nn.Module):
 
 class GPT2(nn.Module):
     """GPT-2 (Radford et al. 2019), small if left alone: 148 tensors, 124 million parameters."""
+
+    tokens: nn.Embedding
+    positions: nn.Parameter
+    blocks: nn.Sequential
+    ln_f: nn.LayerNorm
+    head: nn.Linear
 
     def __init__(
         self, width: int = 768, depth: int = 12, vocabulary: int = 50257, context: int = 1024

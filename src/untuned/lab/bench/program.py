@@ -98,6 +98,11 @@ def measure(options: Options, report: Report) -> None:
 class Report:
     """Tables, on the terminal and in files."""
 
+    console: Console
+    path: Path | None
+    parts: list[str]
+    lines: str
+
     def __init__(self, console: Console, options: Options, command: str) -> None:
         self.console, self.path = console, options.output
         heading = f"`{command}`\n\n{tables.machine(options.device)}; rules run "

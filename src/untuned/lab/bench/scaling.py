@@ -15,7 +15,10 @@ from untuned.lab.bench.steps import ENTRIES, Settings, graded, optimizers
 
 HEIGHTS = 5
 # Widths of square layers: four of each; or as many as have four million parameters
-WIDTHS = {"parameters": (64, 128, 256, 512, 1024, 2048), "tensors": (1024, 512, 256, 128, 64)}
+WIDTHS: dict[str, tuple[int, ...]] = {
+    "parameters": (64, 128, 256, 512, 1024, 2048),
+    "tensors": (1024, 512, 256, 128, 64),
+}
 TOTAL = 2**22
 
 

@@ -6,7 +6,7 @@ learning rate, a width) are a grid. Each label becomes a row of the table, each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -23,26 +23,33 @@ class Published(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """What is read off a training, and whether more of it is better."""
+    """What is read off a training: a column of its curve, at the end, or a field of the cell."""
 
     name: str
-    of: Callable[[Cell], float]
-    more: bool = False
+    column: str = "metric"
+    scale: float = 1.0
+    start: float = 0.0
+    more: bool = False  # whether more of it is better
     diverged: float = float("inf")  # what a training counts that ended early
 
+    def of(self, cell: Cell) -> float:
+        """At the end."""
+        found: float = getattr(cell, self.column, cell.last(self.column))
+        return self.start + self.scale * found
 
-def _metric(scale: float = 1.0, start: float = 0.0) -> Callable[[Cell], float]:
-    return lambda cell: start + scale * cell.last("metric")
+    def curve(self, cell: Cell) -> list[float]:
+        """Over the steps."""
+        return [self.start + self.scale * number for number in cell.curve.get(self.column, [])]
 
 
-ACCURACY = Measure("test accuracy, %", _metric(100), more=True, diverged=10.0)
-ERROR = Measure("test error, %", _metric(-100, 100), diverged=90.0)
-PERPLEXITY = Measure("validation perplexity", _metric())
-BITS = Measure("bits per character", _metric())
-DISTANCE = Measure("Frechet distance of 8x8 pixels", _metric())
-RETURN = Measure("mean return", _metric(), more=True, diverged=-21.0)
-LOSSES = Measure("validation loss", lambda cell: cell.last(LOSS))
-TIME = Measure("ms a step", lambda cell: cell.ms_per_step)
+ACCURACY = Measure("test accuracy, %", scale=100, more=True, diverged=10.0)
+ERROR = Measure("test error, %", scale=-100, start=100, diverged=90.0)
+PERPLEXITY = Measure("validation perplexity")
+BITS = Measure("bits per character")
+DISTANCE = Measure("Frechet distance of 8x8 pixels")
+RETURN = Measure("mean return", more=True, diverged=-21.0)
+LOSSES = Measure("validation loss", LOSS)
+TIME = Measure("ms a step", "ms_per_step")
 
 
 class Line(NamedTuple):

@@ -43,7 +43,7 @@ def draw(
             inside = {line: each for line, each in trained.items() if line.panel == panel}
             (_grid if entry.view == "grid" else _curves)(axes, entry, inside)
             axes.set(title=panel)
-        plots[0].set_ylabel(entry.measure.name if entry.view == "grid" else "metric")
+        plots[0].set_ylabel(entry.measure.name)
         plots[0].legend(frameon=False, labelcolor="linecolor", fontsize=9)
         figure.suptitle(f"{entry.name} ({size})", x=0.01, ha="left")
         figure.savefig(path, dpi=130)
@@ -55,14 +55,15 @@ def _colors(trained: Trained) -> dict[str, str]:
 
 
 def _curves(axes: Axes, entry: Entry, trained: Trained) -> None:
-    """The metric of every seed, and bold its mean over those that got to the end."""
+    """The measure of every seed, and bold its mean over those that got to the end."""
     colors = _colors(trained)
+    measure = entry.measure
     for line, cells in trained.items():
-        ended = [cell for cell in cells if cell.status == "done" and cell.curve.get("metric")]
+        ended = [cell for cell in cells if cell.status == "done" and cell.curve.get(measure.column)]
         for cell in ended:
-            axes.plot(cell.curve["step"], cell.curve["metric"], color=colors[line.label], alpha=0.3)
+            axes.plot(cell.curve["step"], measure.curve(cell), color=colors[line.label], alpha=0.3)
         if ended:
-            means = np.mean([cell.curve["metric"] for cell in ended], axis=0)
+            means = np.mean([measure.curve(cell) for cell in ended], axis=0)
             at = f" at {line.x:g}" if line.x is not None else ""
             axes.plot(
                 ended[0].curve["step"], means, linewidth=2.4, color=colors[line.label],

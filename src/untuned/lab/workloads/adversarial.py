@@ -34,6 +34,9 @@ CODE = 80
 class Generator(nn.Module):
     """Codes (n, CODE) and classes (n,) to images (n, 3, 32, 32) in [-1, 1]."""
 
+    classes: nn.Embedding
+    layers: nn.Sequential
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.classes = nn.Embedding(10, CODE)
@@ -56,6 +59,10 @@ class Generator(nn.Module):
 
 class Judge(nn.Module):
     """Images (n, 3, 32, 32) and classes (n,) to scores (n,), high for what seems real."""
+
+    layers: nn.Sequential
+    classes: nn.Embedding
+    head: nn.Module
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -112,6 +119,12 @@ class Adversarial:
 
 class AdversarialLearner:
     """A step of the judge, then one of the generator."""
+
+    task: Adversarial
+    fabric: Fabric
+    seed: int
+    generator: Generator
+    judge: Judge
 
     stride = 2
 

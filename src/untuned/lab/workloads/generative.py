@@ -32,6 +32,10 @@ def convolutional(width: int, code: int) -> nn.Sequential:
 class Variational(nn.Module):
     """Kingma and Welling 2013 (arXiv:1312.6114): one hidden layer each way, Bernoulli pixels."""
 
+    encoder: nn.Sequential
+    code: nn.Linear
+    decoder: nn.Sequential
+
     def __init__(self, width: int, code: int) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU())

@@ -75,6 +75,11 @@ class Convolution(nn.Linear):
 class GCN(nn.Module):
     """Two convolutions."""
 
+    nodes: int
+    dropout: float
+    layer1: nn.Linear
+    layer2: nn.Linear
+
     def __init__(self, graph: Graph, width: int, classes: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.dropout = dropout

@@ -96,6 +96,12 @@ class Reinforcement:
 class ReinforcementLearner:
     """A policy in training; an iteration of PPO is one advance."""
 
+    seed: int
+    task: Reinforcement
+    moves: int
+    stride: int
+    ppo: Scheduled
+
     def __init__(self, task: Reinforcement, fabric: Fabric, config: Config) -> None:
         self.seed, self.task = config.seed, task
         self.moves = task.count * task.moves

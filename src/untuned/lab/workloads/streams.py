@@ -25,6 +25,8 @@ from untuned.lab.workloads.text import GPT
 class ResNet50(nn.Module):
     """ResNet-50 of the transformers library; one block a stage and half the width if small."""
 
+    resnet: nn.Module
+
     def __init__(self, classes: int, small: bool) -> None:
         super().__init__()
         from transformers import ResNetConfig, ResNetForImageClassification  # slow to import

@@ -56,6 +56,11 @@ def words(size: Size) -> Corpus:
 class Recurrent(nn.Module):
     """An LSTM between an embedding and a dense layer."""
 
+    embedding: nn.Embedding
+    lstm: nn.LSTM
+    drop: nn.Dropout
+    head: nn.Linear
+
     def __init__(self, tokens: int, width: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.embedding = nn.Embedding(tokens, width)
@@ -71,6 +76,11 @@ class Recurrent(nn.Module):
 
 class Encoder(nn.Module):
     """torch's transformer, each place blind to those after it."""
+
+    embedding: nn.Embedding
+    places: nn.Embedding
+    encoder: nn.TransformerEncoder
+    head: nn.Linear
 
     def __init__(self, tokens: int, width: int, layers: int, heads: int, length: int) -> None:
         super().__init__()
@@ -90,6 +100,8 @@ class Encoder(nn.Module):
 
 class GPT(nn.Module):
     """GPT-2 of the transformers library."""
+
+    gpt: nn.Module
 
     def __init__(
         self, tokens: int, width: int, layers: int, heads: int, length: int, dropout: float

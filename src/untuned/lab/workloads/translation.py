@@ -37,6 +37,8 @@ class Sizes(NamedTuple):
 class Translator(nn.Module):
     """A transformer with encoder and decoder (Marian's, of the transformers library)."""
 
+    marian: nn.Module
+
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         from transformers import MarianConfig, MarianMTModel  # slow to import

@@ -1,0 +1,255 @@
+"""The pages tell the truth: their code runs, and does what they say of it."""
+
+import copy
+import re
+import shlex
+
+import pytest
+import torch
+import torch.nn.functional as F
+import tyro
+import yaml
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader, TensorDataset
+
+import untuned
+from networks import same, snapshot
+from pages import DOCS, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
+from untuned.lab.__main__ import PROGRAMS
+from untuned.lab.bench.models import MODELS
+from untuned.lab.bench.program import Options
+from untuned.notation import tower_of
+
+PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
+TEXTS = [text_of(page) for page in PAGES] + [
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md")
+]
+# Pages whose code other tests run: with trainers, on several processes
+ELSEWHERE = {
+    "how-to/accelerate": "integration/test_accelerate.py",
+    "how-to/distributed": "test_distributed.py",
+    "how-to/huggingface": "integration/test_huggingface.py",
+    "how-to/lightning": "integration/test_lightning.py",
+    "how-to/precision": "integration/test_precision_page.py",
+    "how-to/stable-baselines3": "integration/test_stable_baselines3.py",
+}
+HERE = (ROOT / "tests" / "test_pages.py").read_text(encoding="utf-8")
+
+
+def classifier(outputs=10):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, outputs))
+
+
+@pytest.fixture
+def loader(digits):
+    return DataLoader(TensorDataset(*digits), batch_size=32, drop_last=True)
+
+
+@pytest.fixture
+def model():
+    return classifier()
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    """Pages write where they are run."""
+    monkeypatch.chdir(tmp_path)
+
+
+def loss_of(model, loader):
+    with torch.no_grad():
+        return F.cross_entropy(model(loader.dataset.tensors[0]), loader.dataset.tensors[1]).item()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(text_of(page))])
+def test_every_page_with_code_is_run(page):
+    if page in ELSEWHERE:
+        name = page.removeprefix("how-to/")
+        assert name in (ROOT / "tests" / ELSEWHERE[page]).read_text(encoding="utf-8")
+    else:
+        assert f'run_page("{page}"' in HERE
+
+
+def test_the_plain_loop_learns_and_ends_where_ours_does(model, loader):
+    twin = copy.deepcopy(model)
+    torch.manual_seed(1)
+    run_page("how-to/plain-loop", slice(1), model=model, loader=loader)
+    torch.manual_seed(1)
+    untuned.initialise_(twin)
+    _, losses = train_plainly(twin, loader)
+    assert same(model, snapshot(twin))
+    assert fallen(losses, 0.5)
+
+
+def test_the_plain_loop_accumulates_and_takes_closures(model, loader):
+    scope = run_page("how-to/plain-loop", model=model, loader=loader)
+    assert 0 < scope["loss"].item() < 1
+    assert scope["opt"].skipped_steps == 0
+
+
+def test_the_schedule_warms_up_and_ends_at_zero(model, loader):
+    rates, start = [], loss_of(model, loader)
+    hook = register_optimizer_step_post_hook(
+        lambda opt, *_: rates.append(float(opt.param_groups[0]["effective_lr"]))
+    )
+    scope = run_page("how-to/schedulers", model=model, loader=loader)
+    hook.remove()
+    assert rates[0] == pytest.approx(0.001)
+    assert max(rates) == rates[5] == pytest.approx(0.01)
+    assert scope["opt"].param_groups[0]["lr"] == pytest.approx(0, abs=1e-6)
+    assert loss_of(model, loader) < start
+
+
+def test_what_is_resumed_ends_where_what_went_on_does(model, loader):
+    whole = copy.deepcopy(model)
+    opt, _ = train_plainly(whole, [*loader, *loader], "adam / sgd")
+    scope = run_page("how-to/checkpoints", model=model, loader=loader, build=classifier)
+    assert same(scope["resumed"], snapshot(whole))
+    assert scope["opt"].hyperparameters() == opt.hyperparameters()
+
+
+def test_fine_tuning_moves_the_head_first_then_the_body_a_tenth_as_far(model, loader):
+    train_plainly(model[:-1].append(nn.Linear(32, 10)), loader, "adam(lr=0.01)")
+    before, start, head = snapshot(model[:-1]), loss_of(model, loader), model[-1]
+    run_page("how-to/fine-tuning", slice(1), model=model, loader=loader, head=head)
+    assert same(model[:-1], before)
+    only_head = loss_of(model, loader)
+    assert only_head < 0.9 * start
+    scope = run_page("how-to/fine-tuning", model=model, loader=loader, head=head)
+    assert not same(model[:-1], before)
+    assert loss_of(model, loader) < only_head
+    rates = {group["lr"]: len(group["params"]) for group in scope["opt"].param_groups}
+    assert rates == {0.001: 2, 0.01: 2}  # a weight and a bias each
+
+
+def test_the_log_has_every_floor(model, loader):
+    log = run_page("how-to/logging", model=model, loader=loader)["log"]
+    assert log[0].keys() == {"loss", "skipped"} | {
+        f"floor{k}/{name}" for k in (0, 1) for name in ("lr", "beta1", "beta2", "eps")
+    } | {"floor2/lr", "floor2/momentum"}
+    assert log[-1]["floor0/lr"] != log[0]["floor0/lr"]
+    assert fallen([row["loss"] for row in log], 0.8)
+
+
+def test_a_rule_alone_is_torchs_and_what_gdtuo_had_trains(model, loader):
+    scope = run_page("how-to/migrating", slice(1), model=model)
+    images, labels = next(iter(loader))
+    for _ in range(5):
+        for each, opt in ((model, scope["ours"]), (scope["twin"], scope["theirs"])):
+            opt.zero_grad()
+            F.cross_entropy(each(images), labels).backward()
+            opt.step()
+    for ours, theirs in zip(model.parameters(), scope["twin"].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    run_page("how-to/migrating", model=model, loader=loader)
+    assert loss_of(model, loader) < 1.5
+
+
+def test_what_the_table_of_migrations_says_can_be_built(model):
+    from untuned.rules import SGD, Adam
+
+    table = text_of("how-to/migrating").split("\n\n")[1]
+    built = 0
+    for row in table.splitlines()[2:]:
+        for code in re.findall(r"`([^`]+)`", row.split("|")[2]):
+            given = {"untuned": untuned, "model": model, "net": model, "SGD": SGD, "Adam": Adam}
+            made = eval(code.replace("...", "Adam()"), given)
+            built += untuned.Optimizer(model, made) is not None if isinstance(made, str) else 1
+    assert built >= 8
+
+
+def test_rules_of_ones_own_are_tuned_and_see_geometry():
+    code = blocks_of(text_of("how-to/own-rule"))[0]
+    assert len(code.split("@dataclass")[1].strip().splitlines()) <= 10
+    scope = run_page("how-to/own-rule", slice(1))
+    opt = scope["opt"]
+    for _ in range(3):
+        for param in opt.param_groups[0]["params"]:
+            param.grad = torch.ones_like(param)
+        opt.step()
+    below, _ = opt.hyperparameters()[0]
+    assert below["lr"] > 0.01
+    assert below["sharpness"] != pytest.approx(5.0, rel=1e-9)
+
+    weight = nn.Parameter(torch.zeros(16, 4))
+    opt = untuned.Optimizer([weight], run_page("how-to/own-rule")["Normalised"](lr=0.5))
+    weight.grad = torch.randn(16, 4)
+    opt.step()
+    assert weight.detach().norm().item() == pytest.approx(0.5 * (16 / 4) ** 0.5)
+    torch.testing.assert_close(
+        F.normalize(weight.flatten(), dim=0), -F.normalize(weight.grad.flatten(), dim=0)
+    )
+
+
+def test_geometries_of_ones_own_are_used():
+    scope = run_page("how-to/own-geometry")
+    matrices = scope["experts"].weight.detach().unflatten(0, (8, 32))
+    eye = torch.eye(16).expand(8, 16, 16) * 32 / 16
+    torch.testing.assert_close(matrices.mT @ matrices, eye, rtol=1e-4, atol=1e-4)
+    assert scope["experts"](torch.randn(3, 16)).shape == (3, 8, 32)
+    weights, opt = scope["weights"], scope["opt"]
+    weights.grad, before = torch.ones(9), weights.detach().clone()
+    opt.step()
+    eta = float(opt.param_groups[0]["effective_lr"])
+    assert (weights.detach() - before).norm().item() == pytest.approx(eta / 3, rel=1e-3)
+
+
+def test_the_ideas_examples_run():
+    weight = run_page("ideas/nero")["model"].weight.detach()
+    assert weight.norm(dim=1).tolist() == pytest.approx([1.0] * 10, abs=1e-5)
+    assert weight.mean(1).tolist() == pytest.approx([0.0] * 10, abs=1e-6)
+    floors = run_page("ideas/towers")["opt"].hyperparameters()[0]
+    assert [set(floor) for floor in floors] == [{"lr", "beta1", "beta2", "eps"}] * 2
+    assert floors[0]["lr"] != pytest.approx(1e-3)
+
+
+def test_every_tower_of_the_table_can_be_built(model):
+    table = text_of("ideas/towers").split("| you write")[1].split("\n\n")[0]
+    towers = re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    assert len(towers) == 6
+    for tower in towers:
+        given = {name: getattr(untuned.rules, name) for name in untuned.rules.__all__}
+        assert len(tower_of(eval(tower, given)).floors) >= 2
+
+
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for text in TEXTS
+        for line in [
+            *re.findall(r"`((?:untuned|python|make|torchrun) [^`\n]+)`", text),
+            *re.findall(r"^((?:untuned|python|make|torchrun) .+)$", text, re.MULTILINE),
+        ]
+    }
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_one_that_exists(command):
+    first, *rest = shlex.split(command)
+    if first == "make":
+        assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    elif first == "untuned":
+        assert rest[0] in PROGRAMS
+    elif first == "python" and rest[0] != "-m":
+        assert (ROOT / rest[0]).exists()
+    if first == "untuned" and rest[0] == "bench" and "WORKLOAD" not in command:
+        asked = [word for word in rest[1:] if word != "..."]
+        assert set(tyro.cli(Options, args=asked).models) <= MODELS.keys()
+
+
+def test_the_citation_names_this_version_and_the_three_papers():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == untuned.__version__
+    papers = [paper["url"].rpartition("/")[2] for paper in cited["references"]]
+    assert papers == ["2304.05187", "2102.07227", "1909.13371"]
+    for paper, rule in zip(papers[:2], (untuned.rules.AGD, untuned.rules.Nero), strict=True):
+        module = __import__(rule.__module__, fromlist=["rule"])
+        assert paper in module.__doc__
+
+
+def test_the_house_of_the_design_page_stands():
+    for name in re.findall(r"`([\w/]+\.py|\w+/)`", text_of("design")):
+        assert (ROOT / "src" / "untuned" / name).exists(), name

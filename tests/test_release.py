@@ -1,0 +1,119 @@
+"""What is released: the wheel alone trains, with torch and nothing else; it says what it needs."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from email.parser import Parser
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from pages import ROOT, blocks_of
+
+TRAINS = """
+import importlib.util, pathlib, sys
+
+{example}
+
+assert pathlib.Path(untuned.__file__).is_relative_to(sys.prefix), untuned.__file__
+assert not any(map(importlib.util.find_spec, ("numpy", "sklearn", "lightning", "pytest")))
+torch.manual_seed(0)
+images, start = torch.rand(256, 64), None
+labels = images[:, :10].argmax(1)
+for rule in ("agd", "nero", "adam / adam(lr=0.05)"):
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+    opt, losses = untuned.Optimizer(model, rule), []
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.97 * losses[0], (rule, losses[0], losses[-1])
+"""
+
+
+def needed(name, found=None):
+    """A distribution, and all that it needs here."""
+    found = {} if found is None else found
+    if name not in found:
+        found[name] = distribution(name)
+        for text in found[name].requires or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed(requirement.name, found)
+    return found
+
+
+def link_torch(packages: Path) -> None:
+    """Put torch and what it needs, as installed here, into another environment's packages."""
+    for each in needed("torch").values():
+        tops = {file.parts[0] for file in each.files or [] if file.parts[0] not in ("..", "bin")}
+        for top in tops - {"__pycache__"}:
+            target = Path(each.locate_file(top)).resolve()
+            if target.exists() and not (packages / top).exists():
+                (packages / top).symlink_to(target)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Wheel and sdist, as `make dist` builds them."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return wheel, sdist
+
+
+@pytest.mark.integration
+def test_the_wheel_alone_trains_where_there_is_only_torch(built, tmp_path):
+    venv.create(tmp_path / "clean")
+    python = tmp_path / "clean" / "bin" / "python"
+    (packages,) = (tmp_path / "clean").glob("lib/python*/site-packages")
+    link_torch(packages)
+    install = ["pip", "--python", str(python), "install", "--no-deps", "--no-index", "--quiet"]
+    subprocess.run([sys.executable, "-m", *install, str(built[0])], check=True)
+    (example,) = blocks_of((ROOT / "README.md").read_text(encoding="utf-8"))
+    script = TRAINS.format(example=example)
+    done = subprocess.run([str(python), "-I", "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_metadata_say_what_is_supported(built):
+    with zipfile.ZipFile(built[0]) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
+        metadata = Parser().parsestr(wheel.read(name).decode())
+    minors = re.findall(r"Python :: 3\.(\d+)", str(metadata.get_all("Classifier")))
+    assert minors == ["10", "11", "12", "13"]
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert [need for need in metadata.get_all("Requires-Dist") if "extra" not in need] == [
+        "torch>=2.6"
+    ]
+
+
+def test_the_files_are_those_of_the_library(built):
+    with zipfile.ZipFile(built[0]) as wheel:
+        inside = set(wheel.namelist())
+    assert {"untuned/py.typed", "untuned/lab/report/page.html"} <= inside
+    assert {name.split("/")[0] for name in inside if ".dist-info" not in name} == {"untuned"}
+    with tarfile.open(built[1]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    assert {"pyproject.toml", "README.md", "CITATION.cff", "mkdocs.yml", "tests/pages.py"} <= names
+
+
+@pytest.mark.integration
+def test_the_import_adds_little_to_torchs():
+    script = (
+        "import time, torch; start = time.process_time(); import untuned; "
+        "print(time.process_time() - start)"
+    )
+    times = []
+    while not times or (min(times) >= 0.2 and len(times) < 3):  # the machine may be busy
+        out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        times.append(float(out.stdout))
+    assert min(times) < 0.2
