@@ -46,6 +46,8 @@ def values_of(
             else:
                 values[name] = chart.value(group[key]) if chart and key in group else value
         floors.append(values)
+    if not any(floors):
+        return floors
     numbers = [torch.as_tensor(v, dtype=torch.float64) for floor in floors for v in floor.values()]
     device = next((n.device for n in numbers if n.device.type != "cpu"), torch.device("cpu"))
     each = iter(torch.stack([number.to(device) for number in numbers]).tolist())  # waits once

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,14 +40,25 @@ def orthogonal(matrices: Tensor) -> Tensor:
     return directions.to(matrices.dtype)
 
 
-def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> list[Tensor]:
-    """`orthogonal` of each block of some of a frame's tensors; blocks of one shape go together.
+class Duals(NamedTuple):
+    """Of some of a frame's tensors."""
+
+    directions: list[Tensor]  # of their shapes
+    norms: list[Tensor]  # Frobenius norms of the tensors' blocks, of the shapes of their stacks
+
+
+def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> Duals:
+    """`orthogonal` of each block; blocks of one shape go together.
 
     A block of more than two dimensions is a matrix of its first by all others.
     """
     wholes = [frame.gathered(i, tensor) for i, tensor in zip(indices, tensors, strict=True)]
     blocks = [frame.network.blocks[i] for i in indices]
     stacks = [_stack(own, whole) for own, whole in zip(blocks, wholes, strict=True)]
+    norms = [
+        frame.own(i, torch.linalg.matrix_norm(stack).view(frame.network.stacks[i]))
+        for i, stack in zip(indices, stacks, strict=True)
+    ]
     together: dict[tuple[int, ...], list[int]] = {}
     for place, stack in enumerate(stacks):
         together.setdefault(tuple(stack.shape[1:]), []).append(place)
@@ -59,7 +71,8 @@ def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> li
         _unstacked(own, stack, whole)
         for own, stack, whole in zip(blocks, stacks, wholes, strict=True)
     ]
-    return [frame.here(i, direction) for i, direction in zip(indices, directions, strict=True)]
+    here = [frame.here(i, direction) for i, direction in zip(indices, directions, strict=True)]
+    return Duals(here, norms)
 
 
 def _order(blocks: Blocks) -> list[int]:

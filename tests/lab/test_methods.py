@@ -143,7 +143,7 @@ def test_schedules_are_torchs_own_in_sequence(schedule):
         ("adamw / sgd", "adamw is no rule"),
         ("adam /", "cannot be read"),
         ("sgd(lr=nonsense)", "unknown"),
-        ("auto(lr=1)", "auto"),
+        ("auto(gain=1)", "gain"),
     ],
 )
 def test_what_cannot_be_read_is_told_what_is_near(text, says):

@@ -24,6 +24,14 @@ from untuned.rules import AGD
 
 Group = Mapping[str, Any]
 
+# Not just a rule: it looks at what goes into the module
+AUTO = Rival(
+    "untuned.Auto",
+    lambda: untuned.Auto,
+    rate=lambda group: float(group["effective_lr"]),
+    takes=lambda model: model,
+)
+
 
 @dataclass(frozen=True)
 class Method:
@@ -56,14 +64,14 @@ def parse(text: str, compile: bool | None = None) -> Method:
     """
     expression = _expression(text)
     names = {node.id.lower() for node in ast.walk(expression) if isinstance(node, ast.Name)}
-    known = [*NAMED, *RIVALS, "auto"]
+    known = [*NAMED, *RIVALS]
     for name in sorted(names.difference(known)):
         raise unknown("optimizer", name, known)
     call = expression if isinstance(expression, ast.Call) else None
     root = call.func if call else expression
     name = root.id.lower() if isinstance(root, ast.Name) else ""
     if name == "auto":
-        return _auto(text)
+        return _rival(text, AUTO, _settings(text, call))
     if name in RIVALS:
         return _rival(text, RIVALS[name], _settings(text, call))
     for name in sorted(names & RIVALS.keys()):
@@ -109,9 +117,3 @@ def _rival(text: str, rival: Rival, given: dict[str, Any]) -> Method:
         raise UnknownNameError(f"{text!r}: {name} is unknown; it takes {', '.join(taken)}")
     settings = {**rival.settings, **given}
     return Method(text, lambda model: kind(rival.takes(model), **settings), rival.rate)
-
-
-def _auto(text: str) -> Method:
-    if not hasattr(untuned, "Auto"):
-        raise UnknownNameError(f"{text!r}: this version of untuned has no Auto yet; try agd")
-    return Method(text, untuned.Auto, lambda group: float(group["effective_lr"]))

@@ -46,6 +46,8 @@ GAIN = 300.0  # how large a function is wanted
 REACH = 10.0  # the largest ball
 ENTRY = 0.2  # of a step's size, for what moves by entry
 MOMENTUM, SQUARES, DEGREE = 0.9, 0.98, 0.95  # how much of each average is kept in a step
+# The norm of the momentum's weights: what it makes of gradients of norm one that are all noise
+NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (1 - MOMENTUM**2))
 
 INPUT = "auto.input"  # in the state of a tensor: the size of the data that it is applied to
 
@@ -66,7 +68,10 @@ class Auto(Blockwise):
         return assignment.with_head(module)
 
     def init(self, frame: Frame, norms: Tensor) -> list[State]:
-        return [{"step": norms.new_zeros(()), INPUT: norms.new_ones(())} for _ in frame.shapes]
+        sizes = frame.spread(torch.zeros_like(norms))
+        return [
+            {"step": norms.new_zeros(()), INPUT: norms.new_ones(()), "v": v.clone()} for v in sizes
+        ]
 
     def outlook(self, groups: Sequence[Leaves], L: int, memory: Mapping[str, Tensor]) -> Outlook:
         """How far, and the degree in the place of the depth."""
@@ -85,20 +90,26 @@ class Auto(Blockwise):
         frame, states = leaves.frame, leaves.states
         owner = frame.owner(leaves.sizes.device)
         t = torch.stack([state["step"] for state in states]).to(leaves.sizes) + 1
-        new, directions = self._directions(leaves)
-        # a mean of few is small, which divides out where the size of a direction is fixed
-        unbiased = torch.sqrt(1 - SQUARES**t) / (1 - MOMENTUM ** (t + 1))
+        new, directions, norms = self._directions(leaves)
+        unbiased = (torch.sqrt(1 - SQUARES**t) / (1 - MOMENTUM ** (t + 1)))[owner]
+        v = frame.gather([state["v"] for state in states]).to(t)
+        v = torch.lerp(leaves.sizes**2, v, SQUARES)
+        certain = torch.where(v > 0, norms * unbiased / (NOISE * v.sqrt()), 0.0).clamp(max=1.0)
         by_entry = frame.of_layers(_by_entry, t)
-        units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased[owner], frame.radius(t))
+        spectral = frame.radius(t) * certain
+        units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
         keep = torch.where(by_entry > 0, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
-        for state, step in zip(new, t, strict=True):
-            state["step"] = step
+        for state, step, size in zip(new, t, frame.spread(v), strict=True):
+            state |= {"step": step, "v": size}
         return Step(-eta * units / inputs, directions, new, keep)
 
-    def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor]]:
-        """Momentum and mean squares after the gradients, and the directions that they give."""
+    def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor], Tensor]:
+        """Momentum and mean squares after the gradients, and the directions that they give.
+
+        Also the norms of what matrices were made orthogonal from, (blocks,), and ones.
+        """
         before = [state["momentum"] for state in leaves.states]
         grads = [grad.to(m) for grad, m in zip(leaves.grads, before, strict=True)]
         momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
@@ -113,9 +124,10 @@ class Auto(Blockwise):
             else:
                 spectral.append(i)
         found = duals(leaves.frame, spectral, [ahead[i] for i in spectral])
-        for i, direction in zip(spectral, found, strict=True):
-            ahead[i] = direction
-        return new, ahead
+        norms = [torch.ones_like(state["v"]) for state in leaves.states]
+        for i, direction, norm in zip(spectral, *found, strict=True):
+            ahead[i], norms[i] = direction, norm
+        return new, ahead, leaves.frame.gather(norms).to(leaves.sizes)
 
 
 def _by_entry(layer: Layer, shape: Shape) -> float:
