@@ -160,7 +160,7 @@ class Embedding(Layer):
         return self.size * math.sqrt(shape[-1])
 
     def by_entry(self, shape: Shape) -> float | None:
-        return self.size
+        return 1.0
 
     def multiplies(self) -> bool:
         return False
