@@ -29,9 +29,16 @@ RULES = (
     "agd / sgd",
     "nero / sgd",
     "agd.published",
+    "auto",
 )
 
-RULES_OF_MANY = ("agd", "nero", "adam / sgd(lr=0.1)", "agd / sgd")  # where processes share cores
+RULES_OF_MANY = (
+    "agd",
+    "nero",
+    "auto",
+    "adam / sgd(lr=0.1)",
+    "agd / sgd",
+)  # where processes share cores
 
 # Of each geometry tensors that two and four processes share unevenly, or have too little of
 TENSORS = (

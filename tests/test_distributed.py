@@ -48,6 +48,8 @@ def test_several_processes_end_where_one_does_with_two_collectives_a_step(
         expected = alone[case.split(",")[0], rule]
         label = f"{case}, {rule}"
         most = 3 if "summands" in case and rule.startswith("nero") else 2
+        if rule == "auto":  # matrices travel to their owners and back, by group; once also boxes
+            most += 4 * len(result.hyperparameters)
         assert 0 < result.collectives <= most or "copies" in label, label
         for ours, theirs in zip(result.weights, expected.weights, strict=True):
             torch.testing.assert_close(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from untuned.exchange import Exchange
 from untuned.geometry import by_shape
 from untuned.kept import Kept, kept
 from untuned.layer import Blocks, Layer, Shape
@@ -170,13 +171,9 @@ class Frame:
         """Of numbers of a tensor's blocks, of its stack's shape, those of the blocks here."""
         return value
 
-    def gathered(self, index: int, tensor: Tensor) -> Tensor:
-        """The whole of which a tensor like that of an index is what is here."""
-        return tensor
-
-    def here(self, index: int, whole: Tensor) -> Tensor:
-        """What is here of the whole of such a tensor."""
-        return whole
+    def exchange(self, indices: Sequence[int]) -> Exchange:
+        """How parts of some sharded tensors travel; found once, by all processes together."""
+        raise NotImplementedError
 
     def divided(self, index: int) -> bool:
         """Whether processes may hold parts of the same blocks of a tensor."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from untuned.exchange import Exchange
 from untuned.frame import Frame, View, layers_for
 from untuned.kept import integers, kept
 from untuned.layer import Blocks, Layer, Shape
@@ -42,6 +43,7 @@ class LocalFrame(Frame):
         self.total = len(self.whole) + sum(self.counts)
         numbers = self._network.spread(torch.arange(self.total))
         self._seen = {i: _Seen(s, self.blocks[i]) for i, s in enumerate(shards) if s is not None}
+        self._exchanges: dict[tuple[int, ...], Exchange] = {}
         self._cells: dict[int, list[int]] = {}  # the number of each cell's block in its tensor
         for i, seen in self._seen.items():
             if seen.cut:
@@ -77,16 +79,12 @@ class LocalFrame(Frame):
             return value
         return value[seen.place()].clone()
 
-    def gathered(self, index: int, tensor: Tensor) -> Tensor:
-        shard = self.shards[index]
-        return tensor if shard is None else shard.whole(tensor, shard.layout).full_tensor()
-
-    def here(self, index: int, whole: Tensor) -> Tensor:
-        shard = self.shards[index]
-        if shard is None:
-            return whole
-        box = zip(shard.box.start, shard.box.size, strict=True)
-        return whole[tuple(slice(start, start + size) for start, size in box)]
+    def exchange(self, indices: Sequence[int]) -> Exchange:
+        found = self._exchanges.get(tuple(indices))
+        if found is None:
+            shards = [shard for i in indices if (shard := self.shards[i]) is not None]
+            found = self._exchanges[tuple(indices)] = Exchange(shards)
+        return found
 
     def layout(self, index: int) -> Layout:
         """How numbers of a tensor's blocks lie across the processes."""

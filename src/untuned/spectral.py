@@ -50,14 +50,41 @@ class Duals(NamedTuple):
 def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> Duals:
     """`orthogonal` of each block; blocks of one shape go together.
 
-    A block of more than two dimensions is a matrix of its first by all others.
+    A block of more than two dimensions is a matrix of its first by all others. Of sharded tensors
+    each process makes its share (`exchange.py`).
     """
-    wholes = [frame.gathered(i, tensor) for i, tensor in zip(indices, tensors, strict=True)]
     blocks = [frame.network.blocks[i] for i in indices]
-    stacks = [_stack(own, whole) for own, whole in zip(blocks, wholes, strict=True)]
+    sharded = [n for n, i in enumerate(indices) if frame.shards[i] is not None]
+    if not sharded:
+        return _duals(blocks, tensors)
+    exchange = frame.exchange([indices[n] for n in sharded])
+    wholes = exchange.gathered([tensors[n] for n in sharded])
+    mine = [sharded[n] for n in exchange.mine]
+    plain = [n for n in range(len(indices)) if n not in sharded]
+    made = _duals(
+        [blocks[n] for n in (*plain, *mine)], [*(tensors[n] for n in plain), *wholes.values()]
+    )
+    directions = dict(zip(plain, made.directions, strict=False))  # after them come `mine`
+    norms = dict(zip(plain, made.norms, strict=False))
+    own = slice(len(plain), None)
+    parts = exchange.returned(
+        dict(zip(exchange.mine, made.directions[own], strict=True)),
+        dict(zip(exchange.mine, made.norms[own], strict=True)),
+        [math.prod(blocks[n].stack) for n in sharded],
+    )
+    for n, direction, norm in zip(sharded, *parts, strict=True):
+        directions[n] = direction
+        norms[n] = frame.own(indices[n], norm.view(blocks[n].stack))
+    order = range(len(indices))
+    return Duals([directions[n] for n in order], [norms[n] for n in order])
+
+
+def _duals(blocks: Sequence[Blocks], tensors: Sequence[Tensor]) -> Duals:
+    """Of whole tensors, and the blocks of each."""
+    stacks = [_stack(own, tensor) for own, tensor in zip(blocks, tensors, strict=True)]
     norms = [
-        frame.own(i, torch.linalg.matrix_norm(stack).view(frame.network.stacks[i]))
-        for i, stack in zip(indices, stacks, strict=True)
+        torch.linalg.matrix_norm(stack).view(own.stack)
+        for own, stack in zip(blocks, stacks, strict=True)
     ]
     together: dict[tuple[int, ...], list[int]] = {}
     for place, stack in enumerate(stacks):
@@ -67,12 +94,8 @@ def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> Du
         parts = batch.split([len(stacks[place]) for place in places])
         for place, part in zip(places, parts, strict=True):
             stacks[place] = part
-    directions = [
-        _unstacked(own, stack, whole)
-        for own, stack, whole in zip(blocks, stacks, wholes, strict=True)
-    ]
-    here = [frame.here(i, direction) for i, direction in zip(indices, directions, strict=True)]
-    return Duals(here, norms)
+    made = zip(blocks, stacks, tensors, strict=True)
+    return Duals([_unstacked(own, stack, tensor) for own, stack, tensor in made], norms)
 
 
 def _order(blocks: Blocks) -> list[int]:

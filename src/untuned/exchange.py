@@ -1,0 +1,117 @@
+"""Sharded tensors, made whole on one process each, and what is made of them sent back.
+
+What needs whole matrices (`spectral.py`) would otherwise have every process gather every matrix and
+do the work of all. Here each tensor has an owner, the work is shared out evenly, and parts travel
+twice: to the owner, and back. Each way is one collective for all tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from untuned.shards import Box, Shard
+
+
+class Exchange:
+    """Which process owns which of some sharded tensors.
+
+    To be made, and used, by all processes that hold parts of them, in step.
+    """
+
+    mine: list[int]  # the tensors that this process owns
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shapes = [shard.layout.shape for shard in shards]
+        axes = {(shard.mesh, axis) for shard in shards for axis in shard.axes}
+        self._axis = next(iter(axes)) if len(axes) == 1 else None
+        self._processes = range(dist.get_world_size(self._group))
+        self._here = dist.get_rank(self._group)
+        self._boxes: list[Any] = [None for _ in self._processes]
+        dist.all_gather_object(self._boxes, [shard.box for shard in shards], self._group)
+        self._owners = self._shared_out()
+        self.mine = self._of(self._here)
+
+    @property
+    def _group(self) -> Any:
+        """The processes that hold different parts."""
+        return self._axis[0].get_group(self._axis[1]) if self._axis else dist.group.WORLD
+
+    def _shared_out(self) -> list[int]:
+        """The owner of each tensor: the largest first, each to whom has least to do."""
+        loads, owners = [0 for _ in self._processes], [0] * len(self._shapes)
+        order = sorted(range(len(owners)), key=lambda i: -math.prod(self._shapes[i]))
+        for i in order:
+            owners[i] = loads.index(min(loads))
+            loads[owners[i]] += math.prod(self._shapes[i])
+        return owners
+
+    def _of(self, process: int) -> list[int]:
+        return [i for i, owner in enumerate(self._owners) if owner == process]
+
+    def _sent(self, send: Sequence[Sequence[Tensor]], sizes: Sequence[int]) -> list[Tensor]:
+        """To each process what is meant for it; what comes from each, of these sizes."""
+        flat = [torch.cat([part.flatten() for part in each]) if each else None for each in send]
+        like = next(part for each in send for part in each) if any(send) else self._like
+        chunks = [like.new_empty(0) if part is None else part for part in flat]
+        out = like.new_empty(sum(sizes))
+        counts = [chunk.numel() for chunk in chunks]
+        dist.all_to_all_single(out, torch.cat(chunks), list(sizes), counts, group=self._group)
+        return list(out.split(list(sizes)))
+
+    def gathered(self, parts: Sequence[Tensor]) -> dict[int, Tensor]:
+        """The whole tensors that are `mine`, of which every process has a part."""
+        self._like = parts[0]
+        send = [[parts[i] for i in self._of(process)] for process in self._processes]
+        sizes = [sum(self._entries(process, self.mine)) for process in self._processes]
+        wholes = {i: self._like.new_empty(self._shapes[i]) for i in self.mine}
+        for process, chunk in zip(self._processes, self._sent(send, sizes), strict=True):
+            pieces = chunk.split(self._entries(process, self.mine))
+            for i, piece in zip(self.mine, pieces, strict=True):
+                box = self._boxes[process][i]
+                wholes[i][_place(box)] = piece.view(box.size)
+        return wholes
+
+    def returned(
+        self, wholes: Mapping[int, Tensor], numbers: Mapping[int, Tensor], counts: Sequence[int]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The parts of all tensors that belong here, and some numbers of each, so many.
+
+        Given those that are `mine`.
+        """
+        send = [
+            [
+                tensor
+                for i in self.mine
+                for tensor in (wholes[i][_place(self._boxes[process][i])], numbers[i])
+            ]
+            for process in self._processes
+        ]
+        own = self._entries(self._here, range(len(self._shapes)))
+        sizes = [
+            [size for i in self._of(process) for size in (own[i], counts[i])]
+            for process in self._processes
+        ]
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        chunks = self._sent(send, [sum(each) for each in sizes])
+        for process, chunk in zip(self._processes, chunks, strict=True):
+            pieces = iter(chunk.split(sizes[process]))
+            for i in self._of(process):
+                box = self._boxes[self._here][i]
+                found[i] = next(pieces).view(box.size), next(pieces)
+        every = [found[i] for i in range(len(self._shapes))]
+        return [part for part, _ in every], [number for _, number in every]
+
+    def _entries(self, process: int, tensors: Sequence[int]) -> list[int]:
+        """How many entries of each of some tensors a process has."""
+        return [math.prod(self._boxes[process][i].size) for i in tensors]
+
+
+def _place(box: Box) -> tuple[slice, ...]:
+    ends = zip(box.start, box.size, strict=True)
+    return tuple(slice(start, start + size) for start, size in ends)
