@@ -53,6 +53,8 @@ def half_decade(k: int) -> str:
 REFERENCE = "adamw-tuned"
 
 CONTESTANTS = [
+    Contestant("auto", "auto"),
+    Contestant("auto, decayed", "auto", ("linear",)),
     Contestant("agd", "agd"),
     Contestant("nero", "nero"),
     Contestant("adam / sgd", "adam / sgd(lr=1e-05)"),

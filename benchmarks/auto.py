@@ -1,0 +1,137 @@
+"""What each ingredient of Auto is worth: steps saved without it, on the lab's small workloads.
+
+python benchmarks/auto.py --jobs 2 --output docs/auto/ablation.md
+
+The reference, a tuned AdamW, is read from the cells of `untuned compare` (docs/results). What has
+been trained is kept beside the table, and the same command goes on.
+"""
+
+import itertools
+import math
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import tyro
+from rich.progress import track
+
+from untuned import geometry
+from untuned.inputs import Inputs
+from untuned.lab.cells import LOSS, Cell, Cells, Key
+from untuned.lab.comparison import REFERENCE
+from untuned.lab.config import Config
+from untuned.lab.contestants import contestant_of
+from untuned.lab.measure import FAILURE, mean, mean_curve, step_reduction, steps_to
+from untuned.lab.plan import Task, fresh
+from untuned.lab.runs import run
+from untuned.lab.workloads import find
+from untuned.rules import auto
+
+EVER = 1e30
+VARIANTS = {
+    "as it is": {},
+    "one ball for all degrees": {"GAIN": EVER},
+    "no ball": {"GAIN": EVER, "REACH": EVER},
+    "the prescribed ball": {"REACH": 1.0},
+    "no trust region over depth": {"TRUST": EVER},
+    "steps that do not get shorter": {"PATIENCE": EVER},
+    "whole steps of cancelling gradients": {"NOISE": 1 / EVER},
+    "no momentum": {"MOMENTUM": 0.0, "NOISE": 1.0},
+    "a head that moves as vectors do": {"HEAD": None},
+    "no look at the data": {"INPUTS": None},
+    "steps half as long": {"STEP": auto.STEP / 2},
+    "steps twice as long": {"STEP": auto.STEP * 2},
+}
+WORKLOADS = (
+    "fcn2-digits", "fcn8-digits", "fcn32-digits", "fcn4-fashion", "lstm-shakespeare",
+    "gpt-shakespeare", "gcn-cora", "mlp-housing", "autoencoder-fashion", "vae-mnist",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to train."""
+
+    workloads: tuple[str, ...] = WORKLOADS
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    seeds: int = 2
+    jobs: int = 2
+    reference: Path = Path("docs/results/cells.jsonl")
+    output: Path = Path("runs/auto-ablation.md")
+
+
+def change(variant: str) -> None:
+    """Make this process's Auto the variant."""
+    for name, value in VARIANTS[variant].items():
+        if name == "HEAD":
+            geometry.Head.by_entry = lambda self, shape: 1.0
+        elif name == "INPUTS":
+            Inputs.watch = lambda self, module: None
+        else:
+            setattr(auto, name, value)
+
+
+def train(variant: str, workload: str, seed: int) -> dict:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    change(variant)
+    return vars(run(Config(workload, "auto", seed=seed)))
+
+
+def key_of(variant: str, workload: str, seed: int) -> Key:
+    """Of a cell."""
+    steps = find(workload).at("small").steps
+    return Key(workload, "small", f"auto, {variant}", "constant", seed, steps)
+
+
+def train_missing(options: Options, cells: Cells) -> None:
+    """All that the table wants."""
+    seeds = range(1, options.seeds + 1)
+    wanted = itertools.product(options.variants, options.workloads, seeds)
+    missing = [each for each in wanted if key_of(*each) not in cells]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, max_tasks_per_child=1) as pool:
+        futures = {pool.submit(train, *each): key_of(*each) for each in missing}
+        for future in track(as_completed(futures), "Training", total=len(futures)):
+            cells.append(Cell.of({**future.result(), **futures[future]._asdict()}))
+
+
+def saved(workload: str, ours: list[Cell], reference: Cells) -> float:
+    """How many times fewer steps than the tuned AdamW's."""
+    task = Task(workload, "small", find(workload).at("small").steps)
+    tuned = [reference[key] for key in fresh(contestant_of(REFERENCE), task, 3, reference) or []]
+    target = mean([cell.last(LOSS) for cell in tuned])
+    needed = [steps_to(target, mean_curve([cell.loss for cell in each])) for each in (tuned, ours)]
+    return step_reduction(*needed)
+
+
+def table(options: Options, cells: Cells, reference: Cells) -> str:
+    """A row for each variant, with the geometric mean at its end."""
+    lines = [
+        "| | " + " | ".join(options.workloads) + " | all |",
+        "| --- |" + " ---: |" * (len(options.workloads) + 1),
+    ]
+    for variant in options.variants:
+        found = []
+        for workload in options.workloads:
+            keys = [key_of(variant, workload, seed + 1) for seed in range(options.seeds)]
+            found.append(saved(workload, [cells[key] for key in keys], reference))
+        whole = math.exp(sum(math.log(max(number, FAILURE)) for number in found) / len(found))
+        texts = [f"{number:.2f}" if number else "never" for number in found]
+        lines.append(f"| {variant} | " + " | ".join(texts) + f" | {whole:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(options: Options) -> None:
+    """Train what is missing, then write the table."""
+    cells = Cells(options.output.with_suffix(".jsonl"))
+    cells.path.parent.mkdir(parents=True, exist_ok=True)
+    train_missing(options, cells)
+    options.output.write_text(table(options, cells, Cells(options.reference)), encoding="utf-8")
+    print(options.output.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
