@@ -88,7 +88,8 @@ def test_every_link_leads_somewhere(site):
     assert {path.relative_to(site).as_posix() for path in pages} >= set(PAGES)
     for path, page in pages.items():
         for link in [*page.links, *page.loads]:
-            if urlparse(link).scheme in ("http", "https") or path.name == "404.html":
+            elsewhere = urlparse(link).scheme in ("http", "https", "data")
+            if elsewhere or path.name == "404.html":
                 continue
             file, anchor = urldefrag(link)
             target = (path.parent / unquote(file)).resolve() if file else path

@@ -11,12 +11,7 @@ from torch import Tensor, nn
 
 import untuned
 from untuned.blockwise import Projection
-from untuned.rules.nero import FreeNero, Nero, moments
-
-
-def rounding(sums: Sequence[Tensor], entries: int, eps: float) -> float:
-    """How far rounding takes the norms of neurons with so many weights, as in `Nero`."""
-    return 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums[0].dtype).eps
+from untuned.rules.nero import FreeNero, Nero, moments, rounding
 
 
 def off_centre(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:

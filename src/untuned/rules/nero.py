@@ -39,13 +39,18 @@ def moments(weight: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     return weight.sum(dims, keepdim=True), norm.square_()
 
 
-def unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
-    """Which neurons are further from zero mean and unit norm than rounding takes them.
+def rounding(sums: Sequence[Tensor], entries: int, eps: float) -> float:
+    """How far rounding takes the norms of neurons.
 
     That is the rounding of entries, to `eps`, and of long sums, whose errors grow like a walk's.
     """
+    return 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums[0].dtype).eps
+
+
+def unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
+    """Which neurons are further from zero mean and unit norm than rounding takes them."""
     total, squares = sums
-    within = 8 * eps + math.sqrt(entries) / 4 * torch.finfo(total.dtype).eps
+    within = rounding(sums, entries, eps)
     return ((squares - 1).abs() > within).logical_or_(total.abs() > within * math.sqrt(entries))
 
 

@@ -7,7 +7,7 @@ their numbers were not at hand, so those entries compare with their own baseline
 
 from __future__ import annotations
 
-from untuned.lab.reproduce.agd import CORES, FEW_SGD, GPU, SGD, SUBSET, UNTIMED
+from untuned.lab.reproduce.agd import CIFAR, CORES, FEW_SGD, GPU, SGD, SUBSET, UNTIMED
 from untuned.lab.reproduce.entry import (
     ACCURACY,
     DISTANCE,
@@ -26,7 +26,6 @@ PAPER = "arXiv:2102.07227"
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 NERO = "nero(lr={lr})"
 ADAM = "adamw(lr={lr}, betas=(0.0, 0.999), weight_decay=0.0)"  # without momentum, as published
-CIFAR = epochs(200, 50_000, 128)
 CURVES = "The paper shows curves; its numbers were not at hand."
 
 

@@ -7,8 +7,10 @@ unit: 100 for SGD, for which 0.01 of loss that the next step is about to gain do
 
 from __future__ import annotations
 
+import itertools
+
 from untuned.lab.reproduce.agd import CORES, GPU, UNTIMED
-from untuned.lab.reproduce.entry import ERROR, LOSSES, TIME, Entry, Line, Scale, epochs
+from untuned.lab.reproduce.entry import ERROR, LOSSES, TIME, Entry, Line, Scale, epochs, grid
 
 PAPER = "arXiv:1909.13371"
 MNIST = "tanh-mnist"
@@ -39,47 +41,45 @@ def heights(first: tuple[float, ...]) -> tuple[Line, ...]:
     )
 
 
+def grids(
+    texts: dict[str, str], first: tuple[float, ...], workload: str, panel: str = ""
+) -> tuple[Line, ...]:
+    """Optimizers by label, with {lr} where the first step size stands, over some of these."""
+    each = (grid(label, text, first, workload, panel=panel) for label, text in texts.items())
+    return tuple(itertools.chain.from_iterable(each))
+
+
 def against_plain(first: tuple[float, ...]) -> tuple[Line, ...]:
     """Each rule alone, under SGD as published, and under Adam on our charts."""
-    lines = []
+    lines: list[Line] = []
     for name, alpha in RULES.items():
-        for x in first:
-            rule = f"{name}(lr={x:g})"
-            texts = {
-                "plain": rule,
-                "under SGD, as published": f"({rule} / sgd(lr={alpha:g})).as_published()",
-                "under Adam(0.05), ours": f"{rule} / adam(lr=0.05)",
-            }
-            lines += [Line(label, text, MNIST, x=x, panel=name) for label, text in texts.items()]
+        texts = {
+            "plain": f"{name}(lr={{lr}})",
+            "under SGD, as published": f"({name}(lr={{lr}}) / sgd(lr={alpha:g})).as_published()",
+            "under Adam(0.05), ours": f"{name}(lr={{lr}}) / adam(lr=0.05)",
+        }
+        lines += grids(texts, first, MNIST, panel=name)
     return tuple(lines)
 
 
 def momentum(first: tuple[float, ...]) -> tuple[Line, ...]:
     """SGD with momentum, neither tuned, the step size tuned, and both."""
     texts = {
-        "plain": "sgd(lr={x:g}, momentum=0.9)",
-        "step size tuned": "sgd(lr={x:g}, momentum=0.9).tuning('lr') / adam(lr=0.05)",
-        "step size and momentum tuned": "sgd(lr={x:g}, momentum=0.9) / adam(lr=0.05)",
+        "plain": "sgd(lr={lr}, momentum=0.9)",
+        "step size tuned": "sgd(lr={lr}, momentum=0.9).tuning('lr') / adam(lr=0.05)",
+        "step size and momentum tuned": "sgd(lr={lr}, momentum=0.9) / adam(lr=0.05)",
     }
-    return tuple(
-        Line(label, text.format(x=x), "resnet20-cifar10", x=x)
-        for label, text in texts.items()
-        for x in first
-    )
+    return grids(texts, first, "resnet20-cifar10")
 
 
 def novel(first: tuple[float, ...]) -> tuple[Line, ...]:
     """Adam on a character LSTM, plain and tuned."""
     texts = {
-        "Adam": "adam(lr={x:g})",
-        "Adam under SGD, as published": "(adam(lr={x:g}) / sgd(lr=0.0001)).as_published()",
-        "Adam under Adam(0.05), ours": "adam(lr={x:g}) / adam(lr=0.05)",
+        "Adam": "adam(lr={lr})",
+        "Adam under SGD, as published": "(adam(lr={lr}) / sgd(lr=0.0001)).as_published()",
+        "Adam under Adam(0.05), ours": "adam(lr={lr}) / adam(lr=0.05)",
     }
-    return tuple(
-        Line(label, text.format(x=x), "lstm-warandpeace", x=x)
-        for label, text in texts.items()
-        for x in first
-    )
+    return grids(texts, first, "lstm-warandpeace")
 
 
 def levels(highest: int) -> tuple[Line, ...]:
