@@ -34,7 +34,8 @@ class Plain:
     `others` are (tensor, size of an entry's step).
     """
 
-    def __init__(self, matrices, others, head, inputs):
+    def __init__(self, matrices, others, head, inputs, horizon=None):
+        self.horizon, self.reversals = horizon, {}
         self.matrices, self.others, self.head, self.inputs = matrices, others, head, inputs
         self.t, self.product, self.square = 0, 0.0, 0.0
         self.m = {tensor: torch.zeros_like(tensor) for tensor, *_ in (*matrices, *others)}
@@ -48,7 +49,11 @@ class Plain:
         self.product = 0.95 * self.product + 0.05 * every * head
         self.square = 0.95 * self.square + 0.05 * head**2
         D = max(1.0, self.product / self.square)
-        s = min(0.03, math.log((1 + 5**0.5) / 2) / D) / math.sqrt(1 + self.t / 100)
+        counts = torch.cat([*self.reversals.values()] or [torch.zeros(1)])
+        shorter = 1 / math.sqrt(1 + float(counts.mean()) / 15)
+        if self.horizon:
+            shorter = max(0.0, 1 - self.t / self.horizon)
+        s = min(0.03, math.log((1 + 5**0.5) / 2) / D) * shorter
         R = min(10.0, 300 ** (1 / D))
         self.t += 1
         correction = 1 - 0.9 ** (self.t + 1)
@@ -59,14 +64,16 @@ class Plain:
             new = torch.stack([block.norm() ** 2 for block in apart(tensor.grad)])
             old = self.sizes[tensor]
             self.sizes[tensor] = 0.02 * new if old is None else 0.98 * old + 0.02 * new
-            directions = []
+            directions, turned = [], []
             for block, size in zip(blocks, self.sizes[tensor], strict=True):
                 # what is left of gradients of norm one that have nothing to do with each other
                 left = [0.19, *(0.1 * 0.9 ** (j + 1) for j in range(1, 2000))]
                 noise = math.sqrt(sum(share**2 for share in left))
                 rms = math.sqrt(float(size) / (1 - 0.98**self.t))
                 certain = min(1.0, float(block.norm()) / correction / rms / noise)
+                turned.append(float(certain < 1))
                 directions.append(certain * polar(block.flatten(1)).view_as(block))
+            self.reversals[tensor] = self.reversals.get(tensor, 0) + torch.tensor(turned)
             step = s * radius / self.inputs.get(tensor, 1.0) * together(directions)
             tensor.data = (1 - s / R) * tensor.data - step
         for tensor, size in self.others:
@@ -105,7 +112,7 @@ def one(blocks):
     return blocks[0]
 
 
-def plain(net, inputs):
+def plain(net, inputs, horizon):
     def offsets(tensor):
         return [tensor[:, :, k] for k in range(tensor.shape[2])]
 
@@ -126,17 +133,18 @@ def plain(net, inputs):
     biases = [net.conv.bias, lstm["bias_ih_l0"], lstm["bias_hh_l0"], *net.norm.parameters()]
     others = [(tensor, 0.2) for tensor in (net.table.weight, *biases, net.beside.bias)]
     others += [(net.head.weight, 0.2 * 125 / 5), (net.head.bias, 0.2)]
-    return Plain(matrices, others, net.head.weight, inputs)
+    return Plain(matrices, others, net.head.weight, inputs, horizon)
 
 
-def test_steps_are_the_equations():
+@pytest.mark.parametrize("horizon", [None, 30])
+def test_steps_are_the_equations(horizon):
     torch.manual_seed(0)
     net = Network().double()
     other = copy.deepcopy(net)
     numbers = 0.01 * torch.randn(40, 8, 3, dtype=double)
     size = float(numbers[0].square().mean().sqrt())
-    opt = untuned.Auto(net)
-    reference = plain(other, {other.beside.weight: size})
+    opt = untuned.Auto(net, horizon=horizon)
+    reference = plain(other, {other.beside.weight: size}, horizon)
     for t in range(40):
         tokens = torch.randint(11, (8, 9))
         labels = torch.randint(4, (8,))
@@ -268,4 +276,4 @@ def test_state_is_one_tensor_a_matrix_and_two_for_the_rest():
         vector = weight.ndim < 2 or name.startswith(("table", "head"))
         assert sorted(full) == (["momentum", "square"] if vector else ["momentum"]), name
         rest = sum(v.numel() for k, v in opt.state[weight].items() if k not in full)
-        assert rest <= 2 + max(8, weight.shape[0])
+        assert rest <= 2 + 2 * max(8, weight.shape[0])

@@ -29,11 +29,12 @@ class Auto(Optimizer):
         params: Params,
         lr: float | Tensor = 1.0,
         *,
+        horizon: int | None = None,
         maximize: bool = False,
         seed: int = 0,
     ) -> None:
         self._inputs = Inputs()
-        super().__init__(params, rules.Auto(), lr=lr, maximize=maximize, seed=seed)
+        super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in `Optimizer`."""

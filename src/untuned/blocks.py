@@ -76,6 +76,7 @@ class Blocks:
         self.frame = self._frame(everything)
         remembers = type(rule).init is not Blockwise.init
         self.radial: Tensor | None = None
+        self.tally: Tensor | None = None
         self.fresh = [i for i in everything if remembers and not own(states[i])]
         self.recorded = [i for i in everything if RECORD in states[i]]
 
@@ -97,9 +98,17 @@ class Blocks:
         self.sizes = self.rule.measure(self.frame, self.grads)
         if type(self.rule).radial:
             self.radial = self.frame.dots(self.grads, self.weights)
+        if (name := type(self.rule).tally) is not None:
+            self.tally = self._remembered(name)
         if self.fresh:
             self._initial = self._frame(self.fresh).norms([self.weights[i] for i in self.fresh])
         return self._pull(values, scale, L) if self.tuned else {}
+
+    def _remembered(self, name: str) -> Tensor:
+        """A number of each block here: zero of tensors that the rule has not met."""
+        pairs = zip(self.states, self.frame.stacks, strict=True)
+        numbers = [s[name] if name in s else self.sizes.new_zeros(stack) for s, stack in pairs]
+        return self.frame.gather(numbers).to(self.sizes)
 
     def additive(self) -> list[Tensor]:
         """The squares of the measures, and of the norms of new weights."""
@@ -107,11 +116,16 @@ class Blocks:
         if self.fresh:
             initial = self._initial.double().square()
             squares.append(self._frame(self.fresh).everywhere(initial))
-        radial = [] if self.radial is None else [self.frame.everywhere(self.radial)]
-        return [*squares, *radial]
+        radial = [] if self.radial is None else [self.radial]
+        # all who see a block know its number: the sum over them is divided by how many they are
+        tally = [] if self.tally is None else [self.tally, torch.ones_like(self.tally)]
+        return [*squares, *map(self.frame.everywhere, [*radial, *tally])]
 
     def take(self, totals: list[Tensor]) -> None:
         """Go on with the measures of whole blocks."""
+        if self.tally is not None:
+            *totals, tally, seen = totals
+            self.tally = tally / seen
         if self.radial is not None:
             *totals, self.radial = totals
         self.sizes, *initial = [total.sqrt().to(self.sizes) for total in totals]
@@ -124,7 +138,9 @@ class Blocks:
 
     def leaves(self) -> Leaves:
         """What the rule sees of the whole network."""
-        return Leaves(self.frame.network, self.grads, self.sizes, self.states, self.radial)
+        return Leaves(
+            self.frame.network, self.grads, self.sizes, self.states, self.radial, self.tally
+        )
 
     def _begin(self) -> None:
         """Have the rule remember what it wants of tensors that it has not met."""

@@ -57,6 +57,7 @@ class Leaves(NamedTuple):
     sizes: Tensor  # (blocks,): what `measure` found of whole blocks
     states: Sequence[State] = ()
     radial: Tensor | None = None  # (blocks,): <gradient, weights>, for a rule that asks for it
+    tally: Tensor | None = None  # (blocks,): what was remembered of each, if a rule asks for it
 
 
 class Outlook(NamedTuple):
@@ -75,6 +76,7 @@ class Blockwise(Rule):
     projection: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
 
     radial: ClassVar[bool] = False  # whether to measure how the loss changes as blocks grow
+    tally: ClassVar[str | None] = None  # what is remembered of each block that `outlook` sees
 
     def measure(self, frame: Frame, grads: Sequence[Tensor]) -> Tensor:
         """One number for each block, (blocks,): by default the norm of its gradient.

@@ -54,7 +54,7 @@ REFERENCE = "adamw-tuned"
 
 CONTESTANTS = [
     Contestant("auto", "auto"),
-    Contestant("auto, decayed", "auto", ("linear",)),
+    Contestant("auto, horizon", "auto", ("horizon",)),
     Contestant("agd", "agd"),
     Contestant("nero", "nero"),
     Contestant("adam / sgd", "adam / sgd(lr=1e-05)"),

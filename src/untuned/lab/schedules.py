@@ -9,7 +9,11 @@ from typing import Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-Schedule = Literal["constant", "cosine", "linear", "exponential", "fifths", "halfway", "late"]
+from untuned.lab.errors import ConfigError
+
+Schedule = Literal[
+    "constant", "cosine", "linear", "horizon", "exponential", "fifths", "halfway", "late"
+]
 WARM_UP = {"cosine": 0.05, "linear": 0.05, "fifths": 0.025}  # of the steps; others: none
 
 # From the part of the decay that is over (0 to 1) to the factor. Those below the line are the Nero
@@ -36,7 +40,12 @@ def factor(schedule: Schedule, step: int, steps: int) -> float:
 
 
 def scheduler(schedule: Schedule, optimizer: Optimizer, steps: int) -> LRScheduler | None:
-    """A scheduler for `steps` steps; none where the learning rate stays."""
-    if schedule == "constant":
+    """A scheduler for `steps` steps; none where the learning rate stays, or the rule is told."""
+    if schedule == "horizon":
+        for group in optimizer.param_groups:
+            if "horizon" not in group:
+                raise ConfigError(f"{type(optimizer).__name__} cannot be told a horizon")
+            group["horizon"] = steps
+    if schedule in ("constant", "horizon"):
         return None
     return LambdaLR(optimizer, lambda step: factor(schedule, step, steps))

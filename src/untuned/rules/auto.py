@@ -5,11 +5,15 @@ derives it. With g_l = gradient of layer l, m_l = its momentum (Nesterov's), W_1
 W_h the last of them, the head:
 
     D    = sum_l <g_l, W_l> / <g_h, W_h>                  (the degree, averaged over steps)
-    s    = min(STEP, TRUST / D) / sqrt(1 + t / PATIENCE)  (how far)
+    s    = min(STEP, TRUST / D) / sqrt(1 + N / PATIENCE)  (how far)
     W_l <- (1 - s / R) W_l - s r_l dual(m_l),   R = min(REACH, GAIN^(1 / D))
 
 Legend: r_l = radius of the unit step (`geometry`), over the size of the layer's inputs where those
-are data; dual(m) = U V^T of m = U S V^T (`spectral`); t = steps so far.
+are data; dual(m) = U V^T of m = U S V^T (`spectral`); N = how many steps were turned back, in the
+mean over blocks: a block's is where its momentum is shorter than pure noise leaves it.
+
+So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
+Who states the horizon T has s fall along the line 1 - t / T instead of the root.
 
 Matrices stay in the ball of radius R r_l: a step goes a share s / R of the way to its surface. If
 all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
@@ -33,6 +37,7 @@ from torch import Tensor, nn
 from untuned import assignment
 from untuned.blockwise import Blockwise, Leaves, Outlook, Step
 from untuned.charts import Chart
+from untuned.domain import NON_NEGATIVE, hyperparameter
 from untuned.frame import Frame
 from untuned.geometry import Head
 from untuned.layer import Layer, Shape
@@ -41,7 +46,7 @@ from untuned.spectral import duals
 
 STEP = 0.03  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
-PATIENCE = 100  # steps until they begin to be shorter
+PATIENCE = 15  # steps turned back until they begin to be shorter
 GAIN = 300.0  # how large a function is wanted
 REACH = 10.0  # the largest ball
 ENTRY = 0.2  # of a step's size, for what moves by entry
@@ -49,15 +54,19 @@ MOMENTUM, SQUARES, DEGREE = 0.9, 0.98, 0.95  # how much of each average is kept 
 # The norm of the momentum's weights: what it makes of gradients of norm one that are all noise
 NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (1 - MOMENTUM**2))
 
+REVERSALS = "reversals"  # in the state of a tensor: how often each block was turned back
 INPUT = "auto.input"  # in the state of a tensor: the size of the data that it is applied to
 
 
 @dataclass(frozen=True)
 class Auto(Blockwise):
-    """No learning rate, no horizon, nothing to tune: see above."""
+    """No learning rate, nothing to tune: see above. `horizon`: how many steps; 0: not known."""
+
+    horizon: float = hyperparameter(0.0, NON_NEGATIVE)
 
     charts: ClassVar[Mapping[str, Chart] | None] = {}
     radial: ClassVar[bool] = True
+    tally: ClassVar[str | None] = REVERSALS
 
     def remembers(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
         """The momentum; with Adam's direction also the mean square."""
@@ -68,9 +77,10 @@ class Auto(Blockwise):
         return assignment.with_head(module)
 
     def init(self, frame: Frame, norms: Tensor) -> list[State]:
-        sizes = frame.spread(torch.zeros_like(norms))
+        number, each = norms.new_zeros(()), frame.spread(torch.zeros_like(norms))
         return [
-            {"step": norms.new_zeros(()), INPUT: norms.new_ones(()), "v": v.clone()} for v in sizes
+            {"step": number.clone(), INPUT: number + 1, "v": v.clone(), REVERSALS: v.clone()}
+            for v in each
         ]
 
     def outlook(self, groups: Sequence[Leaves], L: int, memory: Mapping[str, Tensor]) -> Outlook:
@@ -82,8 +92,16 @@ class Auto(Blockwise):
         square = torch.lerp(head * head, memory.get("square", zero), DEGREE)
         D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
         t = memory.get("steps", zero)
-        eta = (TRUST / D).clamp(max=STEP) / torch.sqrt(1 + t / PATIENCE)
+        eta = (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
         return Outlook(eta, D, {"product": product, "square": square, "steps": t + 1})
+
+    def _shorter(self, groups: Sequence[Leaves], t: Tensor) -> Tensor:
+        """Than at first, by so much are steps after `t` of them."""
+        if isinstance(self.horizon, Tensor) or self.horizon:
+            return (1 - t / self.horizon).clamp(min=0.0)
+        reversals, blocks = (sum(map(share, groups)) for share in (_reversals, _of_spectral))
+        N = torch.where(blocks > 0, reversals / blocks, t)  # with no matrix but the head
+        return torch.rsqrt(1 + N / PATIENCE)
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""
@@ -95,14 +113,17 @@ class Auto(Blockwise):
         v = frame.gather([state["v"] for state in states]).to(t)
         v = torch.lerp(leaves.sizes**2, v, SQUARES)
         certain = torch.where(v > 0, norms * unbiased / (NOISE * v.sqrt()), 0.0).clamp(max=1.0)
+        reversals = frame.gather([state[REVERSALS] for state in states]).to(t)
+        reversals = reversals + ((certain < 1) & (v > 0))
         by_entry = frame.of_layers(_by_entry, t)
         spectral = frame.radius(t) * certain
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
         keep = torch.where(by_entry > 0, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
-        for state, step, size in zip(new, t, frame.spread(v), strict=True):
-            state |= {"step": step, "v": size}
+        kept = zip(new, t, frame.spread(v), frame.spread(reversals), strict=True)
+        for state, step, size, count in kept:
+            state |= {"step": step, "v": size, REVERSALS: count}
         return Step(-eta * units / inputs, directions, new, keep)
 
     def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor], Tensor]:
@@ -140,6 +161,21 @@ def _multiplies(layer: Layer, shape: Shape) -> float:
 
 def _is_head(layer: Layer, shape: Shape) -> float:
     return float(isinstance(layer, Head))
+
+
+def _is_spectral(layer: Layer, shape: Shape) -> float:
+    return float(layer.by_entry(shape) is None)
+
+
+def _of_spectral(leaves: Leaves) -> Tensor:
+    """How many blocks there are that move along the spectral dual."""
+    return leaves.frame.of_layers(_is_spectral, leaves.sizes).sum()
+
+
+def _reversals(leaves: Leaves) -> Tensor:
+    """The sum of theirs."""
+    assert leaves.tally is not None
+    return torch.dot(leaves.tally, leaves.frame.of_layers(_is_spectral, leaves.tally))
 
 
 def _of_matrices(leaves: Leaves) -> Tensor:
