@@ -37,6 +37,7 @@ VARIANTS = {
     "the prescribed ball": {"REACH": 1.0},
     "no trust region over depth": {"TRUST": EVER},
     "steps that do not get shorter": {"PATIENCE": EVER},
+    "every step counts as turned back": {"CLOCK": None},
     "whole steps of cancelling gradients": {"NOISE": 1 / EVER},
     "no momentum": {"MOMENTUM": 0.0, "NOISE": 1.0},
     "a head that moves as vectors do": {"HEAD": None},
@@ -69,6 +70,8 @@ def change(variant: str) -> None:
             geometry.Head.by_entry = lambda self, shape: 1.0
         elif name == "INPUTS":
             Inputs.watch = lambda self, module: None
+        elif name == "CLOCK":
+            auto.Auto._shorter = lambda self, groups, t: torch.rsqrt(1 + t / auto.PATIENCE)
         else:
             setattr(auto, name, value)
 

@@ -172,6 +172,16 @@ def test_singular_values_become_about_one_and_directions_stay(shape):
     assert not orthogonal(torch.zeros(3, 4)).any()
 
 
+@pytest.mark.parametrize("size", [1e-44, 1e-25, 1e-10, 1e25])
+def test_how_large_matrices_are_does_not_matter(size):
+    """In 32 bits the squares of the outer three vanish or overflow."""
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 4, 7)
+    expected = orthogonal(matrices)
+    rtol = 0.5 if size < torch.finfo().tiny else 1e-4
+    torch.testing.assert_close(orthogonal(size * matrices), expected, rtol=rtol, atol=rtol)
+
+
 def chain(depth, width=16, norm=False):
     layers = [nn.Linear(width, width, bias=False) for _ in range(depth)]
     modules = [module for layer in layers for module in (layer, nn.ReLU())][:-1]
@@ -264,6 +274,37 @@ def test_networks_and_optimizers_can_be_copied_before_the_first_step():
     before = snapshot(net)
     opt.step()
     assert not equal(before, snapshot(net))
+
+
+def test_what_has_no_gradient_stays():
+    """A matrix that the loss does not depend on, and one of which the gradients' squares vanish."""
+    net = chain(4).float()
+    before = snapshot(net)
+    opt = untuned.Auto(net)
+    for _ in range(3):
+        for weight in net.parameters():
+            weight.grad = torch.zeros_like(weight)
+        net[2].weight.grad.fill_(1e-30)
+        net[6].weight.grad.normal_()
+        opt.step()
+    after = snapshot(net)
+    assert [equal(a, b) for a, b in zip(before, after, strict=True)] == [True, True, True, False]
+
+
+def test_micro_batches_train_as_one_batch():
+    xs = F.normalize(torch.randn(32, 16, dtype=double), dim=1) * 4  # every part of one size
+    whole, parts = chain(4), chain(4)
+    parts.load_state_dict(whole.state_dict())
+    labels = torch.randint(16, (32,))
+    for net, count in ((whole, 1), (parts, 4)):
+        opt = untuned.Auto(net)
+        for _ in range(10):
+            opt.zero_grad()
+            for x, y in zip(xs.chunk(count), labels.chunk(count), strict=True):
+                (F.cross_entropy(net(x), y) / count).backward()
+            opt.step()
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
 
 
 def test_state_is_one_tensor_a_matrix_and_two_for_the_rest():

@@ -30,6 +30,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     wide = matrices.shape[-2] <= matrices.shape[-1]
     X = matrices if wide else matrices.mT
     tiny = torch.finfo(X.dtype).tiny
+    X = X / X.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # or squares may vanish
     X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(tiny)
     if X.is_cuda:
         X = X.bfloat16()

@@ -99,7 +99,8 @@ class Auto(Blockwise):
         """Than at first, by so much are steps after `t` of them."""
         if isinstance(self.horizon, Tensor) or self.horizon:
             return (1 - t / self.horizon).clamp(min=0.0)
-        reversals, blocks = (sum(map(share, groups)) for share in (_reversals, _of_spectral))
+        shares = (sum(map(share, groups)) for share in (_reversals, _of_spectral))
+        reversals, blocks = map(torch.as_tensor, shares)
         N = torch.where(blocks > 0, reversals / blocks, t)  # with no matrix but the head
         return torch.rsqrt(1 + N / PATIENCE)
 
@@ -120,7 +121,8 @@ class Auto(Blockwise):
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
-        keep = torch.where(by_entry > 0, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
+        free = (by_entry > 0) | (v == 0)  # what never had a gradient stays
+        keep = torch.where(free, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
         kept = zip(new, t, frame.spread(v), frame.spread(reversals), strict=True)
         for state, step, size, count in kept:
             state |= {"step": step, "v": size, REVERSALS: count}

@@ -92,7 +92,7 @@ class FreeNero(Blockwise):
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """The paper's step; `eta` is the learning rate."""
-        frame, grads, sizes, states, _ = leaves
+        frame, grads, sizes, states, *_ = leaves
         owner = frame.owner(sizes.device)
         step = torch.stack([state["step"] for state in states]).to(sizes) + 1
         scale = torch.stack([state["scale"] for state in states]).to(sizes)
