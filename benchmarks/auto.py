@@ -71,7 +71,7 @@ def change(variant: str) -> None:
         elif name == "INPUTS":
             Inputs.watch = lambda self, module: None
         elif name == "CLOCK":
-            auto.Auto._shorter = lambda self, groups, t: torch.rsqrt(1 + t / auto.PATIENCE)
+            auto.Auto._shorter = lambda self, groups, t: 1 / (1 + t / auto.PATIENCE)
         else:
             setattr(auto, name, value)
 

@@ -249,7 +249,49 @@ def towers():
         save(figure, "towers")
 
 
-PICTURES = {"agd": agd, "nero": nero, "towers": towers}
+def automatic(depth, norms=False, steps=300):
+    """What Auto finds in each step on digits: the degree, and how far it goes."""
+    images, labels, _ = digits()
+    torch.manual_seed(0)
+    layers = [nn.Linear(64, 64, bias=False) for _ in range(depth - 1)]
+    between = [nn.LayerNorm(64), nn.ReLU()] if norms else [nn.ReLU()]
+    inner = [module for layer in layers for module in (layer, *copy.deepcopy(between))]
+    model = nn.Sequential(*inner, nn.Linear(64, 10, bias=False))
+    opt = untuned.Auto(model)
+    degrees, rates = [], []
+    for chosen in torch.randint(len(images), (steps, 64)):
+        opt.zero_grad()
+        F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
+        opt.step()
+        group = opt.param_groups[0]
+        product, square = (group[f"floor0/network.{name}"] for name in ("product", "square"))
+        degrees.append(float(product / square))
+        rates.append(float(group["effective_lr"]))
+    return degrees, rates
+
+
+def auto():
+    """The degree of four networks, as Auto measures it, and what becomes of its steps."""
+    networks = {
+        "2 layers": (automatic(2), BLUE),
+        "8 layers": (automatic(8), "#c08a1e"),
+        "32 layers": (automatic(32), RED),
+        "8 layers, with norms": (automatic(8, norms=True), GREY),
+    }
+    with mpl.rc_context(STYLE):
+        figure, (left, right) = panels()
+        for label, ((degrees, rates), color) in networks.items():
+            left.plot(degrees, color=color)
+            left.annotate(label, (5, degrees[-1]), xytext=(0, 5), textcoords="offset points")
+            right.plot(rates, color=color)
+        left.set(title="The degree, measured", xlabel="step", yscale="log", ylim=(0.5, 64))
+        left.set_yticks([1, 2, 8, 32], ["1", "2", "8", "32"])
+        left.minorticks_off()
+        right.set(title="How far a step goes", xlabel="step", ylim=(0, 0.032))
+        save(figure, "auto")
+
+
+PICTURES = {"agd": agd, "nero": nero, "towers": towers, "auto": auto}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

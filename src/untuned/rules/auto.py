@@ -5,7 +5,7 @@ derives it. With g_l = gradient of layer l, m_l = its momentum (Nesterov's), W_1
 W_h the last of them, the head:
 
     D    = sum_l <g_l, W_l> / <g_h, W_h>                  (the degree, averaged over steps)
-    s    = min(STEP, TRUST / D) / sqrt(1 + N / PATIENCE)  (how far)
+    s    = min(STEP, TRUST / D) / (1 + N / PATIENCE)      (how far)
     W_l <- (1 - s / R) W_l - s r_l dual(m_l),   R = min(REACH, GAIN^(1 / D))
 
 Legend: r_l = radius of the unit step (`geometry`), over the size of the layer's inputs where those
@@ -13,7 +13,7 @@ are data; dual(m) = U V^T of m = U S V^T (`spectral`); N = how many steps were t
 mean over blocks: a block's is where its momentum is shorter than pure noise leaves it.
 
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
-Who states the horizon T has s fall along the line 1 - t / T instead of the root.
+Who states the horizon T has s fall along the line 1 - t / T instead.
 
 Matrices stay in the ball of radius R r_l: a step goes a share s / R of the way to its surface. If
 all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
@@ -46,7 +46,7 @@ from untuned.spectral import duals
 
 STEP = 0.03  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
-PATIENCE = 15  # steps turned back until they begin to be shorter
+PATIENCE = 60  # steps turned back until they are half as long
 GAIN = 300.0  # how large a function is wanted
 REACH = 10.0  # the largest ball
 ENTRY = 0.2  # of a step's size, for what moves by entry
@@ -102,7 +102,7 @@ class Auto(Blockwise):
         shares = (sum(map(share, groups)) for share in (_reversals, _of_spectral))
         reversals, blocks = map(torch.as_tensor, shares)
         N = torch.where(blocks > 0, reversals / blocks, t)  # with no matrix but the head
-        return torch.rsqrt(1 + N / PATIENCE)
+        return 1 / (1 + N / PATIENCE)
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""
