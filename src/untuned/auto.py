@@ -17,11 +17,21 @@ class Auto(Optimizer):
 
     Give it the module: it then knows its layers, its head (the last matrix), and has a look at the
     size of the data in the first forward pass, by hooks that are gone after the first step. Of
-    tensors it knows the shapes alone. `lr` multiplies every step and is there for schedulers: who
-    knows the horizon gains a little by decaying it. `effective_lr` in the groups is `lr` times the
-    size of the step. State: one tensor for each matrix, two for each vector, embedding and head.
-    See `untuned.rules.Auto` for the equations, and `Optimizer` for `params`, `maximize`, `seed` and
-    the errors raised.
+    tensors it knows the shapes alone. `effective_lr` in the groups is `lr` times the size of the
+    step. State: one tensor for each matrix, two for each vector, embedding and head.
+
+    Args:
+        params: as in `Optimizer`; a module, if there is one.
+        lr: multiplies every step; there for schedulers.
+        horizon: of how many steps the training will be, if that is known: they then become shorter
+            along a line, to zero at its end. None: by themselves, where they undo each other.
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
+
+    Raises:
+        DomainError: a horizon below zero, or an `lr`.
+
+    See `untuned.rules.Auto` for the equations, and `Optimizer` for the other errors raised.
     """
 
     def __init__(
