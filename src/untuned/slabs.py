@@ -1,7 +1,7 @@
 """Slabs: the entries of many tensors as a few runs, which kernels take one after the other.
 
-Small tensors lie end to end in one run, so that their number costs nothing. A large one is a run in
-rows for a compiled kernel, which passes over memory once; or else a run for each piece, so that
+Small tensors lie side by side in few runs, so that their number costs little. A large one is a run
+in rows for a compiled kernel, which passes over memory once; or else a run for each piece, so that
 what operations leave behind between them stays in the cache, and is never large.
 """
 
@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 
 from untuned.compilation import compiled
+from untuned.finish import LARGEST
+from untuned.kept import integers
 from untuned.kernels import GRAD, Kernels, Run, Values
 
 LARGE = 2**16  # entries from which a tensor is a slab of its own
-PIECE = 2**18  # entries of a piece
+PIECE = 2**17  # entries of a piece, on a CPU
+MANY = 2**14  # entries of tensors of one shape from which they are a slab of their own
 ROW = 4096  # the most entries of a row: sums over rows, then of rows, are both fast and exact
 
 Columns = Mapping[str, Sequence[Tensor]]  # of each name of a run, one tensor for each parameter
@@ -53,8 +56,37 @@ class Slab:
         return False
 
 
+class Stack(Slab):
+    """Small tensors of one shape, (tensors, *shape), and what is one number each beside them.
+
+    So what a rule does to such numbers it does once a tensor, not once an entry.
+    """
+
+    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
+        run = {name: self._beside(torch.stack(list(one))) for name, one in columns.items()}
+        yield run
+        for name, column in columns.items() if write else ():
+            if name != GRAD:
+                parts = run[name].view(len(column), *column[0].shape)
+                torch._foreach_copy_(list(column), list(parts.unbind()))
+
+    def _beside(self, stack: Tensor) -> Tensor:
+        """A stack so that it broadcasts to the entries of the tensors."""
+        ones = 1 + len(self.shapes[0]) - stack.ndim
+        return stack.view(*stack.shape, *[1] * ones)
+
+    def values(self, values: Values) -> Values:
+        def own(value: Tensor) -> Tensor:
+            return self._beside(value[integers(self.indices, value.device)])
+
+        return tuple(own(value) if value.ndim else value for value in values)
+
+    def totals(self, pull: Tensor) -> Tensor:
+        return pull.flatten(1).sum(1) if pull.ndim else pull
+
+
 class Pack(Slab):
-    """Small tensors end to end; what is one number a tensor is repeated for its entries.
+    """Small tensors of any size end to end; what is one number a tensor is repeated for its entries.
 
     An empty one, such as a shard of a tensor that has entries elsewhere, gets an entry of zero, for
     its numbers go on like those of the others.
@@ -133,7 +165,11 @@ class CompiledPack(Pack):
 class Pieces(Slab):
     """One tensor, piece by piece (whole, if its memory is not in order)."""
 
-    size = PIECE
+    size: int
+
+    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
+        super().__init__(indices, tensors)
+        self.size = room(tensors[self.indices[0]])
 
     def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
         if not all(one.is_contiguous() for name, (one,) in columns.items() if name != GRAD):
@@ -152,8 +188,6 @@ class Pieces(Slab):
 
 class Rows(Pieces):
     """One large tensor as a matrix of short rows, for compiled kernels, and what is left over."""
-
-    size: int
 
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
         super().__init__(indices, tensors)
@@ -184,16 +218,40 @@ def leaves(slab: Slab, values: Values, picked: Sequence[int], run: Run) -> Value
     return tuple(v if v.ndim or not rows else v.expand(len(run[GRAD]), 1) for v in chosen)
 
 
+def room(tensor: Tensor) -> int:
+    """How many entries like those of a tensor to work on at once."""
+    return PIECE if tensor.device.type == "cpu" else LARGEST
+
+
 def slabs_of(indices: Sequence[int], tensors: Sequence[Tensor], compile: bool) -> list[Slab]:
     """The chosen tensors as slabs; for compiled kernels, if so and there is enough to do."""
-    small = [i for i in indices if tensors[i].numel() < LARGE]
-    many = compile and sum(tensors[i].numel() for i in small) >= ROW
     slabs: list[Slab] = []
-    if small:  # one alone needs no copy
-        kind = CompiledPack if many else Pack if len(small) > 1 else Pieces
-        slabs.append(kind(small, tensors))
+    small = [i for i in indices if tensors[i].numel() < LARGE]
+    if compile and sum(tensors[i].numel() for i in small) >= ROW:
+        slabs.append(CompiledPack(small, tensors))
+    else:
+        slabs += _alike(small, tensors)
     for i in indices:
         if tensors[i].numel() >= LARGE:
             rows = compile and tensors[i].is_contiguous()
             slabs.append((Rows if rows else Pieces)([i], tensors))
+    return slabs
+
+
+def _alike(indices: Sequence[int], tensors: Sequence[Tensor]) -> list[Slab]:
+    """Small tensors as slabs: those of one shape in stacks, if they are many, else in one pack."""
+    shapes: dict[torch.Size, list[int]] = {}
+    for i in indices:
+        shapes.setdefault(tensors[i].shape, []).append(i)
+    slabs: list[Slab] = []
+    others: list[int] = []
+    for shape, alike in shapes.items():
+        size = math.prod(shape)
+        if len(alike) > 1 and size * len(alike) >= MANY:
+            count = max(2, room(tensors[alike[0]]) // size)
+            slabs += [Stack(alike[i : i + count], tensors) for i in range(0, len(alike), count)]
+        else:
+            others += alike
+    if others:  # one alone needs no copy
+        slabs.append((Pack if len(others) > 1 else Pieces)(others, tensors))
     return slabs
