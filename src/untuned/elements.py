@@ -111,9 +111,9 @@ class Elements:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """For each tuned value what the slab's tensors add, each or all; and their sizes."""
         if self._way == "tangent":
-            pairs = [(self.states[i][RECORD], self.grads[i]) for i in slab.indices]
-            dots = [torch.dot(t.flatten(), g.flatten().to(t.dtype)) for t, g in pairs]
-            return [torch.stack(dots)], [dot.abs() for dot in dots]
+            tangents = [self.states[i][RECORD] for i in slab.indices]
+            dots = slab.dots(tangents, [self.grads[i] for i in slab.indices])
+            return [dots], list(dots.abs().unbind())
         given, scale = self._given(slab, values), scale.to(self._precision(slab))
         pulls: list[Any] = [0.0] * len(self.tuned)
         squares: Any = 0.0

@@ -51,6 +51,11 @@ class Slab:
         """The sum of one run's derivatives: of each tensor if they know whose they are, or 0-d."""
         return pull.sum()
 
+    def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """The inner products of its tensors with others, (tensors,), in the precision of these."""
+        pairs = zip(tensors, others, strict=True)
+        return torch.stack([torch.dot(t.flatten(), o.flatten().to(t.dtype)) for t, o in pairs])
+
     def in_rows(self, run: Run) -> bool:
         """Whether a run is a matrix of rows, for a compiled kernel."""
         return False
@@ -83,6 +88,9 @@ class Stack(Slab):
 
     def totals(self, pull: Tensor) -> Tensor:
         return pull.flatten(1).sum(1) if pull.ndim else pull
+
+    def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        return self.totals(torch.stack(list(tensors)) * torch.stack(list(others)))
 
 
 class Pack(Slab):

@@ -175,7 +175,7 @@ class Part:
 
     def _key(self, finite: bool | Tensor) -> Tensor | None:
         """The key of this step's dice, if there are weights that need rounding."""
-        if self.level > 0 or not any(weight.dtype in SHORT for weight in self.weights):
+        if self.level > 0 or {weight.dtype for weight in self.weights}.isdisjoint(SHORT):
             return None
         device = self.weights[0].device
         steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
