@@ -12,10 +12,11 @@ from untuned.elementwise import Elementwise
 from untuned.frame import precise, widest
 from untuned.kept import integers
 from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
+from untuned.packs import LARGE, slabs_of
 from untuned.rounding import SHORT, Write
 from untuned.rule import State
 from untuned.shards import Layout, Shard, part_of
-from untuned.slabs import LARGE, Columns, Slab, kernel, leaves, slabs_of
+from untuned.slabs import Columns, Slab, kernel, leaves
 
 WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
 

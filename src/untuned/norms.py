@@ -30,4 +30,5 @@ def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tenso
     squares = first.square()
     for part in others:
         squares[: len(part)].addcmul_(part, part)
-    return squares.sum(0).view(-1, offsets).sum(0).sqrt()
+    norms: Tensor = squares.sum(0).view(-1, offsets).sum(0).sqrt()
+    return norms
