@@ -59,7 +59,8 @@ class Elements:
         self._compile = large >= WORTHWHILE if compile is None else compile
         for weight, state in zip(weights, states, strict=True):
             if not own(state):
-                state.update(rule.init(weight.detach().to(precise(weight))))
+                short = weight.dtype in SHORT
+                state.update(rule.init(weight.to(precise(weight)) if short else weight))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
     def look(
@@ -188,10 +189,9 @@ class Elements:
         """The chosen tensors in slabs: of one kind, and with the same things remembered."""
         kinds: dict[tuple[Any, ...], list[int]] = {}
         for i in indices:
-            weight, shard = self.weights[i], self.shards[i]
-            short = weight.dtype if weight.dtype in SHORT else None  # these are rounded
+            shard = self.shards[i]
             spread = None if shard is None else (shard.mesh, *shard.axes)
-            kinds.setdefault((precise(weight), short, spread, *self.states[i]), []).append(i)
+            kinds.setdefault((self.weights[i].dtype, spread, *self.states[i]), []).append(i)
         return [
             slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
         ]
