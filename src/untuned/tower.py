@@ -84,7 +84,9 @@ class Part:
         pairs = zip(states, self.shards, strict=True)
         self._here = [state if shard is None else opened(state) for state, shard in pairs]
         self._dtype = widest(weights)
-        self.runner = self._runner(list(map(local, weights)), list(map(local, grads)), compile)
+        if any(self.shards):
+            weights, grads = list(map(local, weights)), list(map(local, grads))
+        self.runner = self._runner(weights, grads, compile)
 
     def _runner(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor], compile: bool | None
