@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -240,3 +241,21 @@ def test_the_gpus_benchmark_needs_torch_alone(device):
     if device == "cuda":
         ours = re.findall(r"^\| (?:agd|nero|adam / sgd) \|.*$", done.stdout, re.MULTILINE)
         assert all("| no |" in row for row in ours[:-3])  # the host never waits
+
+
+def test_what_fails_on_a_gpu_is_told_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
+    def refused(*args):
+        raise RuntimeError("no kernel image is available")
+
+    path = tmp_path / "gpu.md"
+    monkeypatch.setattr("untuned.lab.bench.steps.with_gradients", refused)
+    monkeypatch.setattr(
+        sys, "argv", ["gpu.py", "--quick", "--device", "cpu", "--output", str(path)]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "benchmarks/gpu.py"), run_name="__main__")
+    assert stopped.value.code == 1
+    shown = capsys.readouterr().out
+    assert shown.count("RuntimeError: no kernel image is available") == 2
+    assert "training step of GPT-2" in shown
+    assert "small failed" in path.read_text()
