@@ -54,6 +54,16 @@ def test_a_lone_rule_is_torchs_optimizer(name, maximize):
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+def test_hyperparameters_may_be_numbers_or_tensors():
+    grad = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    numbers = Adam(0.01, betas=(0.8, 0.99))
+    values = {k: torch.tensor(v, dtype=grad.dtype) for k, v in numbers.hyperparameters().items()}
+    state = numbers.init(torch.ones_like(grad))
+    one, other = numbers.update(grad, state), numbers.replacing(values).update(grad, state)
+    torch.testing.assert_close(one.state, other.state, rtol=1e-15, atol=0)
+    torch.testing.assert_close(one.direction, other.direction, rtol=1e-15, atol=0)
+
+
 def test_a_parameter_that_joins_late_has_its_own_count_of_steps():
     ours, theirs = tensors([(3,), (4,)]), tensors([(3,), (4,)])
     for params, opt in (

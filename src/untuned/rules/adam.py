@@ -48,8 +48,8 @@ class Adam(Elementwise):
         """`-lr (m / n1) / (sqrt(v / n2) + eps)`."""
         beta1, beta2 = self.betas
         # written as a pull towards the new value: exact where 1 - beta is small
-        m = torch.addcmul(state["m"], 1 - beta1, grad - state["m"])
-        v = torch.addcmul(state["v"], 1 - beta2, grad.square() - state["v"])
+        m = state["m"] + (1 - beta1) * (grad - state["m"])
+        v = state["v"] + (1 - beta2) * (grad.square() - state["v"])
         n1 = state["n1"] + (1 - beta1) * (1 - state["n1"])
         n2 = state["n2"] + (1 - beta2) * (1 - state["n2"])
         # both sides of the fraction times sqrt(n2): what is one number for all stays outside
