@@ -1,24 +1,29 @@
 """What a step of an optimizer costs on a GPU; needs torch alone, and runs straight from the tree.
 
-    python benchmarks/gpu.py [--quick] [--models large ...] [--output RESULTS]
+    python benchmarks/gpu.py [--quick] [--models large ...] [--scaling] [--output RESULTS]
 
 For every model of `untuned bench`: time and memory beside torch's fused SGD and AdamW, how many
 kernels a step launches, whether the host waits for the device in it (an error of
 `torch.cuda.set_sync_debug_mode`), whether a graph can capture it; then what optimizers add to a
-training step of GPT-2 small on 8 x 1024 tokens. Peers whose packages are missing are left out.
-`--device cpu` only tries the program out.
+training step of GPT-2 small on 8 x 1024 tokens, and with --scaling how times grow. Peers whose
+packages are missing are left out. What fails is told, and the rest goes on; the program then exits
+with 1. `--device cpu` only tries it out.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from untuned.lab.bench import tables
 from untuned.lab.bench.models import MODELS
+from untuned.lab.bench.scaling import points
 from untuned.lab.bench.steps import CONTESTANTS, Settings, available, bench
 from untuned.lab.bench.training import overheads
 
@@ -36,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=30, help="at most, of turns for a model")
     parser.add_argument("--eager", action="store_true", help="untuned's rules without a compiler")
     parser.add_argument("--compile", action="store_true", help="whole steps by torch.compile")
+    parser.add_argument("--scaling", action="store_true", help="and how times grow")
     parser.add_argument("--output", type=Path, help="a file of Markdown, and .jsonl beside it")
     return parser.parse_args()
 
@@ -50,19 +56,34 @@ def main() -> None:
     texts, missing = available(given.optimizers)
     told, lines = [f"`{' '.join(sys.argv)}`", tables.machine(given.device), *missing], ""
     print("\n\n".join(told))
-    for name in [*names, "training"]:
-        if name == "training":
-            found = overheads(texts, settings, given.quick)
-            table = tables.of_training(found)
-        else:
-            found = bench(name, texts, settings)
-            table = tables.of_steps(found)
-        told.append(tables.markdown(table))
-        lines += tables.json_lines(found)
+    failed = False
+    for name in [*names, "training", *(["scaling"] if given.scaling else [])]:
+        try:
+            found, table = measured(name, texts, settings, given.quick)
+            told.append(tables.markdown(table))
+            lines += tables.json_lines(found)
+        except Exception:  # a device that nobody has tried may refuse in many ways
+            failed = True
+            told.append(f"{name} failed:\n\n```\n{traceback.format_exc()}```")
         print("\n" + told[-1], flush=True)
         if given.output:
             given.output.write_text("\n\n".join(told) + "\n", encoding="utf-8")
             given.output.with_suffix(".jsonl").write_text(lines, encoding="utf-8")
+    sys.exit(failed)
+
+
+def measured(
+    name: str, texts: Sequence[str], settings: Settings, quick: bool
+) -> tuple[Sequence[Any], tables.Table]:
+    """A model's steps, the training's, or how times grow."""
+    if name == "training":
+        trained = overheads(texts, settings, quick)
+        return trained, tables.of_training(trained)
+    if name == "scaling":
+        grown = points(texts, settings)
+        return grown, tables.of_scaling(grown)
+    rows = bench(name, texts, settings)
+    return rows, tables.of_steps(rows)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from torch import nn
 import untuned
 from untuned.compilation import Compiled
 from untuned.errors import SlowExecutionWarning
+from untuned.packs import LARGE
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
-from untuned.slabs import LARGE, PIECE, ROW
+from untuned.slabs import PIECE, ROW
 
 TORCH = {
     "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
@@ -53,6 +54,16 @@ def test_a_lone_rule_is_torchs_optimizer(name, maximize):
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
+def test_hyperparameters_may_be_numbers_or_tensors():
+    grad = torch.linspace(-1, 1, 5, dtype=torch.float64)
+    numbers = Adam(0.01, betas=(0.8, 0.99))
+    values = {k: torch.tensor(v, dtype=grad.dtype) for k, v in numbers.hyperparameters().items()}
+    state = numbers.init(torch.ones_like(grad))
+    one, other = numbers.update(grad, state), numbers.replacing(values).update(grad, state)
+    torch.testing.assert_close(one.state, other.state, rtol=1e-15, atol=0)
+    torch.testing.assert_close(one.direction, other.direction, rtol=1e-15, atol=0)
+
+
 def test_a_parameter_that_joins_late_has_its_own_count_of_steps():
     ours, theirs = tensors([(3,), (4,)]), tensors([(3,), (4,)])
     for params, opt in (
@@ -74,19 +85,28 @@ TOWERS = {
 }
 
 
+WAYS = {
+    "pieces": {"packs.LARGE": 100, "slabs.PIECE": 128},
+    "stacks": {"packs.MANY": 1},
+    "short stacks": {"packs.MANY": 1, "slabs.PIECE": 2},
+}
+
+
 @pytest.mark.parametrize("name", TOWERS)
-def test_large_and_small_tensors_move_alike(name, monkeypatch):
-    """Packs, pieces and wholes: what a tensor lies in does not change where it goes."""
-    shapes = [(40, 30), (7,), (33, 11), (), (5, 5)]
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_tensor_lies_in_does_not_change_where_it_goes(name, way, monkeypatch):
+    shapes = [(40, 30), (7,), (33, 11), (), (5, 5), (0, 3), (7,), (33, 11), (), (7,), (0, 3)]
     packed = tensors(shapes)
     opt = untuned.Optimizer(packed, TOWERS[name])
     walk(packed, opt)
-    monkeypatch.setattr("untuned.slabs.LARGE", 100)
-    monkeypatch.setattr("untuned.slabs.PIECE", 128)
-    pieces = tensors(shapes)
-    other = untuned.Optimizer(pieces, TOWERS[name])
-    walk(pieces, other)
-    torch.testing.assert_close(pieces, packed, rtol=1e-12, atol=1e-12)
+    for place, size in WAYS[way].items():
+        monkeypatch.setattr(f"untuned.{place}", size)
+    others = tensors(shapes)
+    other = untuned.Optimizer(others, TOWERS[name])
+    walk(others, other)
+    torch.testing.assert_close(others, packed, rtol=1e-12, atol=1e-12)
+    for one, same in zip(packed, others, strict=True):
+        torch.testing.assert_close(other.state[same], opt.state[one], rtol=1e-12, atol=1e-12)
     assert other.hyperparameters()[0][0] == pytest.approx(opt.hyperparameters()[0][0], rel=1e-9)
 
 

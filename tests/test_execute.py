@@ -7,7 +7,7 @@ from spies import Allocations
 
 
 def test_agd_reads_gradients_twice_and_weights_once_with_no_full_size_temporary():
-    shapes = [(512, 512), (512, 512), (256, 64, 3, 3), (2**18,)]
+    shapes = [(512, 512), (512, 512), (256, 128, 3, 3), (2**18,)]
     params = [torch.randn(shape, requires_grad=True) for shape in shapes]
     for param in params:
         param.grad = torch.randn_like(param)
@@ -15,7 +15,7 @@ def test_agd_reads_gradients_twice_and_weights_once_with_no_full_size_temporary(
     opt.step()
     with Allocations() as seen:
         opt.step()
-    assert seen.largest <= 2**16  # a convolution's squares, a few rows at a time
+    assert seen.largest <= 2**17  # a convolution's squares, a few rows at a time
     views = ("view", "_unsafe_view", "split", "select")
     touched = [pointer for name, pointer in seen.reads if name not in views]
     for param in params:

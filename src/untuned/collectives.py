@@ -89,6 +89,8 @@ def gradients_of(weights: Sequence[Tensor]) -> list[Tensor]:
     all weights are added up together.
     """
     grads: list[Any] = [weight.grad for weight in weights]
+    if not any(map(is_sharded, grads)):
+        return grads
     summands: dict[tuple[Any, ...], list[int]] = {}
     for i, weight in enumerate(weights):
         if is_sharded(grads[i]) and grads[i].placements != weight.placements:  # type: ignore[attr-defined]

@@ -12,10 +12,11 @@ from untuned.elementwise import Elementwise
 from untuned.frame import precise, widest
 from untuned.kept import integers
 from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
+from untuned.packs import LARGE, slabs_of
 from untuned.rounding import SHORT, Write
 from untuned.rule import State
 from untuned.shards import Layout, Shard, part_of
-from untuned.slabs import LARGE, Columns, Slab, kernel, leaves, slabs_of
+from untuned.slabs import Columns, Slab, kernel, leaves
 
 WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
 
@@ -58,7 +59,8 @@ class Elements:
         self._compile = large >= WORTHWHILE if compile is None else compile
         for weight, state in zip(weights, states, strict=True):
             if not own(state):
-                state.update(rule.init(weight.detach().to(precise(weight))))
+                short = weight.dtype in SHORT
+                state.update(rule.init(weight.to(precise(weight)) if short else weight))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
     def look(
@@ -111,9 +113,9 @@ class Elements:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """For each tuned value what the slab's tensors add, each or all; and their sizes."""
         if self._way == "tangent":
-            pairs = [(self.states[i][RECORD], self.grads[i]) for i in slab.indices]
-            dots = [torch.dot(t.flatten(), g.flatten().to(t.dtype)) for t, g in pairs]
-            return [torch.stack(dots)], [dot.abs() for dot in dots]
+            tangents = [self.states[i][RECORD] for i in slab.indices]
+            dots = slab.dots(tangents, [self.grads[i] for i in slab.indices])
+            return [dots], list(dots.abs().unbind())
         given, scale = self._given(slab, values), scale.to(self._precision(slab))
         pulls: list[Any] = [0.0] * len(self.tuned)
         squares: Any = 0.0
@@ -187,10 +189,9 @@ class Elements:
         """The chosen tensors in slabs: of one kind, and with the same things remembered."""
         kinds: dict[tuple[Any, ...], list[int]] = {}
         for i in indices:
-            weight, shard = self.weights[i], self.shards[i]
-            short = weight.dtype if weight.dtype in SHORT else None  # these are rounded
+            shard = self.shards[i]
             spread = None if shard is None else (shard.mesh, *shard.axes)
-            kinds.setdefault((precise(weight), short, spread, *self.states[i]), []).append(i)
+            kinds.setdefault((self.weights[i].dtype, spread, *self.states[i]), []).append(i)
         return [
             slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
         ]

@@ -40,7 +40,7 @@ def precise(tensor: Tensor) -> torch.dtype:
 
 def widest(tensors: Iterable[Tensor]) -> torch.dtype:
     """In what to keep a number that several tensors share."""
-    double = any(tensor.dtype == torch.float64 for tensor in tensors)
+    double = torch.float64 in {tensor.dtype for tensor in tensors}
     return torch.float64 if double else torch.float32
 
 

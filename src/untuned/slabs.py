@@ -1,8 +1,8 @@
 """Slabs: the entries of many tensors as a few runs, which kernels take one after the other.
 
-Small tensors lie end to end in one run, so that their number costs nothing. A large one is a run in
-rows for a compiled kernel, which passes over memory once; or else a run for each piece, so that
-what operations leave behind between them stays in the cache, and is never large.
+Small tensors lie side by side in few runs, so that their number costs little (`packs.py`). A large
+one is a run in rows for a compiled kernel, which passes over memory once; or else a run for each
+piece, so that what operations leave behind between them stays in the cache, and is never large.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from untuned.compilation import compiled
+from untuned.finish import LARGEST
 from untuned.kernels import GRAD, Kernels, Run, Values
 
-LARGE = 2**16  # entries from which a tensor is a slab of its own
-PIECE = 2**18  # entries of a piece
+PIECE = 2**17  # entries of a piece, on a CPU
 ROW = 4096  # the most entries of a row: sums over rows, then of rows, are both fast and exact
 
 Columns = Mapping[str, Sequence[Tensor]]  # of each name of a run, one tensor for each parameter
@@ -48,92 +48,24 @@ class Slab:
         """The sum of one run's derivatives: of each tensor if they know whose they are, or 0-d."""
         return pull.sum()
 
+    def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        """The inner products of its tensors with others, (tensors,), in the precision of these."""
+        pairs = zip(tensors, others, strict=True)
+        return torch.stack([torch.dot(t.flatten(), o.flatten().to(t.dtype)) for t, o in pairs])
+
     def in_rows(self, run: Run) -> bool:
         """Whether a run is a matrix of rows, for a compiled kernel."""
         return False
 
 
-class Pack(Slab):
-    """Small tensors end to end; what is one number a tensor is repeated for its entries.
-
-    An empty one, such as a shard of a tensor that has entries elsewhere, gets an entry of zero, for
-    its numbers go on like those of the others.
-    """
-
-    counts: list[int]
-
-    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
-        super().__init__(indices, tensors)
-        self.counts = [max(count, 1) for count in self.counts]
-
-    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
-        run = {name: self._join(column) for name, column in columns.items()}
-        yield run
-        for name, column in columns.items() if write else ():
-            if name != GRAD:
-                self._split_(column, run[name])
-
-    def _join(self, column: Sequence[Tensor]) -> Tensor:
-        parts = zip(column, self.shapes, self.counts, strict=True)
-        return torch.cat([self._entries(t, s, n) for t, s, n in parts])
-
-    def _entries(self, tensor: Tensor, shape: torch.Size, count: int) -> Tensor:
-        if tensor.shape != shape:
-            return tensor.expand(count)
-        return tensor.flatten() if tensor.numel() else tensor.new_zeros(1)
-
-    def _split_(self, column: Sequence[Tensor], run: Tensor) -> None:
-        parts = zip(column, run.split(self.counts), self.shapes, strict=True)
-        pairs = [(t, p.view(s) if t.shape == s else p[0]) for t, p, s in parts if t.numel()]
-        if pairs:
-            torch._foreach_copy_([t for t, _ in pairs], [p for _, p in pairs])
-
-    def values(self, values: Values) -> Values:
-        def spread(value: Tensor) -> Tensor:
-            each = zip((value[i] for i in self.indices), self.counts, strict=True)
-            return torch.cat([one.expand(n) for one, n in each])
-
-        return tuple(spread(value) if value.ndim else value for value in values)
-
-    def totals(self, pull: Tensor) -> Tensor:
-        return torch.stack([p.sum() for p in pull.split(self.counts)]) if pull.ndim else pull
-
-
-class CompiledPack(Pack):
-    """The same, filled up to full rows with entries that say nothing, for compiled kernels."""
-
-    def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
-        count = sum(self.counts)
-        spare = -count % ROW
-
-        def filled(name: str, run: Tensor) -> Tensor:
-            filling = run.new_zeros(1) if name == GRAD else run[-1:]
-            return torch.cat([run, filling.expand(spare)]).view(-1, ROW)
-
-        for run in super().runs(columns, write):
-            rows = {name: filled(name, one) for name, one in run.items()}
-            yield rows
-            run.update({name: one.view(-1)[:count] for name, one in rows.items()})
-
-    def values(self, values: Values) -> Values:
-        spare = -sum(self.counts) % ROW
-        return tuple(
-            torch.cat([value, value[-1:].expand(spare)]).view(-1, ROW) if value.ndim else value
-            for value in super().values(values)
-        )
-
-    def in_rows(self, run: Run) -> bool:
-        return True
-
-    def totals(self, pull: Tensor) -> Tensor:
-        own = pull.shape[1] > 1  # of each entry, not of rows: some values are each tensor's own
-        return super().totals(pull.view(-1)[: sum(self.counts)]) if own else pull.sum()
-
-
 class Pieces(Slab):
     """One tensor, piece by piece (whole, if its memory is not in order)."""
 
-    size = PIECE
+    size: int
+
+    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
+        super().__init__(indices, tensors)
+        self.size = room(tensors[self.indices[0]])
 
     def runs(self, columns: Columns, write: bool) -> Iterator[Run]:
         if not all(one.is_contiguous() for name, (one,) in columns.items() if name != GRAD):
@@ -152,8 +84,6 @@ class Pieces(Slab):
 
 class Rows(Pieces):
     """One large tensor as a matrix of short rows, for compiled kernels, and what is left over."""
-
-    size: int
 
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
         super().__init__(indices, tensors)
@@ -184,16 +114,6 @@ def leaves(slab: Slab, values: Values, picked: Sequence[int], run: Run) -> Value
     return tuple(v if v.ndim or not rows else v.expand(len(run[GRAD]), 1) for v in chosen)
 
 
-def slabs_of(indices: Sequence[int], tensors: Sequence[Tensor], compile: bool) -> list[Slab]:
-    """The chosen tensors as slabs; for compiled kernels, if so and there is enough to do."""
-    small = [i for i in indices if tensors[i].numel() < LARGE]
-    many = compile and sum(tensors[i].numel() for i in small) >= ROW
-    slabs: list[Slab] = []
-    if small:  # one alone needs no copy
-        kind = CompiledPack if many else Pack if len(small) > 1 else Pieces
-        slabs.append(kind(small, tensors))
-    for i in indices:
-        if tensors[i].numel() >= LARGE:
-            rows = compile and tensors[i].is_contiguous()
-            slabs.append((Rows if rows else Pieces)([i], tensors))
-    return slabs
+def room(tensor: Tensor) -> int:
+    """How many entries like those of a tensor to work on at once."""
+    return PIECE if tensor.device.type == "cpu" else LARGEST

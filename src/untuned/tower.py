@@ -84,7 +84,9 @@ class Part:
         pairs = zip(states, self.shards, strict=True)
         self._here = [state if shard is None else opened(state) for state, shard in pairs]
         self._dtype = widest(weights)
-        self.runner = self._runner(list(map(local, weights)), list(map(local, grads)), compile)
+        if any(self.shards):
+            weights, grads = list(map(local, weights)), list(map(local, grads))
+        self.runner = self._runner(weights, grads, compile)
 
     def _runner(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor], compile: bool | None
@@ -175,7 +177,7 @@ class Part:
 
     def _key(self, finite: bool | Tensor) -> Tensor | None:
         """The key of this step's dice, if there are weights that need rounding."""
-        if self.level > 0 or not any(weight.dtype in SHORT for weight in self.weights):
+        if self.level > 0 or {weight.dtype for weight in self.weights}.isdisjoint(SHORT):
             return None
         device = self.weights[0].device
         steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)

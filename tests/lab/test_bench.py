@@ -1,7 +1,9 @@
 """What a step costs: networks as published, floors as counted, tables as measured."""
 
+import itertools
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +122,21 @@ def test_a_floor_reads_and_writes_all_that_is_kept(text):
     assert len(re.findall(r"\b[gwmvr]\b", why)) == passes
 
 
+@pytest.mark.parametrize("text", ["adam", "adam / sgd"])
+def test_what_is_one_number_a_tensor_is_not_worked_out_for_each_entry(text, monkeypatch):
+    def entries():
+        model = steps.graded(nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(8))))
+        opt = parse(text).make(model)
+        opt.step()
+        with Traffic() as seen:
+            opt.step()
+        return seen.entries
+
+    stacked = entries()
+    monkeypatch.setattr("untuned.packs.MANY", 10**9)
+    assert stacked < 0.7 * entries()
+
+
 def test_what_nobody_has_counted_has_no_floor():
     assert floor_of("dog") is None
     assert all(floor_of(text) for text in CONTESTANTS)
@@ -178,11 +195,13 @@ def test_what_there_is_not_is_an_error(asked, capsys):
     assert "error: " in capsys.readouterr().err
 
 
-def test_scaling_has_points_on_three_axes_and_a_picture(tmp_path, monkeypatch):
+@pytest.mark.integration
+def test_scaling_has_points_on_all_axes_and_a_picture(tmp_path, monkeypatch):
     import matplotlib.image
 
-    from untuned.lab.bench import scaling
+    from untuned.lab.bench import ranks, scaling
 
+    monkeypatch.setattr(ranks, "RANKS", (1, 2))
     monkeypatch.setattr(scaling, "WIDTHS", {"parameters": (8, 16), "tensors": (32, 16)})
     monkeypatch.setattr(scaling, "TOTAL", 2**12)
     found = scaling.points(["agd"], BRIEF)
@@ -190,6 +209,9 @@ def test_scaling_has_points_on_three_axes_and_a_picture(tmp_path, monkeypatch):
     assert at == {("parameters", 256), ("parameters", 1024), ("tensors", 4), ("tensors", 16)}
     towers = [p.x for p in found if p.optimizer == "sgd / ... / sgd"]
     assert towers == [1, 2, 3, 4, 5]
+    shared = {(p.x, p.optimizer) for p in found if p.axis == "ranks" and p.ms > 0}
+    ways = [f"{who}, {way}" for who in ("agd", "AdamW(fused)") for way in ("DDP", "FSDP2")]
+    assert shared == set(itertools.product((1, 2), ways))
     scaling.draw(found, tmp_path / "scaling.png")
     assert matplotlib.image.imread(tmp_path / "scaling.png").std() > 0.01  # not blank
 
@@ -219,3 +241,21 @@ def test_the_gpus_benchmark_needs_torch_alone(device):
     if device == "cuda":
         ours = re.findall(r"^\| (?:agd|nero|adam / sgd) \|.*$", done.stdout, re.MULTILINE)
         assert all("| no |" in row for row in ours[:-3])  # the host never waits
+
+
+def test_what_fails_on_a_gpu_is_told_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
+    def refused(*args):
+        raise RuntimeError("no kernel image is available")
+
+    path = tmp_path / "gpu.md"
+    monkeypatch.setattr("untuned.lab.bench.steps.with_gradients", refused)
+    monkeypatch.setattr(
+        sys, "argv", ["gpu.py", "--quick", "--device", "cpu", "--output", str(path)]
+    )
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "benchmarks/gpu.py"), run_name="__main__")
+    assert stopped.value.code == 1
+    shown = capsys.readouterr().out
+    assert shown.count("RuntimeError: no kernel image is available") == 2
+    assert "training step of GPT-2" in shown
+    assert "small failed" in path.read_text()

@@ -47,7 +47,7 @@ class Options:
     eager: bool = False
     """Untuned's rules without a compiler; by default elementwise ones are compiled."""
     scaling: bool = False
-    """Instead of models: time against parameters, tensors, and floors of a tower."""
+    """Instead of models: time against parameters, tensors, floors of a tower, and processes."""
     training: bool = False
     """Instead of models: training steps of GPT-2 small, on 8 x 1024 tokens."""
     output: Path | None = None

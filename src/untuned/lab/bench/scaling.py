@@ -1,4 +1,4 @@
-"""How the time of a step grows: with parameters, with tensors, with the floors of a tower."""
+"""How the time of a step grows: with parameters, tensors, the floors of a tower, processes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from untuned.lab.bench import ranks
 from untuned.lab.bench.measure import Copy, take_turns
 from untuned.lab.bench.models import dense
 from untuned.lab.bench.steps import ENTRIES, Settings, graded, optimizers
@@ -26,14 +27,14 @@ TOTAL = 2**22
 class Point:
     """A step of an optimizer on a model of some size."""
 
-    axis: str  # parameters, tensors or floors
+    axis: str  # parameters, tensors, floors or ranks
     x: int
     optimizer: str
     ms: float
 
 
 def points(texts: Sequence[str], settings: Settings) -> list[Point]:
-    """All three axes."""
+    """All axes."""
     found = []
     for width in WIDTHS["parameters"]:
         model = dense(4, width)
@@ -46,7 +47,8 @@ def points(texts: Sequence[str], settings: Settings) -> list[Point]:
         measured = _measured("floors", height, dense(4, 1024), [tower], settings)
         names = {tower: "sgd / ... / sgd"}
         found += [Point(p.axis, p.x, names.get(p.optimizer, p.optimizer), p.ms) for p in measured]
-    return found
+    shared = ranks.times(texts, settings)
+    return found + [Point("ranks", count, who, ms) for (count, who), ms in shared.items()]
 
 
 def _measured(
@@ -75,7 +77,7 @@ def draw(found: Sequence[Point], path: Path) -> None:
             line = [(point.x, point.ms) for point in here if point.optimizer == who]
             panel.plot(*zip(*line, strict=True), marker="o", label=who)
         panel.set(xlabel=axis, ylabel="ms a step", yscale="log")
-        panel.set_xscale("linear" if axis == "floors" else "log")
+        panel.set_xscale("linear" if axis in ("floors", "ranks") else "log")
         panel.legend(fontsize="small")
     figure.tight_layout()
     figure.savefig(path, dpi=120)

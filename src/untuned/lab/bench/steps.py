@@ -31,6 +31,7 @@ CONTESTANTS = (
     "adam.tuning('lr') / sgd",
     "adam / sgd",
     "adamw(foreach=True)",
+    "sgdm(momentum=0, foreach=True)",
     "muon",
     "prodigy",
     "schedulefree",
