@@ -11,8 +11,8 @@ help: ## what can be made
 
 demo: $(READY) ## train with nothing tuned, compare with a tuned AdamW, draw the page
 	@rm -rf runs/demo
-	@$(BIN)/untuned train fcn8-digits --optimizer agd --folder runs/demo/train
-	@$(BIN)/untuned compare --workloads fcn8-digits --optimizers agd adamw-tuned --folder runs/demo
+	@$(BIN)/untuned train fcn8-digits --optimizer auto --folder runs/demo/train
+	@$(BIN)/untuned compare --workloads fcn8-digits --optimizers auto agd adamw-tuned --folder runs/demo
 
 test: $(READY) ## run every test
 	@$(BIN)/python -m pytest -q -n 2

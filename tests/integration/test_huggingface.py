@@ -82,15 +82,26 @@ def test_the_pages_trainer_logs_the_step_that_it_finds(passages):
     assert [row["learning_rate"] for row in history] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_run_cut_short_ends_where_one_in_a_piece_does(rule, passages):
-    optimizer = (lambda: untuned.Optimizer, {"rule": rule})
+AUTO = (lambda: untuned.Auto, {"horizon": STEPS})
+FACTORIES = [*((lambda: untuned.Optimizer, {"rule": rule}) for rule in RULES), AUTO]
+
+
+@pytest.mark.parametrize("optimizer", FACTORIES, ids=[*RULES, "auto"])
+def test_a_run_cut_short_ends_where_one_in_a_piece_does(optimizer, passages):
     whole = trainer(language_model(), passages, optimizer)
     whole.train()
     resumed = trainer(language_model(), passages, optimizer)
     resumed.train(resume_from_checkpoint=f"runs/checkpoint-{STEPS // 2}")
     assert same(resumed.model, snapshot(whole.model))
     assert numbers(resumed.optimizer.optimizer) == numbers(whole.optimizer.optimizer)
+
+
+def test_auto_learns_with_gradients_clipped_and_ends_at_its_horizon(passages):
+    logged = trainer(language_model(), passages, AUTO, max_grad_norm=1.0, logging_steps=1)
+    logged.train()
+    assert fallen([row["loss"] for row in logged.state.log_history if "loss" in row], 0.9)
+    last = logged.optimizer.param_groups[0]["effective_lr"]
+    assert float(last) == pytest.approx(0.03 / STEPS, rel=1e-4)
 
 
 def test_the_factory_sees_the_modules_and_an_optimizer_built_before_ends_there_too(passages):

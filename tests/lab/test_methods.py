@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 import untuned
 from untuned.errors import UntunedError
+from untuned.lab.errors import ConfigError
 from untuned.lab.methods import parse
 from untuned.lab.muon import hidden_matrices
 from untuned.lab.rivals import RIVALS
@@ -111,6 +112,20 @@ def test_dog_is_evaluated_at_the_average_of_its_own_package(name):
     assert not any(map(torch.equal, trained, weights(model)))
     mine.train()
     assert all(map(torch.equal, trained, weights(model)))
+
+
+def test_auto_can_be_told_a_horizon_and_others_cannot():
+    model = nn.Linear(3, 2)
+    optimizer, scheduler = parse("auto").build(model, 4, "horizon")
+    assert scheduler is None
+    lengths = []
+    for _ in range(5):
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        lengths.append(optimizer.param_groups[0]["effective_lr"] / 0.03)
+    assert lengths == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4, 0])
+    with pytest.raises(ConfigError, match="Adam"):
+        parse("adamw").build(model, 4, "horizon")
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])

@@ -118,6 +118,7 @@ def test_agd_does_not_care_for_a_start_that_others_cannot_take(go):
 CASES = [
     *[("fcn2-digits", text, {}) for text in ("agd", "nero", "adam / sgd(lr=1e-5)", *RIVALS)],
     ("fcn2-digits", "muon", {"schedule": "linear"}),
+    ("fcn2-digits", "auto", {"schedule": "horizon"}),
     ("fcn2-digits", "agd", {"schedule": "cosine"}),
     ("fcn2-digits", "adamw", {"precision": "bf16-true"}),
     ("gcn-cora", "adamw", {}),  # dropout
