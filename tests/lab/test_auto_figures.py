@@ -1,0 +1,43 @@
+"""The programs behind the figures of Auto's page."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from pages import ROOT
+
+pytestmark = pytest.mark.integration
+
+
+def table(program, folder, *arguments):
+    """The rows that a program writes, as lists of cells."""
+    output = folder / "table.md"
+    command = [sys.executable, str(ROOT / "benchmarks" / program), "--output", str(output)]
+    done = subprocess.run([*command, "--jobs", "1", "--seeds", "1", *arguments], check=False,
+                          capture_output=True, text=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = output.read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_ablation_takes_away_what_it_names(data, tmp_path):
+    variants = ("as it is", "a head that moves as vectors do")
+    head, _, *rows = table("auto.py", tmp_path, "--workloads", "gcn-cora", "--variants", *variants)
+    assert head[1:] == ["gcn-cora", "all"]
+    assert [row[0] for row in rows] == list(variants)
+    saved = [float(row[1].replace("never", "0")) for row in rows]
+    assert saved[0] > max(1.5, 2 * saved[1])  # what the head's own step is for
+
+
+def test_ranges_have_a_row_for_each_network(data, tmp_path):
+    head, _, *rows = table("ranges.py", tmp_path, "--sweeps", "width", "--widest", "32",
+                           "--steps", "30")  # fmt: skip
+    assert head[:5] == ["depth", "width", "batch", "initialised by", "Auto"]
+    assert [row[1] for row in rows] == ["32"]
+    for row in rows:
+        auto, default, best = map(float, row[4:7])
+        assert best <= default < 2.3  # as chance has it
+        assert auto < 2.3
+        assert re.fullmatch(r"[0-9.e-]+", row[7])
