@@ -158,7 +158,7 @@ def test_steps_are_the_equations(horizon):
             )
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (3, 17), (17, 3), (1, 9), (4, 6, 7)])
+@pytest.mark.parametrize("shape", [(1, 5, 5), (1, 3, 17), (1, 17, 3), (2, 1, 9), (4, 6, 7)])
 def test_singular_values_become_about_one_and_directions_stay(shape):
     torch.manual_seed(0)
     matrices = torch.randn(shape, dtype=double)
@@ -169,7 +169,7 @@ def test_singular_values_become_about_one_and_directions_stay(shape):
     torch.testing.assert_close(torch.diag_embed(values), turned, rtol=0, atol=1e-9)
     assert values.min() > 0.4
     assert values.max() < 1.3
-    assert not orthogonal(torch.zeros(3, 4)).any()
+    assert not orthogonal(torch.zeros(1, 3, 4)).any()
 
 
 @pytest.mark.parametrize("size", [1e-44, 1e-25, 1e-10, 1e25])

@@ -26,17 +26,17 @@ STEPS = 5
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """U V^T of each of (..., rows, columns), roughly; zero of zero."""
-    wide = matrices.shape[-2] <= matrices.shape[-1]
+    """U V^T of each of (count, rows, columns), roughly; zero of zero."""
+    wide = matrices.shape[1] <= matrices.shape[2]
     X = matrices if wide else matrices.mT
     tiny = torch.finfo(X.dtype).tiny
-    X = X / X.abs().amax((-2, -1), keepdim=True).clamp_min(tiny)  # or squares may vanish
+    X = X / X.abs().amax((1, 2), keepdim=True).clamp_min(tiny)  # or squares may vanish
     X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(tiny)
     if X.is_cuda:
         X = X.bfloat16()
     for _ in range(STEPS):
         S = X @ X.mT
-        X = A * X + (B * S + C * S @ S) @ X
+        X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=B, alpha=C), X, beta=A)
     directions: Tensor = X if wide else X.mT
     return directions.to(matrices.dtype)
 
