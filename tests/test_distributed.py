@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+import ranks_inputs
 import untuned
 from networks import perceptron, train
 from ranks import Result
@@ -146,3 +147,14 @@ def test_the_page_trains_resumes_and_ends_where_one_process_does(tmp_path, monke
     found, expected = list(weights(2, 1)), list(weights(1, 1))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.equal(found[0]["0.weight"], found[1]["0.weight"])
+
+
+def test_auto_sees_the_data_of_all_processes(tmp_path):
+    """Two that hold half of the data each, of very different sizes, end where one with all does."""
+    launch("ranks_inputs.py", 2, str(tmp_path))
+    weights, size = ranks_inputs.train(ranks_inputs.network(), *ranks_inputs.data())
+    for rank in range(2):
+        theirs, seen = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert seen == pytest.approx(size, rel=1e-6)
+        for ours, other in zip(weights, theirs, strict=True):
+            torch.testing.assert_close(ours, other, rtol=1e-6, atol=1e-9)
