@@ -44,7 +44,7 @@ def initialised_twin(model):
 
 def train_plainly(model, batches, rule="agd", chunks=1):
     """What a trainer replaces: a step for each `chunks` batches; returns the optimizer, losses."""
-    opt = untuned.Optimizer(model, rule)
+    opt = untuned.Auto(model) if rule == "auto" else untuned.Optimizer(model, rule)
     losses = []
     for number, (images, labels) in enumerate(batches, start=1):
         loss = F.cross_entropy(model(images), labels)

@@ -74,13 +74,20 @@ def test_every_page_with_code_is_run(page):
 
 def test_the_plain_loop_learns_and_ends_where_ours_does(model, loader):
     twin = copy.deepcopy(model)
-    torch.manual_seed(1)
     run_page("how-to/plain-loop", slice(1), model=model, loader=loader)
-    torch.manual_seed(1)
-    untuned.initialise_(twin)
-    _, losses = train_plainly(twin, loader)
+    _, losses = train_plainly(twin, loader, "auto")
     assert same(model, snapshot(twin))
     assert fallen(losses, 0.5)
+
+
+def test_autos_page_makes_an_optimizer_that_learns(model, loader):
+    start = loss_of(model, loader)
+    opt = run_page("auto", model=model)["opt"]
+    for images, labels in loader:
+        opt.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        opt.step()
+    assert loss_of(model, loader) < start / 2
 
 
 def test_the_plain_loop_accumulates_and_takes_closures(model, loader):
