@@ -1,6 +1,6 @@
 """What each ingredient of Auto is worth: steps saved without it, on the lab's small workloads.
 
-python benchmarks/auto.py --jobs 2 --output docs/auto/ablation.md
+python benchmarks/auto.py --jobs 2 --output runs/auto-ablation.md
 
 The reference, a tuned AdamW, is read from the cells of `untuned compare` (docs/results). What has
 been trained is kept beside the table, and the same command goes on.

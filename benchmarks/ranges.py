@@ -1,6 +1,6 @@
 """Batch, depth and width, with nothing touched: Auto beside AdamW at its default and at its best.
 
-python benchmarks/ranges.py --jobs 2 --output docs/auto/ranges.md
+python benchmarks/ranges.py --jobs 2 --output runs/auto-ranges.md
 
 Fully-connected ReLU networks with biases, Fashion-MNIST, cross-entropy; as torch initialises them,
 or after `untuned.initialise_`. All optimizers see the same batches and start from the same weights;
