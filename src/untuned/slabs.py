@@ -85,6 +85,8 @@ class Pieces(Slab):
 class Rows(Pieces):
     """One large tensor as a matrix of short rows, for compiled kernels, and what is left over."""
 
+    size: int
+
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
         super().__init__(indices, tensors)
         self.size = self.counts[0] // ROW * ROW
