@@ -223,7 +223,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
 @pytest.mark.integration
 def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
     asked = command(tmp_path, "--optimizers", "agd", "--steps", "1000000")
+    # Tests that were started in the background ignore it, and what they start inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen(asked, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     while not (tmp_path / "compare.json").exists():
         time.sleep(0.01)
     time.sleep(random.uniform(0, 6))  # its process starts, or trains
