@@ -34,8 +34,9 @@ from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
 from untuned.finish import Finish
 from untuned.floors import Tower
-from untuned.frame import depth, widest
+from untuned.frame import depth
 from untuned.layer import Layer
+from untuned.precision import widest
 from untuned.raws import Raw, place_of, slopes_of
 from untuned.rounding import SHORT, Write, key_of
 from untuned.rule import Rule
