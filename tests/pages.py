@@ -11,6 +11,7 @@ import untuned
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
 
 RULES = ["agd", "nero", "adam / sgd(lr=0.01)", "agd / sgd(lr=0.1)"]
 

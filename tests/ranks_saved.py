@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import Shard
 
 import untuned
-from ranks import Network, whole
+from ranks_trained import Network, whole
 from untuned.notation import tower_of
 
 RULES = ("agd", "nero", "adam / sgd(lr=0.1)", "agd / sgd", "sgd.per_tensor('lr') / adam(lr=0.1)")

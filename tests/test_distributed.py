@@ -12,8 +12,8 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 import ranks_inputs
 import untuned
 from networks import perceptron, train
-from ranks import Result
 from ranks_saved import RULES
+from ranks_trained import Result
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.integration

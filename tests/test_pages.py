@@ -2,30 +2,19 @@
 
 import copy
 import re
-import shlex
 
 import pytest
 import torch
 import torch.nn.functional as F
-import tyro
-import yaml
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import untuned
 from networks import same, snapshot
-from pages import DOCS, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
-from untuned.lab.__main__ import PROGRAMS
-from untuned.lab.bench.models import MODELS
-from untuned.lab.bench.program import Options
+from pages import PAGES, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
 from untuned.notation import tower_of
 
-PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
-TEXTS = [text_of(page) for page in PAGES] + [
-    (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "CONTRIBUTING.md", "benchmarks/RESULTS.md")
-]
 # Pages whose code other tests run: with trainers, on several processes
 ELSEWHERE = {
     "how-to/accelerate": "integration/test_accelerate.py",
@@ -219,44 +208,3 @@ def test_every_tower_of_the_table_can_be_built(model):
     for tower in towers:
         given = {name: getattr(untuned.rules, name) for name in untuned.rules.__all__}
         assert len(tower_of(eval(tower, given)).floors) >= 2
-
-
-COMMANDS = sorted(
-    {
-        line.split("#")[0].strip()
-        for text in TEXTS
-        for line in [
-            *re.findall(r"`((?:untuned|python|make|torchrun) [^`\n]+)`", text),
-            *re.findall(r"^((?:untuned|python|make|torchrun) .+)$", text, re.MULTILINE),
-        ]
-    }
-)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_is_one_that_exists(command):
-    first, *rest = shlex.split(command)
-    if first == "make":
-        assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
-    elif first == "untuned":
-        assert rest[0] in PROGRAMS
-    elif first == "python" and rest[0] != "-m":
-        assert (ROOT / rest[0]).exists()
-    if first == "untuned" and rest[0] == "bench" and "WORKLOAD" not in command:
-        asked = [word for word in rest[1:] if word != "..."]
-        assert set(tyro.cli(Options, args=asked).models) <= MODELS.keys()
-
-
-def test_the_citation_names_this_version_and_the_three_papers():
-    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert cited["version"] == untuned.__version__
-    papers = [paper["url"].rpartition("/")[2] for paper in cited["references"]]
-    assert papers == ["2304.05187", "2102.07227", "1909.13371"]
-    for paper, rule in zip(papers[:2], (untuned.rules.AGD, untuned.rules.Nero), strict=True):
-        module = __import__(rule.__module__, fromlist=["rule"])
-        assert paper in module.__doc__
-
-
-def test_the_house_of_the_design_page_stands():
-    for name in re.findall(r"`([\w/]+\.py|\w+/)`", text_of("design")):
-        assert (ROOT / "src" / "untuned" / name).exists(), name

@@ -10,11 +10,12 @@ from torch import Tensor
 from untuned.blockwise import Blockwise, Leaves, Step
 from untuned.execute import keep_, write_
 from untuned.finish import Finish
-from untuned.frame import Frame, frame_of, precise
+from untuned.frame import Frame, frame_of
 from untuned.kept import integers
 from untuned.kernels import RECORD, derivatives, forget_, own
 from untuned.layer import Layer, Shape
 from untuned.localframe import LocalFrame, local_frame_of
+from untuned.precision import precise
 from untuned.rounding import Write
 from untuned.rule import State
 from untuned.shards import Layout, Shard

@@ -17,8 +17,8 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from untuned import assignment
-from untuned.frame import Frame, View, matrices
-from untuned.layer import Layer, Shape
+from untuned.frame import Frame
+from untuned.layer import Layer, Shape, View, matrices
 from untuned.rule import Rule, State
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from untuned.elementwise import Elementwise
-from untuned.frame import precise, widest
 from untuned.kept import integers
 from untuned.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
 from untuned.packs import LARGE, slabs_of
+from untuned.precision import precise, widest
 from untuned.rounding import SHORT, Write
 from untuned.rule import State
 from untuned.shards import Layout, Shard, part_of

@@ -15,33 +15,11 @@ from torch import Tensor
 from untuned.exchange import Exchange
 from untuned.geometry import by_shape
 from untuned.kept import Kept, kept
-from untuned.layer import Blocks, Layer, Shape
+from untuned.layer import Blocks, Layer, Shape, View, matrices
 from untuned.norms import norm
-from untuned.runs import TOGETHER, Run, row_length
+from untuned.precision import precise, widest
+from untuned.runs import Run, row_length, runs_of
 from untuned.shards import Shard
-
-View = Callable[[Layer, Shape], Blocks]
-
-
-def matrices(layer: Layer, shape: Shape) -> Blocks:
-    """The view in which a block is a matrix (or gate, or submatrix)."""
-    return layer.blocks(shape)
-
-
-def neurons(layer: Layer, shape: Shape) -> Blocks:
-    """The view in which a block is the weights of one output."""
-    return layer.neurons(shape)
-
-
-def precise(tensor: Tensor) -> torch.dtype:
-    """In what to calculate with a tensor: at least 32 bits."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
-def widest(tensors: Iterable[Tensor]) -> torch.dtype:
-    """In what to keep a number that several tensors share."""
-    double = torch.float64 in {tensor.dtype for tensor in tensors}
-    return torch.float64 if double else torch.float32
 
 
 def _radius(layer: Layer, shape: Shape) -> float:
@@ -130,25 +108,9 @@ class Frame:
         return norms[0] if len(norms) == 1 else torch.cat(norms)
 
     def _in_runs(self) -> list[Run]:
-        """The parted tensors, in order; small ones, if alike, in runs that are done at once.
-
-        Alike are those whose blocks are rows of one length. Many small tensors would otherwise
-        cost as many operations, which take longer than a copy of them side by side.
-        """
-        runs: list[Run] = []
-        start = len(self.whole)
-        room = before = 0
-        for i, count in zip(self.parted, self.counts, strict=True):
-            length = 0 if self.divided(i) else row_length(self.blocks[i])
-            if length and length == before and count * length <= room:
-                last = runs.pop()
-                runs.append(Run([*last.indices, i], length, last.start, start + count))
-            else:
-                runs.append(Run([i], length, start, start + count))
-                room, before = TOGETHER, length
-            room -= count * length
-            start += count
-        return runs
+        """The parted tensors, in order; small ones, if alike, in runs."""
+        lengths = [0 if self.divided(i) else row_length(self.blocks[i]) for i in self.parted]
+        return runs_of(self.parted, self.counts, lengths, len(self.whole))
 
     @property
     def network(self) -> Frame:

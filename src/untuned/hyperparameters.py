@@ -9,7 +9,7 @@ import torch
 
 from untuned.domain import names_of
 from untuned.floors import Tower
-from untuned.frame import widest
+from untuned.precision import widest
 from untuned.raws import Raw, place_of
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,6 +72,19 @@ class Layer:
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         """Fill `weight` in place on the surface of the ball; False if there is no saying how."""
         return False
+
+
+View = Callable[[Layer, Shape], Blocks]
+
+
+def matrices(layer: Layer, shape: Shape) -> Blocks:
+    """The view in which a block is a matrix (or gate, or submatrix)."""
+    return layer.blocks(shape)
+
+
+def neurons(layer: Layer, shape: Shape) -> Blocks:
+    """The view in which a block is the weights of one output."""
+    return layer.neurons(shape)
 
 
 def orthogonal(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from untuned.exchange import Exchange
-from untuned.frame import Frame, View, layers_for
+from untuned.frame import Frame, layers_for
 from untuned.kept import integers, kept
-from untuned.layer import Blocks, Layer, Shape
+from untuned.layer import Blocks, Layer, Shape, View
 from untuned.runs import Run
 from untuned.shards import Layout, Shard
 

@@ -45,3 +45,27 @@ def row_length(blocks: Blocks) -> int:
     rows = len(shape) - len(dims)
     small = 0 < math.prod(shape) <= SMALL
     return math.prod(shape[rows:]) if small and dims == tuple(range(rows, len(shape))) else 0
+
+
+def runs_of(
+    indices: Sequence[int], counts: Sequence[int], lengths: Sequence[int], start: int
+) -> list[Run]:
+    """Tensors in order; small ones, if alike, in runs that are done at once.
+
+    Given how many blocks each has, the `row_length` of these (0 also of what has to be treated on
+    its own), and where the first stands in the vector. Alike are those whose rows are of one
+    length. Many small tensors would otherwise cost as many operations, which take longer than a
+    copy of them side by side.
+    """
+    runs: list[Run] = []
+    room = before = 0
+    for i, count, length in zip(indices, counts, lengths, strict=True):
+        if length and length == before and count * length <= room:
+            last = runs.pop()
+            runs.append(Run([*last.indices, i], length, last.start, start + count))
+        else:
+            runs.append(Run([i], length, start, start + count))
+            room, before = TOGETHER, length
+        room -= count * length
+        start += count
+    return runs

@@ -83,7 +83,7 @@ class Stepping(NamedTuple):
             return
         finite = _asked(moving, measures, finite)
         self._settle(moving)
-        moving[0].remember(memory, finite)
+        moving[0].floor.remember(memory, finite)
         for part in moving:
             scale = part.multiplier() * found
             rate = scale * part.step(-scale if part.group["maximize"] else scale, L, finite)

@@ -20,7 +20,7 @@ differentiated as if it had not been, so that a floor that goes too far hears of
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,9 +34,10 @@ from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
 from untuned.finish import Finish
 from untuned.floors import Tower
-from untuned.frame import depth, widest
+from untuned.floorstate import FloorState
+from untuned.frame import depth
 from untuned.layer import Layer
-from untuned.raws import Raw, place_of, slopes_of
+from untuned.raws import slopes_of
 from untuned.rounding import SHORT, Write, key_of
 from untuned.rule import Rule
 from untuned.shards import Shard, local, opened, shard_of
@@ -59,6 +60,7 @@ class Part:
     weights: Sequence[Tensor]
     states: Sequence[dict[str, Any]]
     rule: Rule
+    floor: FloorState
     charts: dict[str, Chart]
     shards: list[Shard | None]
     runner: Elements | Blocks
@@ -78,12 +80,12 @@ class Part:
         self.tower, self.level, self.group, self.number = tower, level, group, number
         self.weights, self.states = weights, states
         self.rule = (tower.of_group(group) if level == 0 else tower).floors[level].rule
-        self.charts = tower.tuned(level)
         self.finish: Finish | None = None  # what is left to do once all parts have stepped
         self.shards = [shard_of(weight) for weight in weights]
         pairs = zip(states, self.shards, strict=True)
         self._here = [state if shard is None else opened(state) for state, shard in pairs]
-        self._dtype = widest(weights)
+        self.floor = FloorState(tower, level, self.rule, group, self._here, weights)
+        self.charts = self.floor.charts
         if any(self.shards):
             weights, grads = list(map(local, weights)), list(map(local, grads))
         self.runner = self._runner(weights, grads, compile)
@@ -100,52 +102,20 @@ class Part:
             return Blocks(self.rule, tuned, weights, grads, states, shards, layer)
         raise UnknownRuleError(f"{self.rule!r} must derive from Elementwise or Blockwise")
 
-    def _last(self, name: str) -> str:
-        """Where the group keeps what the last step was taken with, which a replay needs."""
-        return f"floor{self.level}/last.{name}"
-
-    def raws(self) -> dict[str, list[Raw]]:
-        """The raw numbers of each tuned hyperparameter: one, or one for each tensor."""
-        own = self.tower.floors[self.level].own
-        weight = self.weights[0]
-        start = self.rule.hyperparameters()
-        found: dict[str, list[Raw]] = {}
-        for name, chart in self.charts.items():
-            stores = self._here if name in own else [self.group]
-            found[name] = [Raw(store, place_of(self.level, name), chart) for store in stores]
-            for raw in found[name]:
-                raw.begin(float(start[name]), self._dtype, weight.device)
-        return found
-
-    def values(self, raws: Mapping[str, Sequence[Raw]]) -> dict[str, Any]:
-        """The hyperparameters by name, the tuned ones as their raw numbers say."""
-        own = self.tower.floors[self.level].own
-        values: dict[str, Any] = self.rule.hyperparameters()
-        for name, numbers in raws.items():
-            each = [raw.chart.value(raw.number) for raw in numbers]
-            values[name] = torch.stack(each) if name in own else each[0]
-        return values
-
-    def _then(self) -> dict[str, Any]:
-        """The values that the last step was taken with."""
-        values = self.values(self._raws)
-        return {name: self.group.get(self._last(name), value) for name, value in values.items()}
-
     def look(self) -> None:
         """Measure the gradients; ask them what they say of the last step's hyperparameters."""
-        self._raws = self.raws()
-        self._before = self._then()
-        scale = self.group.get(self._last("scale"), 0.0)
+        self.floor.begin()
+        self._before = self.floor.last_values()
+        scale = self.floor.last("scale", 0.0)
         if isinstance(self.runner, Elements):
-            self._before = self._tensors(self._before)
+            self._before = self.floor.tensors(self._before)
             if self.level > 0 and not self.charts:
                 return  # nobody asks
             lr = self.group["lr"]  # if that is zero, it matters whether gradients are, too
             norms = self.level == 0 and (isinstance(lr, Tensor) or lr == 0)
-            self.pulls = self.runner.look(self._before, self._tensor(scale), norms)
+            self.pulls = self.runner.look(self._before, self.floor.tensor(scale), norms)
         else:
-            depth = self.group.get(self._last("depth"), 1)
-            self.pulls = self.runner.look(self._before, scale, depth)
+            self.pulls = self.runner.look(self._before, scale, self.floor.last("depth", 1))
 
     def additive(self) -> list[Tensor]:
         """What this process adds to measures and hypergradients."""
@@ -162,13 +132,13 @@ class Part:
         before = after = self._before
         if self.charts:
             self._climb(finite)
-            after = self.values(self._raws)
-            self._note({"scale": scale, "depth": L}, finite)
+            after = self.floor.values()
+            self.floor.note({"scale": scale, "depth": L}, finite)
             if self.level == 0:  # what nobody tunes is a schedule's, or a user's, to change
-                self._note({n: v for n, v in after.items() if n not in self.charts}, finite)
+                self.floor.note({n: v for n, v in after.items() if n not in self.charts}, finite)
         how = Write(finite, self._key(finite))
         if isinstance(self.runner, Elements):
-            self.runner.move(before, self._tensors(after), self._tensor(scale), how)
+            self.runner.move(before, self.floor.tensors(after), self.floor.tensor(scale), how)
         else:
             self.finish = self.runner.move(after, scale, L, how)
         self._keep()
@@ -190,20 +160,11 @@ class Part:
             if shard is not None:
                 shard.keep(state, self._here[i], functools.partial(self.runner.layout, i))
 
-    def _note(self, values: Mapping[str, Tensor | float], finite: bool | Tensor) -> None:
-        """Keep what a step was taken with, if it was taken."""
-        for name, value in values.items():
-            new = value.clone() if isinstance(value, Tensor) else value
-            if isinstance(finite, Tensor):
-                old = self.group.get(self._last(name), 0.0 if name == "scale" else value)
-                new = torch.where(finite, self._tensor(new), self._tensor(old))
-            self.group[self._last(name)] = new
-
     def _climb(self, finite: bool | Tensor) -> None:
         """Let the floor above move this one's raw numbers."""
         sign = -1.0 if self.level == 0 and self.group["maximize"] else 1.0
-        raws = [raw for numbers in self._raws.values() for raw in numbers]
-        pulls = [pull for name in self._raws for pull in self.pulls[name].flatten()]
+        raws = [raw for numbers in self.floor.raws.values() for raw in numbers]
+        pulls = [pull for name in self.floor.raws for pull in self.pulls[name].flatten()]
         numbers = [raw.number for raw in raws]
         slopes = slopes_of(raws, [sign * pull for pull in pulls])
         states = [raw.state() for raw in raws]
@@ -211,7 +172,7 @@ class Part:
         above = Part(self.tower, self.level + 1, self.group, numbers, slopes, states, False)
         above.look()
         seen = outlook([above])
-        above.remember(seen.memory, finite)
+        above.floor.remember(seen.memory, finite)
         above.step(seen.eta, seen.L, finite)
         for raw, number, state in zip(raws, old, states, strict=True):
             raw.number.copy_(raw.chart.step(number, raw.number))
@@ -219,44 +180,18 @@ class Part:
 
     def settle(self) -> None:
         """Forget the last step of tensors that take no part in this one."""
-        self._raws = self.raws()
+        self.floor.begin()
         if isinstance(self.runner, Elements):
-            self.runner.settle(self._tensors(self._then()))
+            self.runner.settle(self.floor.tensors(self.floor.last_values()))
         else:
             self.runner.settle()
-        own = [raw for name in self.tower.floors[self.level].own for raw in self._raws[name]]
+        own = [raw for name in self.floor.own for raw in self.floor.raws[name]]
         if own:
             numbers, states = [raw.number for raw in own], [raw.state() for raw in own]
             Part(self.tower, self.level + 1, self.group, numbers, numbers, states, False).settle()
             for raw, state in zip(own, states, strict=True):
                 raw.keep(state)
         self._keep()
-
-    def _tensors(self, values: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
-        return {name: self._tensor(value) for name, value in values.items()}
-
-    def _tensor(self, value: Tensor | float) -> Tensor:
-        """A number as a tensor where the weights are, in the precision of the arithmetic."""
-        device = self.weights[0].device
-        if isinstance(value, Tensor):
-            return value.to(device, self._dtype)
-        return torch.full((), value, dtype=self._dtype, device=device)
-
-    def memory(self) -> dict[str, Tensor]:
-        """What the rule remembers of the network, which is kept with its first group."""
-        start = self._network("")
-        return {k.removeprefix(start): v for k, v in self.group.items() if k.startswith(start)}
-
-    def remember(self, memory: Mapping[str, Tensor], finite: bool | Tensor) -> None:
-        """Keep it, if a step is taken."""
-        for name, new in memory.items():
-            old = self.group.get(self._network(name), torch.zeros_like(new))
-            self.group[self._network(name)] = (
-                torch.where(finite, new, old) if isinstance(finite, Tensor) else new
-            )
-
-    def _network(self, name: str) -> str:
-        return f"floor{self.level}/network.{name}"
 
     def multiplier(self) -> Tensor | float:
         """What a group's `lr` multiplies steps with: 1 where the rule has it as learning rate."""
@@ -271,4 +206,4 @@ def outlook(parts: Sequence[Part]) -> Outlook:
         return Outlook(1.0, 1)
     L = depth([runner.frame.network for runner in runners])
     groups = [runner.leaves() for runner in runners]
-    return runners[0].rule.outlook(groups, L, parts[0].memory())
+    return runners[0].rule.outlook(groups, L, parts[0].floor.memory())

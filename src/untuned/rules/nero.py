@@ -27,7 +27,8 @@ from torch import Tensor
 
 from untuned.blockwise import Blockwise, ByShape, Leaves, Projection, Step
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
-from untuned.frame import Frame, View, neurons
+from untuned.frame import Frame
+from untuned.layer import View, neurons
 from untuned.rule import State
 
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
