@@ -59,4 +59,4 @@ class Auto(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._inputs = Inputs()
+        self.__dict__.setdefault("_inputs", Inputs())  # torch also comes by here to load a state

@@ -1,0 +1,43 @@
+"""What Auto sees of the data, however a network is wrapped, fed and stepped."""
+
+import torch
+from torch import nn
+
+import untuned
+from untuned.rules.auto import INPUT
+
+
+def network():
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def train(net, opt, inputs):
+    for _ in range(2):
+        opt.zero_grad()
+        net(inputs).sum().backward()
+        opt.step()
+
+
+def looking(net):
+    """How many hooks there are."""
+    return sum(len(module._forward_pre_hooks) for module in net.modules())
+
+
+def test_loading_a_state_does_not_end_the_look():
+    """Accelerate loads what it has just saved before the first step."""
+    net = network()
+    opt = untuned.Auto(net)
+    opt.load_state_dict(opt.state_dict())
+    train(net, opt, torch.full((3, 4), 5.0))
+    assert opt.state[net[0].weight][INPUT] == 5.0
+    assert not looking(net)
+
+
+def test_a_loaded_state_knows_better():
+    net, resumed = network(), network()
+    opt, other = untuned.Auto(net), untuned.Auto(resumed)
+    train(net, opt, torch.full((3, 4), 5.0))
+    other.load_state_dict(opt.state_dict())
+    train(resumed, other, torch.full((3, 4), 7.0))
+    assert other.state[resumed[0].weight][INPUT] == 5.0
+    assert not looking(resumed)
