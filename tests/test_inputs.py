@@ -41,3 +41,15 @@ def test_a_loaded_state_knows_better():
     train(resumed, other, torch.full((3, 4), 7.0))
     assert other.state[resumed[0].weight][INPUT] == 5.0
     assert not looking(resumed)
+
+
+def test_layers_that_an_optimizer_has_no_use_for_leave_no_state():
+    """A base of 8 bits, as quantised models have, below what is trained."""
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    net[0].weight = nn.Parameter(torch.ones(8, 4, dtype=torch.int8), requires_grad=False)
+    net[0].forward = lambda x: x @ net[0].weight.float().T
+    opt = untuned.Auto(net)
+    net(torch.ones(3, 4)).sum().backward()
+    opt.step()
+    assert net[0].weight not in opt.state
+    assert opt.state_dict()["state"]
