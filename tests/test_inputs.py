@@ -1,9 +1,13 @@
 """What Auto sees of the data, however a network is wrapped, fed and stepped."""
 
+import warnings
+
+import pytest
 import torch
 from torch import nn
 
 import untuned
+from untuned.errors import NonFiniteGradientWarning
 from untuned.rules.auto import INPUT
 
 
@@ -53,3 +57,17 @@ def test_layers_that_an_optimizer_has_no_use_for_leave_no_state():
     opt.step()
     assert net[0].weight not in opt.state
     assert opt.state_dict()["state"]
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan"), 1e30, 0.0])
+def test_a_batch_without_a_size_counts_as_of_size_one(odd):
+    """Its steps are skipped, if it is not finite; those of the next move the first layer."""
+    net = network()
+    opt = untuned.Auto(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonFiniteGradientWarning)
+        train(net, opt, torch.full((3, 4), odd))
+    assert opt.state[net[0].weight][INPUT] == 1.0
+    before = net[0].weight.clone()
+    train(net, opt, torch.ones(3, 4))
+    assert not torch.equal(net[0].weight, before)

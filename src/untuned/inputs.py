@@ -74,7 +74,8 @@ class Inputs:
         for number, square in _joined(squares, len(places)).items():
             owner, name = places[number]
             if (weight := owner._parameters.get(name)) is not None:
-                found[weight] = torch.where(square > 0, square.sqrt(), 1.0)
+                known = (square > 0) & square.isfinite()
+                found[weight] = torch.where(known, square.sqrt(), 1.0)
         return found
 
 
