@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 import untuned
 from untuned.errors import NonFiniteGradientWarning
@@ -70,4 +71,53 @@ def test_a_batch_without_a_size_counts_as_of_size_one(odd):
     assert opt.state[net[0].weight][INPUT] == 1.0
     before = net[0].weight.clone()
     train(net, opt, torch.ones(3, 4))
+    assert not torch.equal(net[0].weight, before)
+
+
+def sparse(layout):
+    values = torch.rand(6, 4).where(torch.rand(6, 4) > 0.5, 0.0)
+    return values.to_sparse(layout=layout), values
+
+
+def nested(layout):
+    parts = [torch.rand(2, 4), torch.rand(4, 4)]
+    return torch.nested.nested_tensor(parts, layout=layout), torch.cat(parts)
+
+
+@pytest.mark.filterwarnings("ignore:.*(beta|prototype)")
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [
+        (sparse, torch.sparse_coo),
+        (sparse, torch.sparse_csr),
+        (sparse, torch.sparse_csc),
+        (nested, torch.jagged),
+        (nested, torch.strided),
+    ],
+)
+def test_data_may_have_any_layout_that_a_layer_takes(kind, layout):
+    data, values = kind(layout)
+    net = nn.Linear(4, 2)
+    opt = untuned.Auto(net)
+    made = net(data)
+    (made.values() if made.is_nested else made).sum().backward()
+    opt.step()
+    expected = values.square().mean().sqrt()
+    torch.testing.assert_close(opt.state[net.weight][INPUT], expected)
+
+
+def test_function_transforms_may_go_through_a_network_that_is_looked_at():
+    """What they call a module with is no data yet, but their own stand-in for it."""
+    net = network()
+    opt = untuned.Auto(net)
+    weights = dict(net.named_parameters())
+
+    def loss(weights, x):
+        return functional_call(net, weights, (x,)).sum()
+
+    grads = vmap(grad(loss), (None, 0))(weights, torch.ones(3, 4))
+    for name, weight in weights.items():
+        weight.grad = grads[name].mean(0)
+    before = net[0].weight.clone()
+    opt.step()
     assert not torch.equal(net[0].weight, before)

@@ -56,10 +56,10 @@ class Inputs:
             return
         if inputs.requires_grad or not (owner.training and torch.is_grad_enabled()):
             return
+        if torch._C._are_functorch_transforms_active():  # its tensors must not get out
+            return
         with torch.no_grad():
-            inputs = local(inputs)
-            entries = inputs.coalesce().values() if inputs.is_sparse else inputs
-            square = entries.float().square().sum() / max(1, inputs.numel())
+            square = _mean_square(local(inputs))
             for number in numbers:
                 self._squares.setdefault(number, square)
 
@@ -77,6 +77,14 @@ class Inputs:
                 known = (square > 0) & square.isfinite()
                 found[weight] = torch.where(known, square.sqrt(), 1.0)
         return found
+
+
+def _mean_square(inputs: Tensor) -> Tensor:
+    """Of all entries, 0-d, whether they are stored or not."""
+    entries = inputs.coalesce() if inputs.is_sparse else inputs
+    if inputs.is_nested or inputs.layout != torch.strided:
+        entries = entries.values()
+    return entries.float().square().sum() / max(1, inputs.numel())
 
 
 def _joined(squares: Mapping[int, Tensor], count: int) -> Mapping[int, Tensor]:
