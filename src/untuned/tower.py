@@ -210,8 +210,8 @@ class Part:
         old = [number.clone() for number in numbers]
         above = Part(self.tower, self.level + 1, self.group, numbers, slopes, states, False)
         above.look()
-        seen = outlook([above])
-        above.remember(seen.memory, finite)
+        seen = outlook([above], self.group)
+        above.remember(self.group, seen.memory, finite)
         above.step(seen.eta, seen.L, finite)
         for raw, number, state in zip(raws, old, states, strict=True):
             raw.number.copy_(raw.chart.step(number, raw.number))
@@ -242,18 +242,22 @@ class Part:
             return value.to(device, self._dtype)
         return torch.full((), value, dtype=self._dtype, device=device)
 
-    def memory(self) -> dict[str, Tensor]:
-        """What the rule remembers of the network, which is kept with its first group."""
-        start = self._network("")
-        return {k.removeprefix(start): v for k, v in self.group.items() if k.startswith(start)}
+    def memory(self, group: dict[str, Any]) -> dict[str, Tensor]:
+        """What the rule remembers of the network, kept with one group, moving or not.
 
-    def remember(self, memory: Mapping[str, Tensor], finite: bool | Tensor) -> None:
-        """Keep it, if a step is taken."""
+        It comes to where the weights are: the model may have moved, or its state been loaded.
+        """
+        start, device = self._network(""), self.weights[0].device
+        group.update({k: v.to(device) for k, v in group.items() if k.startswith(start)})
+        return {k.removeprefix(start): v for k, v in group.items() if k.startswith(start)}
+
+    def remember(
+        self, group: dict[str, Any], memory: Mapping[str, Tensor], finite: bool | Tensor
+    ) -> None:
+        """Keep it, if a step is taken; in place, for a captured step knows only that."""
         for name, new in memory.items():
-            old = self.group.get(self._network(name), torch.zeros_like(new))
-            self.group[self._network(name)] = (
-                torch.where(finite, new, old) if isinstance(finite, Tensor) else new
-            )
+            old = group.setdefault(self._network(name), torch.zeros_like(new))
+            old.copy_(torch.where(finite, new, old) if isinstance(finite, Tensor) else new)
 
     def _network(self, name: str) -> str:
         return f"floor{self.level}/network.{name}"
@@ -264,11 +268,14 @@ class Part:
         return lr if "lr" in self.charts or not hasattr(self.rule, "lr") else 1.0
 
 
-def outlook(parts: Sequence[Part]) -> Outlook:
-    """What the rule of some parts that share one finds by looking at all of them."""
+def outlook(parts: Sequence[Part], group: dict[str, Any]) -> Outlook:
+    """What the rule of some parts that share one finds by looking at all of them.
+
+    What it remembers of the network is in `group`.
+    """
     runners = [part.runner for part in parts if isinstance(part.runner, Blocks)]
     if not runners:
         return Outlook(1.0, 1)
     L = depth([runner.frame.network for runner in runners])
     groups = [runner.leaves() for runner in runners]
-    return runners[0].rule.outlook(groups, L, parts[0].memory())
+    return runners[0].rule.outlook(groups, L, parts[0].memory(group))
