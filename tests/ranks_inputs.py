@@ -1,4 +1,4 @@
-"""What `tests/test_distributed.py` runs as two processes: Auto under DDP, each with its own data.
+"""What `tests/test_distributed.py` runs as two processes: Auto under DDP, FSDP2 and TP.
 
 python -m torch.distributed.run --nproc-per-node 2 tests/ranks_inputs.py FOLDER
 """
@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 import untuned
+from ranks import whole
 from untuned.rules.auto import INPUT
 
 
@@ -33,14 +34,62 @@ def train(model: nn.Module, xs: torch.Tensor, ys: torch.Tensor) -> tuple[list, f
         opt.zero_grad()
         (model(xs) - ys).square().mean().backward()
         opt.step()
-    weights = [weight.detach() for weight in model.parameters()]
+    weights = [whole(weight.detach()) for weight in model.parameters()]
+    assert set(opt.state) == set(model.parameters())
     return weights, float(opt.state[next(model.parameters())][INPUT])
 
+
+def spread(model: nn.Module) -> nn.Module:
+    """Over processes, layer by layer (FSDP2)."""
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(model[0])
+    fully_shard(model)
+    return model
+
+
+def divided(model: nn.Module) -> nn.Module:
+    """Tensor parallelism: every process has some of the hidden units, and all of the data."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel
+    from torch.distributed.tensor.parallel import parallelize_module as parallelize
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    return parallelize(model, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+
+
+class Experts(nn.Module):
+    """Two layers, called in an order that differs between processes, or only one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = (self.one, self.other) if dist.get_rank() else (self.other, self.one)
+        return self.head(first(x) + second(2 * x) if x.mean() > 0 else first(x))
+
+
+def expert_sizes(value: float) -> list[float]:
+    """What is known of the sizes of what both layers see: such data on the first process."""
+    model = nn.parallel.DistributedDataParallel(Experts(), find_unused_parameters=True)
+    opt = untuned.Auto(model)
+    model(torch.full((4, 3), 3.0 if dist.get_rank() else value)).sum().backward()
+    opt.step()
+    own = model.module
+    return [float(opt.state[layer.weight][INPUT]) for layer in (own.one, own.other)]
+
+
+WAYS = {"DDP": nn.parallel.DistributedDataParallel, "FSDP2": spread, "TP": divided}
 
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     own = slice(8 * dist.get_rank(), 8 * dist.get_rank() + 8)
     xs, ys = data()
-    found = train(nn.parallel.DistributedDataParallel(network()), xs[own], ys[own])
-    torch.save(found, Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+    found = {
+        name: train(wrap(network()), *((xs, ys) if name == "TP" else (xs[own], ys[own])))
+        for name, wrap in WAYS.items()
+    }
+    sizes = [expert_sizes(value) for value in (4.0, -4.0)]
+    torch.save((found, sizes), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
     dist.destroy_process_group()

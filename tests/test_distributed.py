@@ -154,7 +154,11 @@ def test_auto_sees_the_data_of_all_processes(tmp_path):
     launch("ranks_inputs.py", 2, str(tmp_path))
     weights, size = ranks_inputs.train(ranks_inputs.network(), *ranks_inputs.data())
     for rank in range(2):
-        theirs, seen = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
-        assert seen == pytest.approx(size, rel=1e-6)
-        for ours, other in zip(weights, theirs, strict=True):
-            torch.testing.assert_close(ours, other, rtol=1e-6, atol=1e-9)
+        found, sizes = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for theirs, seen in found.values():
+            assert seen == pytest.approx(size, rel=1e-6)
+            for ours, other in zip(weights, theirs, strict=True):
+                torch.testing.assert_close(ours, other, rtol=1e-6, atol=1e-9)
+        # layers that see data in another order on each process, or on one alone: (one, other)
+        assert sizes[0] == pytest.approx([((8**2 + 3**2) / 2) ** 0.5, ((4**2 + 6**2) / 2) ** 0.5])
+        assert sizes[1] == pytest.approx([3, ((4**2 + 6**2) / 2) ** 0.5])

@@ -53,10 +53,13 @@ class Auto(Optimizer):
             self._inputs.watch(param_group["params"])
 
     def _take(self) -> None:
-        for weight, size in self._inputs.taken().items():
-            self.state[weight].setdefault(INPUT, size)  # a loaded state knows better
+        sizes = self._inputs.taken()
+        params = [p for group in self.param_groups for p in group["params"]] if sizes else []
+        for weight in params:
+            if weight in sizes:  # a loaded state knows better
+                self.state[weight].setdefault(INPUT, sizes[weight].to(weight.device))
         super()._take()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._inputs = Inputs()
+        self.__dict__.setdefault("_inputs", Inputs())  # torch also comes by here to load a state

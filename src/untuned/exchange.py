@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from untuned.shards import Box, Shard
+from untuned.shards import Shard
 
 
 class Exchange:
@@ -74,7 +74,7 @@ class Exchange:
             pieces = chunk.split(self._entries(process, self.mine))
             for i, piece in zip(self.mine, pieces, strict=True):
                 box = self._boxes[process][i]
-                wholes[i][_place(box)] = piece.view(box.size)
+                wholes[i][box.place] = piece.view(box.size)
         return wholes
 
     def returned(
@@ -88,7 +88,7 @@ class Exchange:
             [
                 tensor
                 for i in self.mine
-                for tensor in (wholes[i][_place(self._boxes[process][i])], numbers[i])
+                for tensor in (wholes[i][self._boxes[process][i].place], numbers[i])
             ]
             for process in self._processes
         ]
@@ -110,8 +110,3 @@ class Exchange:
     def _entries(self, process: int, tensors: Sequence[int]) -> list[int]:
         """How many entries of each of some tensors a process has."""
         return [math.prod(self._boxes[process][i].size) for i in tensors]
-
-
-def _place(box: Box) -> tuple[slice, ...]:
-    ends = zip(box.start, box.size, strict=True)
-    return tuple(slice(start, start + size) for start, size in ends)

@@ -86,18 +86,22 @@ class FloorState:
                 new = torch.where(finite, self.tensor(new), self.tensor(old))
             self.group[self._last(name)] = new
 
-    def memory(self) -> dict[str, Tensor]:
-        """What the rule remembers of the network, which is kept with its first group."""
-        start = self._network("")
-        return {k.removeprefix(start): v for k, v in self.group.items() if k.startswith(start)}
+    def memory(self, group: dict[str, Any]) -> dict[str, Tensor]:
+        """What the rule remembers of the network, kept with one group, moving or not.
 
-    def remember(self, memory: Mapping[str, Tensor], finite: bool | Tensor) -> None:
-        """Keep it, if a step is taken."""
+        It comes to where the weights are: the model may have moved, or its state been loaded.
+        """
+        start = self._network("")
+        group.update({k: v.to(self._device) for k, v in group.items() if k.startswith(start)})
+        return {k.removeprefix(start): v for k, v in group.items() if k.startswith(start)}
+
+    def remember(
+        self, group: dict[str, Any], memory: Mapping[str, Tensor], finite: bool | Tensor
+    ) -> None:
+        """Keep it, if a step is taken; in place, for a captured step knows only that."""
         for name, new in memory.items():
-            old = self.group.get(self._network(name), torch.zeros_like(new))
-            self.group[self._network(name)] = (
-                torch.where(finite, new, old) if isinstance(finite, Tensor) else new
-            )
+            old = group.setdefault(self._network(name), torch.zeros_like(new))
+            old.copy_(torch.where(finite, new, old) if isinstance(finite, Tensor) else new)
 
     def _network(self, name: str) -> str:
         return f"floor{self.level}/network.{name}"

@@ -26,9 +26,10 @@ def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tenso
     memory. Squares are added up a few rows at a time, in a sum that never leaves the cache.
     """
     rows = max(1, TOGETHER // filters.shape[1])
-    first, *others = (part.to(dtype) for part in filters.split(rows))
-    squares = first.square()
+    first, *others = filters.split(rows)
+    squares = first.to(dtype).square()
     for part in others:
+        part = part.to(dtype)
         squares[: len(part)].addcmul_(part, part)
     norms: Tensor = squares.sum(0).view(-1, offsets).sum(0).sqrt()
     return norms

@@ -30,6 +30,12 @@ class Box(NamedTuple):
     start: Shape
     size: Shape
 
+    @property
+    def place(self) -> tuple[slice, ...]:
+        """What to index the whole tensor with."""
+        ends = zip(self.start, self.size, strict=True)
+        return tuple(slice(start, start + size) for start, size in ends)
+
 
 class Layout(NamedTuple):
     """How a whole tensor lies across processes."""
@@ -140,5 +146,4 @@ def fill_(tensor: Tensor, value: Tensor) -> None:
     for axis in range(shard.mesh.ndim):
         group = shard.mesh.get_group(axis)
         dist.broadcast(value, dist.get_global_rank(group, 0), group=group)
-    box = zip(shard.box.start, shard.box.size, strict=True)
-    local(tensor).copy_(value[tuple(slice(start, start + size) for start, size in box)])
+    local(tensor).copy_(value[shard.box.place])

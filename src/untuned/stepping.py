@@ -71,7 +71,7 @@ class Stepping(NamedTuple):
         for part in moving:
             part.look()
         join(moving)
-        found, L, memory = outlook(moving)
+        found, L, memory = outlook(moving, self.groups[0])
         sizes = [part.runner.sizes for part in moving]
         measures = torch.cat(sizes) if len(sizes) > 1 else sizes[0]
         finite = self.guard.watch(measures, found)
@@ -83,7 +83,7 @@ class Stepping(NamedTuple):
             return
         finite = _asked(moving, measures, finite)
         self._settle(moving)
-        moving[0].floor.remember(memory, finite)
+        moving[0].floor.remember(self.groups[0], memory, finite)
         for part in moving:
             scale = part.multiplier() * found
             rate = scale * part.step(-scale if part.group["maximize"] else scale, L, finite)

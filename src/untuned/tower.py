@@ -171,8 +171,8 @@ class Part:
         old = [number.clone() for number in numbers]
         above = Part(self.tower, self.level + 1, self.group, numbers, slopes, states, False)
         above.look()
-        seen = outlook([above])
-        above.floor.remember(seen.memory, finite)
+        seen = outlook([above], self.group)
+        above.floor.remember(self.group, seen.memory, finite)
         above.step(seen.eta, seen.L, finite)
         for raw, number, state in zip(raws, old, states, strict=True):
             raw.number.copy_(raw.chart.step(number, raw.number))
@@ -199,11 +199,14 @@ class Part:
         return lr if "lr" in self.charts or not hasattr(self.rule, "lr") else 1.0
 
 
-def outlook(parts: Sequence[Part]) -> Outlook:
-    """What the rule of some parts that share one finds by looking at all of them."""
+def outlook(parts: Sequence[Part], group: dict[str, Any]) -> Outlook:
+    """What the rule of some parts that share one finds by looking at all of them.
+
+    What it remembers of the network is in `group`.
+    """
     runners = [part.runner for part in parts if isinstance(part.runner, Blocks)]
     if not runners:
         return Outlook(1.0, 1)
     L = depth([runner.frame.network for runner in runners])
     groups = [runner.leaves() for runner in runners]
-    return runners[0].rule.outlook(groups, L, parts[0].floor.memory())
+    return runners[0].rule.outlook(groups, L, parts[0].floor.memory(group))
