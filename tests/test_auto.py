@@ -48,7 +48,7 @@ class Plain:
         shorter = 1 / (1 + float(counts.mean()) / 60)
         if self.horizon:
             shorter = max(0.0, 1 - self.t / self.horizon)
-        s = min(0.03, math.log((1 + 5**0.5) / 2) / D) * shorter
+        s = min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter
         R = min(10.0, 300 ** (1 / D))
         self.t += 1
         correction = 1 - 0.9 ** (self.t + 1)
@@ -119,8 +119,8 @@ def plain(net, inputs, horizon):
 
     lstm = dict(net.lstm.named_parameters())
     matrices = [
-        (net.conv.weight, math.sqrt(8 / 6 / 3), offsets, lambda b: torch.stack(b, -1)),
-        (net.depthwise.weight, 1.0, filters, lambda b: torch.stack(b)),
+        (net.conv.weight, math.sqrt(8 / 6) / 3, offsets, lambda b: torch.stack(b, -1)),
+        (net.depthwise.weight, math.sqrt(1 / 3), filters, lambda b: torch.stack(b)),
         (lstm["weight_ih_l0"], math.sqrt(5 / 8), gates, torch.cat),
         (lstm["weight_hh_l0"], 1.0, gates, torch.cat),
         (net.beside.weight, math.sqrt(5 / 3), whole, one),

@@ -30,7 +30,7 @@ def test_time_goes_on_where_a_group_is_frozen_for_some_steps(frozen):
         nets[frozen].requires_grad_(3 <= t < 6)
         step(nets, opt)
         found.append(rate(opt, nets[1 - frozen].weight))
-    expected = [0.03 * (1 - t / 10) for t in range(10)]  # the degree is two at most
+    expected = [0.06 * (1 - t / 10) for t in range(10)]  # the degree is two at most
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 

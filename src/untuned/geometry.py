@@ -129,8 +129,10 @@ class Conv(Layer):
     def _submatrix_radius(self, shape: Shape) -> float:
         first, second = shape[0] / self.groups, shape[1]
         fan_out, fan_in = (second, first) if self.transposed else (first, second)
-        heard = max(1.0, math.prod(shape[2:]) / self.stride)  # kx ky
-        return math.sqrt(fan_out / (fan_in * heard))
+        return math.sqrt(fan_out / (fan_in * self.offsets(shape)))
+
+    def offsets(self, shape: Shape) -> float:
+        return max(1.0, math.prod(shape[2:]) / self.stride)  # kx ky
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         shape = tuple(weight.shape)

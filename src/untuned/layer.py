@@ -50,6 +50,10 @@ class Layer:
         """The Frobenius norm of a unit step in each block."""
         raise NotImplementedError
 
+    def offsets(self, shape: Shape) -> float:
+        """How many contributions that `radius` takes for unrelated make an output: a kernel's."""
+        return 1.0
+
     def neurons(self, shape: Shape) -> Blocks:
         """How the tensor falls into neurons, each the weights of one output: by default rows."""
         return Blocks(shape, tuple(range(1, len(shape))))

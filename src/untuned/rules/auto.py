@@ -8,9 +8,10 @@ W_h the last of them, the head:
     s    = min(STEP, TRUST / D) / (1 + N / PATIENCE)      (how far)
     W_l <- (1 - s / R) W_l - s r_l dual(m_l),   R = min(REACH, GAIN^(1 / D))
 
-Legend: r_l = radius of the unit step (`geometry`), over the size of the layer's inputs where those
-are data; dual(m) = U V^T of m = U S V^T (`spectral`); N = how many steps were turned back, in the
-mean over blocks: a block's is where its momentum is shorter than pure noise leaves it.
+Legend: r_l = radius of the unit step (`geometry`), over sqrt(kx ky) where that counts a kernel's
+offsets as unrelated, which steps are not, and over the size of the layer's inputs where those are
+data; dual(m) = U V^T of m = U S V^T (`spectral`); N = how many steps were turned back, in the mean
+over blocks: a block's is where its momentum is shorter than pure noise leaves it.
 
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
 Who states the horizon T has s fall along the line 1 - t / T instead.
@@ -44,7 +45,7 @@ from untuned.layer import Layer, Shape
 from untuned.rule import State
 from untuned.spectral import duals
 
-STEP = 0.03  # of a unit step
+STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
 PATIENCE = 60  # steps turned back until they are half as long
 GAIN = 300.0  # how large a function is wanted
@@ -117,7 +118,7 @@ class Auto(Blockwise):
         reversals = frame.gather([state[REVERSALS] for state in states]).to(t)
         reversals = reversals + ((certain < 1) & (v > 0))
         by_entry = frame.of_layers(_by_entry, t)
-        spectral = frame.radius(t) * certain
+        spectral = frame.radius(t) * certain / frame.of_layers(_offsets, t).sqrt()
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
@@ -155,6 +156,10 @@ class Auto(Blockwise):
 
 def _by_entry(layer: Layer, shape: Shape) -> float:
     return layer.by_entry(shape) or 0.0
+
+
+def _offsets(layer: Layer, shape: Shape) -> float:
+    return layer.offsets(shape)
 
 
 def _multiplies(layer: Layer, shape: Shape) -> float:
