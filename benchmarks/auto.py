@@ -42,12 +42,14 @@ VARIANTS = {
     "no momentum": {"MOMENTUM": 0.0, "NOISE": 1.0},
     "a head that moves as vectors do": {"HEAD": None},
     "no look at the data": {"INPUTS": None},
+    "offsets of a kernel as unrelated": {"OFFSETS": None},
     "steps half as long": {"STEP": auto.STEP / 2},
     "steps twice as long": {"STEP": auto.STEP * 2},
 }
 WORKLOADS = (
     "fcn2-digits", "fcn8-digits", "fcn32-digits", "fcn4-fashion", "lstm-shakespeare",
     "gpt-shakespeare", "gcn-cora", "mlp-housing", "autoencoder-fashion", "vae-mnist",
+    "resnet20-cifar10",
 )  # fmt: skip
 
 
@@ -70,6 +72,8 @@ def change(variant: str) -> None:
             geometry.Head.by_entry = lambda self, shape: 1.0
         elif name == "INPUTS":
             Inputs.watch = lambda self, module: None
+        elif name == "OFFSETS":
+            auto._offsets = lambda layer, shape: 1.0
         elif name == "CLOCK":
             auto.Auto._shorter = lambda self, groups, t: 1 / (1 + t / auto.PATIENCE)
         else:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
 
-RULES = ["agd", "nero", "adam / sgd(lr=0.01)", "agd / sgd(lr=0.1)"]
+RULES = ["auto", "agd", "nero", "adam / sgd(lr=0.01)", "agd / sgd(lr=0.1)"]
 
 
 def text_of(page):
@@ -43,10 +43,14 @@ def initialised_twin(model):
     return twin
 
 
+def optimizer(model, rule):
+    """As a user builds it."""
+    return untuned.Auto(model) if rule == "auto" else untuned.Optimizer(model, rule)
+
+
 def train_plainly(model, batches, rule="agd", chunks=1):
     """What a trainer replaces: a step for each `chunks` batches; returns the optimizer, losses."""
-    opt = untuned.Auto(model) if rule == "auto" else untuned.Optimizer(model, rule)
-    losses = []
+    opt, losses = optimizer(model, rule), []
     for number, (images, labels) in enumerate(batches, start=1):
         loss = F.cross_entropy(model(images), labels)
         (loss / chunks).backward()

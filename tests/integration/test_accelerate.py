@@ -3,9 +3,8 @@
 import pytest
 import torch.nn.functional as F
 
-import untuned
 from networks import numbers, resnet, same, snapshot
-from pages import RULES, fallen, initialised_twin, run_page, train_plainly
+from pages import RULES, fallen, initialised_twin, optimizer, run_page, train_plainly
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +23,7 @@ def prepared(rule, loader):
     from accelerate import Accelerator
 
     accelerator, model = Accelerator(), resnet()
-    return accelerator, *accelerator.prepare(model, untuned.Optimizer(model, rule), loader)
+    return accelerator, *accelerator.prepare(model, optimizer(model, rule), loader)
 
 
 def take_steps(accelerator, model, opt, batches):

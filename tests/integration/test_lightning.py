@@ -6,12 +6,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import untuned
 from networks import numbers, resnet, same, snapshot
 from pages import (
     RULES,
     fallen,
     initialised_twin,
+    optimizer,
     run_page,
     train_plainly,
 )
@@ -39,7 +39,7 @@ def run(page, rule, loader, net=resnet, epochs=2, manual=False, resume=None, **o
 
     class Ours(page["Classifier"]):
         def configure_optimizers(self):
-            return untuned.Optimizer(self, rule)
+            return optimizer(self, rule)
 
     class Manual(Ours):
         automatic_optimization = False
