@@ -45,7 +45,7 @@ class Plain:
         self.square = 0.95 * self.square + 0.05 * head**2
         D = max(1.0, self.product / self.square)
         counts = torch.cat([*self.reversals.values()] or [torch.zeros(1)])
-        shorter = 1 / (1 + float(counts.mean()) / 60)
+        shorter = 1 / (1 + float(counts.mean()) / 40)
         if self.horizon:
             shorter = max(0.0, 1 - self.t / self.horizon)
         s = min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter

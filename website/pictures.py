@@ -287,7 +287,7 @@ def auto():
         left.set(title="The degree, measured", xlabel="step", yscale="log", ylim=(0.5, 64))
         left.set_yticks([1, 2, 8, 32], ["1", "2", "8", "32"])
         left.minorticks_off()
-        right.set(title="How far a step goes", xlabel="step", ylim=(0, 0.032))
+        right.set(title="How far a step goes", xlabel="step", ylim=(0, 0.064))
         save(figure, "auto")
 
 

@@ -47,7 +47,7 @@ from untuned.spectral import duals
 
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
-PATIENCE = 60  # steps turned back until they are half as long
+PATIENCE = 40  # steps turned back until they are half as long
 GAIN = 300.0  # how large a function is wanted
 REACH = 10.0  # the largest ball
 ENTRY = 0.2  # of a step's size, for what moves by entry
