@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 import untuned
-from ranks import whole
+from ranks_trained import whole
 from untuned.rules.auto import INPUT
 
 
