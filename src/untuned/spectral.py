@@ -61,7 +61,7 @@ def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> Du
     exchange = frame.exchange([indices[n] for n in sharded])
     wholes = exchange.gathered([tensors[n] for n in sharded])
     mine = [sharded[n] for n in exchange.mine]
-    plain = [n for n in range(len(indices)) if n not in sharded]
+    plain = [n for n, i in enumerate(indices) if frame.shards[i] is None]
     made = _duals(
         [blocks[n] for n in (*plain, *mine)], [*(tensors[n] for n in plain), *wholes.values()]
     )
