@@ -97,12 +97,11 @@ class Auto(Blockwise):
 
     def _shorter(self, groups: Sequence[Leaves], t: Tensor) -> Tensor:
         """Than at first, by so much are steps after `t` of them."""
-        if isinstance(self.horizon, Tensor) or self.horizon:
-            return (1 - t / self.horizon).clamp(min=0.0)
+        T = torch.zeros_like(t) + self.horizon  # which may be a tensor, anywhere
         shares = (sum(map(share, groups)) for share in (_reversals, _of_spectral))
         reversals, blocks = map(torch.as_tensor, shares)
         N = torch.where(blocks > 0, reversals / blocks, t)  # with no matrix but the head
-        return 1 / (1 + N / PATIENCE)
+        return torch.where(T > 0, (1 - t / T).clamp(min=0.0), 1 / (1 + N / PATIENCE))
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""
