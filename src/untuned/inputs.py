@@ -35,6 +35,11 @@ class Inputs:
         """Copies, and what is saved with a module that has hooks, have nothing to look at."""
         return Inputs, ()
 
+    @property
+    def looking(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._places)
+
     def watch(self, module: nn.Module) -> None:
         """Begin to look."""
         numbers: dict[Tensor, int] = {}
@@ -65,15 +70,19 @@ class Inputs:
 
     @torch.no_grad()
     def taken(self) -> dict[Tensor, Tensor]:
-        """The root mean square, 0-d, by weight, the same on all processes; looks no more."""
+        """The root mean square, 0-d, by weight, the same on all processes; looks no more.
+
+        One of what nothing was seen of.
+        """
         for handle in self._handles:
             handle.remove()
         places, squares = self._places, self._squares
         self._places, self._squares, self._handles = [], {}, []
+        squares = _joined(squares, len(places))
         found: dict[Tensor, Tensor] = {}
-        for number, square in _joined(squares, len(places)).items():
-            owner, name = places[number]
+        for number, (owner, name) in enumerate(places):
             if (weight := owner._parameters.get(name)) is not None:
+                square = squares.get(number, torch.zeros((), device=weight.device))
                 known = (square > 0) & square.isfinite()
                 found[weight] = torch.where(known, square.sqrt(), 1.0)
         return found

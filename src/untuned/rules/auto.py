@@ -55,7 +55,7 @@ MOMENTUM, SQUARES, DEGREE = 0.9, 0.98, 0.95  # how much of each average is kept 
 NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (1 - MOMENTUM**2))
 
 REVERSALS = "reversals"  # in the state of a tensor: how often each block was turned back
-INPUT = "auto.input"  # in the state of a tensor: the size of the data that it is applied to
+INPUT = "auto.input"  # in the state of a tensor: the size of its data; 0: not known
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Auto(Blockwise):
     def init(self, frame: Frame, norms: Tensor) -> list[State]:
         number, each = norms.new_zeros(()), frame.spread(torch.zeros_like(norms))
         return [
-            {"step": number.clone(), INPUT: number + 1, "v": v.clone(), REVERSALS: v.clone()}
+            {"step": number.clone(), INPUT: number.clone(), "v": v.clone(), REVERSALS: v.clone()}
             for v in each
         ]
 
@@ -119,6 +119,7 @@ class Auto(Blockwise):
         spectral = frame.radius(t) * certain
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
+        inputs = torch.where(inputs > 0, inputs, 1.0)
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
         free = (by_entry > 0) | (v == 0)  # what never had a gradient stays
         keep = torch.where(free, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
