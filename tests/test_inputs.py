@@ -151,3 +151,12 @@ def test_function_transforms_may_go_through_a_network_that_is_looked_at():
     before = net[0].weight.clone()
     opt.step()
     assert not torch.equal(net[0].weight, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_scripted_modules_train_though_they_take_no_hooks():
+    net = torch.jit.script(network())
+    opt = untuned.Auto(net)
+    before = snapshot(net)
+    train(net, opt, torch.ones(3, 4))
+    assert not equal(snapshot(net), before)

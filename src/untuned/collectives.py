@@ -51,7 +51,7 @@ def join(summands: Sequence[Summand]) -> None:
     device = shards[0].mesh.device_type
     flat = [number.double().flatten() for each in numbers for number in each]
     everything = torch.cat([number.to(device) for number in flat])
-    groups, copies = _groups(shards)
+    groups, copies = groups_of(shards)
     everything /= copies  # in 64 bits: squares do not overflow, and halves are exact
     for group in groups:
         dist.all_reduce(everything, group=group)
@@ -60,12 +60,14 @@ def join(summands: Sequence[Summand]) -> None:
         summand.take([next(totals).view(number.shape).to(number) for number in each])
 
 
-def _groups(shards: Iterable[Shard]) -> tuple[list[Any], int]:
+def groups_of(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
     """The processes to add up over, as groups one after the other; and how many they are.
 
-    In an order that all processes agree on: that of the parameters. Raises `ParameterError`.
+    Those that hold parts, and if asked for also those that hold copies. In an order that all
+    processes agree on: that of the parameters. Raises `ParameterError`.
     """
-    axes = dict.fromkeys((shard.mesh, axis) for shard in shards for axis in shard.axes)
+    every = ((s.mesh, range(s.mesh.ndim) if copies else s.axes) for s in shards)
+    axes = dict.fromkeys((mesh, axis) for mesh, own in every for axis in own)
     groups: dict[frozenset[int], Any] = {}
     for mesh, axis in axes:
         group = mesh.get_group(axis)
