@@ -164,3 +164,10 @@ def test_auto_sees_the_data_of_all_processes(tmp_path):
         assert sizes[1] == pytest.approx([3, ((4**2 + 6**2) / 2) ** 0.5])
         # data of one process alone, and a network of one alone, which has nobody to wait for
         assert apart == (3, 1)
+
+
+def test_a_mesh_may_be_a_part_of_the_world_and_precisions_mixed(tmp_path):
+    launch("ranks_part.py", 5, str(tmp_path))
+    *shared, alone = (torch.load(tmp_path / f"{rank}.pt") for rank in range(5))
+    for weights in shared:
+        torch.testing.assert_close(weights, alone, rtol=1e-4, atol=1e-5)

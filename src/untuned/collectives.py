@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from untuned.errors import ParameterError
+from untuned.kept import kept
 from untuned.shards import Shard, is_sharded, local
 
 if TYPE_CHECKING:
@@ -82,6 +83,24 @@ def groups_of(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any],
     if len(widest) > 1 and count == dist.get_world_size():
         return [dist.group.WORLD], count
     return [groups[ranks] for ranks in widest], count
+
+
+def group_of(shards: Iterable[Shard]) -> Any:
+    """The processes that hold different parts, as one group; each must ask for it."""
+    return _together(*groups_of(shards)[0])
+
+
+@kept(16)
+def _together(*groups: Any) -> Any:
+    """All processes of groups that lie across each other, as one; made once."""
+    if len(groups) == 1:
+        return groups[0]
+    ranks = [dist.get_rank()]
+    for group in groups:
+        every: list[Any] = [None] * dist.get_world_size(group)
+        dist.all_gather_object(every, ranks, group)
+        ranks = sorted(itertools.chain(*every))
+    return dist.new_group(ranks, use_local_synchronization=True)  # the world need not know
 
 
 def gradients_of(weights: Sequence[Tensor]) -> list[Tensor]:
