@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 import untuned
-from ranks import whole
+from ranks_trained import whole
 from untuned.rules.auto import INPUT
 
 
@@ -80,6 +80,32 @@ def expert_sizes(value: float) -> list[float]:
     return [float(opt.state[layer.weight][INPUT]) for layer in (own.one, own.other)]
 
 
+class Tabled(nn.Module):
+    """Indices alone on the first process, also numbers on the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(4, 2), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.table(x) if x.dtype == torch.int64 else self.head(x)
+
+
+def size_of_others() -> float:
+    """What is known of the size of data that the first process has none of."""
+    model = nn.parallel.DistributedDataParallel(Tabled(), find_unused_parameters=True)
+    opt = untuned.Auto(model)
+    x = torch.full((4, 3), 3.0) if dist.get_rank() else torch.ones(4, dtype=torch.int64)
+    model(x).sum().backward()
+    opt.step()
+    return float(opt.state[model.module.head.weight][INPUT])
+
+
+def size_of_a_lone_one() -> float:
+    """What the first process knows that trains a network that no other has."""
+    return 1.0 if dist.get_rank() else train(network(), *data())[1]
+
+
 WAYS = {"DDP": nn.parallel.DistributedDataParallel, "FSDP2": spread, "TP": divided}
 
 if __name__ == "__main__":
@@ -91,5 +117,6 @@ if __name__ == "__main__":
         for name, wrap in WAYS.items()
     }
     sizes = [expert_sizes(value) for value in (4.0, -4.0)]
-    torch.save((found, sizes), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+    apart = size_of_others(), size_of_a_lone_one()
+    torch.save((found, sizes, apart), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
     dist.destroy_process_group()

@@ -27,7 +27,14 @@ import untuned
 from ranks_trained import Network, whole
 from untuned.notation import tower_of
 
-RULES = ("agd", "nero", "adam / sgd(lr=0.1)", "agd / sgd", "sgd.per_tensor('lr') / adam(lr=0.1)")
+RULES = (
+    "agd",
+    "nero",
+    "adam / sgd(lr=0.1)",
+    "agd / sgd",
+    "sgd.per_tensor('lr') / adam(lr=0.1)",
+    "auto",
+)
 
 
 def build(rule: str, world: int) -> tuple[nn.Module, untuned.Optimizer]:

@@ -51,8 +51,11 @@ def test_the_degree_is_how_the_function_grows_with_its_weights(net, expected):
     assert degree(opt) == pytest.approx(expected, rel=1e-6)
 
 
-def trained(net, xs, scale=1.0, steps=10):
+def trained(net, xs, scale=1.0, steps=10, horizon=None):
     opt = untuned.Auto(net)
+    if horizon is not None:
+        for group in opt.param_groups:
+            group["horizon"] = horizon
     for step in range(steps):
         torch.manual_seed(step)
         opt.zero_grad()
@@ -79,6 +82,16 @@ def test_the_unit_of_the_data_does_not_matter():
         other[0].weight.mul_(1000)
     trained(one, xs), trained(other, xs / 1000)
     torch.testing.assert_close(one(xs), other(xs / 1000), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("horizon", [0.0, 8.0])
+def test_a_horizon_may_be_a_tensor(horizon):
+    """And zero is none."""
+    xs = torch.randn(32, 16, dtype=torch.float64)
+    one, other = chain(4), chain(4)
+    other.load_state_dict(one.state_dict())
+    trained(one, xs, horizon=horizon), trained(other, xs, horizon=torch.tensor(horizon))
+    assert equal(snapshot(one), snapshot(other))
 
 
 def test_hooks_look_once_in_training_and_are_gone():

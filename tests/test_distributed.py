@@ -154,7 +154,7 @@ def test_auto_sees_the_data_of_all_processes(tmp_path):
     launch("ranks_inputs.py", 2, str(tmp_path))
     weights, size = ranks_inputs.train(ranks_inputs.network(), *ranks_inputs.data())
     for rank in range(2):
-        found, sizes = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        found, sizes, apart = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for theirs, seen in found.values():
             assert seen == pytest.approx(size, rel=1e-6)
             for ours, other in zip(weights, theirs, strict=True):
@@ -162,3 +162,12 @@ def test_auto_sees_the_data_of_all_processes(tmp_path):
         # layers that see data in another order on each process, or on one alone: (one, other)
         assert sizes[0] == pytest.approx([((8**2 + 3**2) / 2) ** 0.5, ((4**2 + 6**2) / 2) ** 0.5])
         assert sizes[1] == pytest.approx([3, ((4**2 + 6**2) / 2) ** 0.5])
+        # data of one process alone, and a network of one alone, which has nobody to wait for
+        assert apart == (3, 1)
+
+
+def test_a_mesh_may_be_a_part_of_the_world_and_precisions_mixed(tmp_path):
+    launch("ranks_part.py", 5, str(tmp_path))
+    *shared, alone = (torch.load(tmp_path / f"{rank}.pt") for rank in range(5))
+    for weights in shared:
+        torch.testing.assert_close(weights, alone, rtol=1e-4, atol=1e-5)

@@ -5,9 +5,11 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.func import functional_call, grad, vmap
 
 import untuned
+from networks import equal, snapshot
 from untuned.errors import NonFiniteGradientWarning
 from untuned.rules.auto import INPUT
 
@@ -46,6 +48,34 @@ def test_a_loaded_state_knows_better():
     train(resumed, other, torch.full((3, 4), 7.0))
     assert other.state[resumed[0].weight][INPUT] == 5.0
     assert not looking(resumed)
+
+
+def test_a_checkpoint_of_before_the_first_step_does_not_end_the_look():
+    """torch's distributed checkpoints take a step at a rate of zero, to have states made."""
+    net, other = network(), network()
+    other.load_state_dict(net.state_dict())
+    opt, plain = untuned.Auto(net), untuned.Auto(other)
+    get_optimizer_state_dict(net, opt)
+    assert looking(net)
+    for model, optimizer in ((net, opt), (other, plain)):
+        train(model, optimizer, torch.full((3, 4), 5.0))
+    assert opt.state[net[0].weight][INPUT] == 5.0
+    assert opt.state[net[2].weight][INPUT] == 1.0
+    assert not looking(net)
+    assert equal(opt.state_dict(), plain.state_dict())
+    assert equal(snapshot(net), snapshot(other))
+
+
+@pytest.mark.parametrize("kind", [float, torch.tensor])
+def test_a_warm_up_that_starts_at_zero_keeps_what_was_seen(kind):
+    net = network()
+    opt = untuned.Auto(net, lr=kind(0.0))
+    train(net, opt, torch.full((3, 4), 5.0))
+    for group in opt.param_groups:
+        group["lr"] = kind(0.5)
+    train(net, opt, torch.full((3, 4), 7.0))
+    assert opt.state[net[0].weight][INPUT] == 5.0
+    assert not looking(net)
 
 
 def test_layers_that_an_optimizer_has_no_use_for_leave_no_state():
@@ -121,3 +151,12 @@ def test_function_transforms_may_go_through_a_network_that_is_looked_at():
     before = net[0].weight.clone()
     opt.step()
     assert not torch.equal(net[0].weight, before)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_scripted_modules_train_though_they_take_no_hooks():
+    net = torch.jit.script(network())
+    opt = untuned.Auto(net)
+    before = snapshot(net)
+    train(net, opt, torch.ones(3, 4))
+    assert not equal(snapshot(net), before)

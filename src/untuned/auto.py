@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from untuned import rules
+from untuned.guard import readable
 from untuned.inputs import Inputs
 from untuned.optimizer import Optimizer, Params
 from untuned.rules.auto import INPUT
@@ -53,13 +56,23 @@ class Auto(Optimizer):
             self._inputs.watch(param_group["params"])
 
     def _take(self) -> None:
-        sizes = self._inputs.taken()
-        params = [p for group in self.param_groups for p in group["params"]] if sizes else []
-        for weight in params:
-            if weight in sizes:  # a loaded state knows better
-                self.state[weight].setdefault(INPUT, sizes[weight].to(weight.device))
+        if self._inputs.looking and not all(_idle(group["lr"]) for group in self.param_groups):
+            self._know(self._inputs.taken())
         super()._take()
+
+    def _know(self, sizes: Mapping[Tensor, Tensor]) -> None:
+        """Keep the sizes of data, by weight, where a loaded state does not know better."""
+        for weight in (p for group in self.param_groups for p in group["params"]):
+            if weight in sizes:
+                size = sizes[weight].to(weight.device)
+                known = self.state[weight].get(INPUT, torch.zeros_like(size)).to(size)
+                self.state[weight][INPUT] = torch.where(known > 0, known, size)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.__dict__.setdefault("_inputs", Inputs())  # torch also comes by here to load a state
+
+
+def _idle(lr: Tensor | float) -> bool:
+    """Whether a rate moves nothing, as of the step that torch's checkpoints take to make states."""
+    return readable(lr) and not lr.any() if isinstance(lr, Tensor) else lr == 0

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from untuned.errors import ParameterError
+from untuned.kept import kept
 from untuned.shards import Shard, is_sharded, local
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def join(summands: Sequence[Summand]) -> None:
     device = shards[0].mesh.device_type
     flat = [number.double().flatten() for each in numbers for number in each]
     everything = torch.cat([number.to(device) for number in flat])
-    groups, copies = _groups(shards)
+    groups, copies = groups_of(shards)
     everything /= copies  # in 64 bits: squares do not overflow, and halves are exact
     for group in groups:
         dist.all_reduce(everything, group=group)
@@ -60,12 +61,14 @@ def join(summands: Sequence[Summand]) -> None:
         summand.take([next(totals).view(number.shape).to(number) for number in each])
 
 
-def _groups(shards: Iterable[Shard]) -> tuple[list[Any], int]:
+def groups_of(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
     """The processes to add up over, as groups one after the other; and how many they are.
 
-    In an order that all processes agree on: that of the parameters. Raises `ParameterError`.
+    Those that hold parts, and if asked for also those that hold copies. In an order that all
+    processes agree on: that of the parameters. Raises `ParameterError`.
     """
-    axes = dict.fromkeys((shard.mesh, axis) for shard in shards for axis in shard.axes)
+    every = ((s.mesh, range(s.mesh.ndim) if copies else s.axes) for s in shards)
+    axes = dict.fromkeys((mesh, axis) for mesh, own in every for axis in own)
     groups: dict[frozenset[int], Any] = {}
     for mesh, axis in axes:
         group = mesh.get_group(axis)
@@ -80,6 +83,24 @@ def _groups(shards: Iterable[Shard]) -> tuple[list[Any], int]:
     if len(widest) > 1 and count == dist.get_world_size():
         return [dist.group.WORLD], count
     return [groups[ranks] for ranks in widest], count
+
+
+def group_of(shards: Iterable[Shard]) -> Any:
+    """The processes that hold different parts, as one group; each must ask for it."""
+    return _together(*groups_of(shards)[0])
+
+
+@kept(16)
+def _together(*groups: Any) -> Any:
+    """All processes of groups that lie across each other, as one; made once."""
+    if len(groups) == 1:
+        return groups[0]
+    ranks = [dist.get_rank()]
+    for group in groups:
+        every: list[Any] = [None] * dist.get_world_size(group)
+        dist.all_gather_object(every, ranks, group)
+        ranks = sorted(itertools.chain(*every))
+    return dist.new_group(ranks, use_local_synchronization=True)  # the world need not know
 
 
 def gradients_of(weights: Sequence[Tensor]) -> list[Tensor]:

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from untuned.collectives import group_of
+from untuned.precision import widest
 from untuned.shards import Shard
 
 
@@ -28,19 +30,14 @@ class Exchange:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shapes = [shard.layout.shape for shard in shards]
-        axes = {(shard.mesh, axis) for shard in shards for axis in shard.axes}
-        self._axis = next(iter(axes)) if len(axes) == 1 else None
+        self._group = group_of(shards)
+        self._device = shards[0].mesh.device_type  # the weights may wait on the host (offloaded)
         self._processes = range(dist.get_world_size(self._group))
         self._here = dist.get_rank(self._group)
         self._boxes: list[Any] = [None for _ in self._processes]
         dist.all_gather_object(self._boxes, [shard.box for shard in shards], self._group)
         self._owners = self._shared_out()
         self.mine = self._of(self._here)
-
-    @property
-    def _group(self) -> Any:
-        """The processes that hold different parts."""
-        return self._axis[0].get_group(self._axis[1]) if self._axis else dist.group.WORLD
 
     def _shared_out(self) -> list[int]:
         """The owner of each tensor: the largest first, each to whom has least to do."""
@@ -56,20 +53,20 @@ class Exchange:
 
     def _sent(self, send: Sequence[Sequence[Tensor]], sizes: Sequence[int]) -> list[Tensor]:
         """To each process what is meant for it; what comes from each, of these sizes."""
-        flat = [torch.cat([part.flatten() for part in each]) if each else None for each in send]
-        like = next(part for each in send for part in each) if any(send) else self._like
-        chunks = [like.new_empty(0) if part is None else part for part in flat]
-        out = like.new_empty(sum(sizes))
-        counts = [chunk.numel() for chunk in chunks]
-        dist.all_to_all_single(out, torch.cat(chunks), list(sizes), counts, group=self._group)
-        return list(out.split(list(sizes)))
+        counts = [sum(part.numel() for part in each) for each in send]
+        flat = torch.cat([self._nothing, *(part.flatten() for each in send for part in each)])
+        given = flat.to(self._device)
+        out = given.new_empty(sum(sizes))
+        dist.all_to_all_single(out, given, list(sizes), counts, group=self._group)
+        return list(out.to(flat.device).split(list(sizes)))
 
     def gathered(self, parts: Sequence[Tensor]) -> dict[int, Tensor]:
         """The whole tensors that are `mine`, of which every process has a part."""
-        self._like = parts[0]
+        self._dtypes = [part.dtype for part in parts]
+        self._nothing = parts[0].new_empty(0, dtype=widest(parts))  # in which all travel
         send = [[parts[i] for i in self._of(process)] for process in self._processes]
         sizes = [sum(self._entries(process, self.mine)) for process in self._processes]
-        wholes = {i: self._like.new_empty(self._shapes[i]) for i in self.mine}
+        wholes = {i: parts[i].new_empty(self._shapes[i]) for i in self.mine}
         for process, chunk in zip(self._processes, self._sent(send, sizes), strict=True):
             pieces = chunk.split(self._entries(process, self.mine))
             for i, piece in zip(self.mine, pieces, strict=True):
@@ -102,8 +99,8 @@ class Exchange:
         for process, chunk in zip(self._processes, chunks, strict=True):
             pieces = iter(chunk.split(sizes[process]))
             for i in self._of(process):
-                box = self._boxes[self._here][i]
-                found[i] = next(pieces).view(box.size), next(pieces)
+                size, dtype = self._boxes[self._here][i].size, self._dtypes[i]
+                found[i] = next(pieces).view(size).to(dtype), next(pieces).to(dtype)
         every = [found[i] for i in range(len(self._shapes))]
         return [part for part, _ in every], [number for _, number in every]
 

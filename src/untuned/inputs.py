@@ -14,9 +14,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from untuned.assignment import layers_of
-from untuned.shards import local
+from untuned.collectives import groups_of
+from untuned.shards import local, shard_of
 
 
 class Inputs:
@@ -29,11 +31,17 @@ class Inputs:
         # Weights by owner and name: during a forward pass FSDP has others in their place
         self._places: list[tuple[nn.Module, str]] = []
         self._squares: dict[int, Tensor] = {}  # of what goes into each, by its number
+        self._copies: dict[Any, None] = {}  # the groups of processes that hold copies (DDP)
         self._handles: list[Any] = []
 
     def __reduce__(self) -> tuple[type[Inputs], tuple[()]]:
         """Copies, and what is saved with a module that has hooks, have nothing to look at."""
         return Inputs, ()
+
+    @property
+    def looking(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._places)
 
     def watch(self, module: nn.Module) -> None:
         """Begin to look."""
@@ -44,17 +52,21 @@ class Inputs:
                 if weight not in numbers:
                     numbers[weight] = len(self._places)
                     self._places.append((owner, name))
-            if applied:
+            if not isinstance(owner, torch.jit.ScriptModule):  # which takes none
                 look = functools.partial(self._look, [numbers[w] for w in applied.values()])
                 self._handles.append(owner.register_forward_pre_hook(look))
 
     def _look(self, numbers: Sequence[int], owner: nn.Module, args: tuple[Any, ...]) -> None:
+        if not (owner.training and torch.is_grad_enabled()):
+            return
+        if (copied := DistributedDataParallel._active_ddp_module) is not None:
+            self._copies[copied.process_group] = None
         inputs = args[0] if args else None
         if all(number in self._squares for number in numbers):
             return
         if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
             return
-        if inputs.requires_grad or not (owner.training and torch.is_grad_enabled()):
+        if inputs.requires_grad:
             return
         if torch._C._are_functorch_transforms_active():  # its tensors must not get out
             return
@@ -65,15 +77,19 @@ class Inputs:
 
     @torch.no_grad()
     def taken(self) -> dict[Tensor, Tensor]:
-        """The root mean square, 0-d, by weight, the same on all processes; looks no more."""
+        """The root mean square, 0-d, by weight, the same on all processes; looks no more.
+
+        One of what nothing was seen of.
+        """
         for handle in self._handles:
             handle.remove()
-        places, squares = self._places, self._squares
-        self._places, self._squares, self._handles = [], {}, []
+        weights = [owner._parameters.get(name) for owner, name in self._places]
+        squares = _joined(self._squares, weights, list(self._copies))
+        self._places, self._squares, self._copies, self._handles = [], {}, {}, []
         found: dict[Tensor, Tensor] = {}
-        for number, square in _joined(squares, len(places)).items():
-            owner, name = places[number]
-            if (weight := owner._parameters.get(name)) is not None:
+        for number, weight in enumerate(weights):
+            if weight is not None:
+                square = squares.get(number, torch.zeros((), device=weight.device))
                 known = (square > 0) & square.isfinite()
                 found[weight] = torch.where(known, square.sqrt(), 1.0)
         return found
@@ -87,16 +103,28 @@ def _mean_square(inputs: Tensor) -> Tensor:
     return entries.float().square().sum() / max(1, inputs.numel())
 
 
-def _joined(squares: Mapping[int, Tensor], count: int) -> Mapping[int, Tensor]:
-    """The means over the processes that saw anything of each number, of so many; or zero."""
-    if not squares or not (dist.is_available() and dist.is_initialized()):
+def _joined(
+    squares: Mapping[int, Tensor], weights: Sequence[Tensor | None], copies: Sequence[Any]
+) -> Mapping[int, Tensor]:
+    """The means over the processes that saw anything of each number; zero, or nothing, of others.
+
+    Only processes that hold parts of the weights, or DDP's copies, are sure to be here together.
+    Others may train apart, or average gradients by hand: then nobody knows, and copies agree.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return squares
-    nothing = torch.zeros_like(next(iter(squares.values())))
-    sums = [squares.get(number, nothing) for number in range(count)]
-    seen = [nothing + (number in squares) for number in range(count)]
-    both = torch.stack([*sums, *seen])
-    dist.all_reduce(both)
-    return dict(enumerate((both[:count] / both[count:].clamp(min=1)).unbind()))
+    here = [weight for weight in weights if weight is not None]
+    shards = [shard for weight in here if (shard := shard_of(weight)) is not None]
+    groups = [*groups_of(shards, copies=True)[0], *copies]
+    if not groups:
+        return {}
+    device = shards[0].mesh.device_type if shards else here[0].device
+    both = torch.zeros(2, len(weights), device=device)
+    for number, square in squares.items():
+        both[0, number], both[1, number] = square, 1.0
+    for group in groups:
+        dist.all_reduce(both, group=group)
+    return dict(enumerate((both[0] / both[1].clamp(min=1)).unbind()))
 
 
 def _applied(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -55,13 +55,13 @@ def duals(frame: Frame, indices: Sequence[int], tensors: Sequence[Tensor]) -> Du
     each process makes its share (`exchange.py`).
     """
     blocks = [frame.network.blocks[i] for i in indices]
-    sharded = [n for n, i in enumerate(indices) if frame.shards[i] is not None]
+    sharded = [n for n, i in enumerate(indices) if (shard := frame.shards[i]) and shard.axes]
     if not sharded:
         return _duals(blocks, tensors)
     exchange = frame.exchange([indices[n] for n in sharded])
     wholes = exchange.gathered([tensors[n] for n in sharded])
     mine = [sharded[n] for n in exchange.mine]
-    plain = [n for n in range(len(indices)) if n not in sharded]
+    plain = sorted({*range(len(indices))} - {*sharded})  # copies are whole, too
     made = _duals(
         [blocks[n] for n in (*plain, *mine)], [*(tensors[n] for n in plain), *wholes.values()]
     )
@@ -87,9 +87,9 @@ def _duals(blocks: Sequence[Blocks], tensors: Sequence[Tensor]) -> Duals:
         torch.linalg.matrix_norm(stack).view(own.stack)
         for own, stack in zip(blocks, stacks, strict=True)
     ]
-    together: dict[tuple[int, ...], list[int]] = {}
+    together: dict[tuple[object, ...], list[int]] = {}
     for place, stack in enumerate(stacks):
-        together.setdefault(tuple(stack.shape[1:]), []).append(place)
+        together.setdefault((stack.dtype, *stack.shape[1:]), []).append(place)
     for places in together.values():
         batch = orthogonal(torch.cat([stacks[place] for place in places]))
         parts = batch.split([len(stacks[place]) for place in places])

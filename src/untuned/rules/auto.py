@@ -56,7 +56,7 @@ MOMENTUM, SQUARES, DEGREE = 0.9, 0.98, 0.95  # how much of each average is kept 
 NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (1 - MOMENTUM**2))
 
 REVERSALS = "reversals"  # in the state of a tensor: how often each block was turned back
-INPUT = "auto.input"  # in the state of a tensor: the size of the data that it is applied to
+INPUT = "auto.input"  # in the state of a tensor: the size of its data; 0: not known
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Auto(Blockwise):
     def init(self, frame: Frame, norms: Tensor) -> list[State]:
         number, each = norms.new_zeros(()), frame.spread(torch.zeros_like(norms))
         return [
-            {"step": number.clone(), INPUT: number + 1, "v": v.clone(), REVERSALS: v.clone()}
+            {"step": number.clone(), INPUT: number.clone(), "v": v.clone(), REVERSALS: v.clone()}
             for v in each
         ]
 
@@ -98,12 +98,11 @@ class Auto(Blockwise):
 
     def _shorter(self, groups: Sequence[Leaves], t: Tensor) -> Tensor:
         """Than at first, by so much are steps after `t` of them."""
-        if isinstance(self.horizon, Tensor) or self.horizon:
-            return (1 - t / self.horizon).clamp(min=0.0)
+        T = torch.zeros_like(t) + self.horizon  # which may be a tensor, anywhere
         shares = (sum(map(share, groups)) for share in (_reversals, _of_spectral))
         reversals, blocks = map(torch.as_tensor, shares)
         N = torch.where(blocks > 0, reversals / blocks, t)  # with no matrix but the head
-        return 1 / (1 + N / PATIENCE)
+        return torch.where(T > 0, (1 - t / T).clamp(min=0.0), 1 / (1 + N / PATIENCE))
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""
@@ -121,6 +120,7 @@ class Auto(Blockwise):
         spectral = frame.radius(t) * certain / frame.of_layers(_offsets, t).sqrt()
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
+        inputs = torch.where(inputs > 0, inputs, 1.0)
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
         free = (by_entry > 0) | (v == 0)  # what never had a gradient stays
         keep = torch.where(free, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
