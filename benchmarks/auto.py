@@ -73,7 +73,7 @@ def change(variant: str) -> None:
         elif name == "INPUTS":
             Inputs.watch = lambda self, module: None
         elif name == "OFFSETS":
-            auto._offsets = lambda layer, shape: 1.0
+            auto._radius = lambda layer, shape: layer.radius(shape)
         elif name == "CLOCK":
             auto.Auto._shorter = lambda self, groups, t: 1 / (1 + t / auto.PATIENCE)
         else:

@@ -117,7 +117,7 @@ class Auto(Blockwise):
         reversals = frame.gather([state[REVERSALS] for state in states]).to(t)
         reversals = reversals + ((certain < 1) & (v > 0))
         by_entry = frame.of_layers(_by_entry, t)
-        spectral = frame.radius(t) * certain / frame.of_layers(_offsets, t).sqrt()
+        spectral = frame.of_layers(_radius, t) * certain
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         inputs = torch.where(inputs > 0, inputs, 1.0)
@@ -158,8 +158,9 @@ def _by_entry(layer: Layer, shape: Shape) -> float:
     return layer.by_entry(shape) or 0.0
 
 
-def _offsets(layer: Layer, shape: Shape) -> float:
-    return layer.offsets(shape)
+def _radius(layer: Layer, shape: Shape) -> float:
+    """Of a unit step, a kernel's offsets going the same way."""
+    return layer.radius(shape) / math.sqrt(layer.offsets(shape))
 
 
 def _multiplies(layer: Layer, shape: Shape) -> float:
