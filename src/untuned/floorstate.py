@@ -92,8 +92,9 @@ class FloorState:
         It comes to where the weights are: the model may have moved, or its state been loaded.
         """
         start = self._network("")
-        group.update({k: v.to(self._device) for k, v in group.items() if k.startswith(start)})
-        return {k.removeprefix(start): v for k, v in group.items() if k.startswith(start)}
+        here = {k: v.to(self._device) for k, v in group.items() if k.startswith(start)}
+        group.update(here)
+        return {k.removeprefix(start): v for k, v in here.items()}
 
     def remember(
         self, group: dict[str, Any], memory: Mapping[str, Tensor], finite: bool | Tensor
