@@ -49,7 +49,7 @@ class Plain:
         if self.horizon:
             shorter = max(0.0, 1 - self.t / self.horizon)
         s = min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter
-        R = min(10.0, 300 ** (1 / D))
+        R = min(30.0, 1e6 ** (1 / D))
         self.t += 1
         correction = 1 - 0.9 ** (self.t + 1)
         for tensor, radius, apart, together in self.matrices:
@@ -126,8 +126,8 @@ def plain(net, inputs, horizon):
         (net.beside.weight, math.sqrt(5 / 3), whole, one),
     ]
     biases = [net.conv.bias, lstm["bias_ih_l0"], lstm["bias_hh_l0"], *net.norm.parameters()]
-    others = [(tensor, 0.2) for tensor in (net.table.weight, *biases, net.beside.bias)]
-    others += [(net.head.weight, 0.2 * 125 / 5), (net.head.bias, 0.2)]
+    others = [(tensor, 0.4) for tensor in (net.table.weight, *biases, net.beside.bias)]
+    others += [(net.head.weight, 0.4 * 75 / 5), (net.head.bias, 0.4)]
     return Plain(matrices, others, net.head.weight, inputs, horizon)
 
 

@@ -8,9 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from untuned import assignment
 from untuned.errors import ParameterError
 from untuned.frame import Frame
-from untuned.geometry import Bias, Conv, Dense, Embedding, Gain, Rows, Stack, Vector, by_shape
+from untuned.geometry import (
+    HEAD,
+    Bias,
+    Conv,
+    Dense,
+    Embedding,
+    Gain,
+    Rows,
+    Stack,
+    Vector,
+    by_shape,
+)
 
 # layer, shape, and what the table in geometry.py says: how many blocks, and the radius of each
 TABLE = [
@@ -118,6 +130,26 @@ def test_matrices_start_orthogonal_at_their_radius(layer, shape):
         matrices, radius = matrix.unflatten(0, (layer.parts, -1)), layer.radius(shape)
     singular = torch.linalg.svdvals(matrices)
     torch.testing.assert_close(singular, torch.full_like(singular, radius))
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (lambda: nn.Linear(12, 5, bias=False), (12,)),
+        (lambda: nn.Conv2d(6, 4, 3, stride=2, bias=False), (6, 9, 9)),
+        (lambda: nn.Conv2d(6, 4, 3, groups=2, bias=False), (6, 9, 9)),
+        (lambda: nn.ConvTranspose2d(6, 4, 3, bias=False), (6, 9, 9)),
+        (lambda: nn.ConvTranspose2d(6, 4, 4, stride=2, bias=False), (6, 9, 9)),
+        (lambda: nn.ConvTranspose1d(6, 4, 6, stride=3, groups=2, bias=False), (6, 9)),
+    ],
+)
+def test_a_heads_step_moves_outputs_alike_whatever_layer_it_is(build, shape):
+    """By HEAD, all inputs being one; outputs at the rim hear less."""
+    module = build()
+    (_, weight, layer) = next(iter(assignment.with_head(module)))
+    with torch.no_grad():
+        weight.fill_(layer.by_entry(tuple(weight.shape)))
+        assert module(torch.ones(1, *shape)).max().item() == pytest.approx(HEAD, rel=1e-5)
 
 
 def test_orthogonal_matrices_are_spread_evenly():

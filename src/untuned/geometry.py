@@ -39,7 +39,7 @@ from torch import Tensor
 
 from untuned.layer import Blocks, Layer, Shape, orthogonal, split
 
-HEAD = 125.0  # by how much the outputs of a head may move where others move by one
+HEAD = 75.0  # by how much the outputs of a head may move where others move by one
 
 __all__ = [
     "Bias",
@@ -133,6 +133,9 @@ class Conv(Layer):
 
     def offsets(self, shape: Shape) -> float:
         return max(1.0, math.prod(shape[2:]) / self.stride)  # kx ky
+
+    def inputs(self, shape: Shape) -> float:
+        return (shape[0] / self.groups if self.transposed else shape[1]) * self.offsets(shape)
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         shape = tuple(weight.shape)
@@ -263,8 +266,7 @@ class Head(Layer):
         return self.kind.radius(shape)
 
     def by_entry(self, shape: Shape) -> float | None:
-        neurons = self.kind.neurons(shape)
-        return HEAD / math.prod(neurons.shape[dim] for dim in neurons.dims)
+        return HEAD / self.kind.inputs(shape)
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         return self.kind.initialise_(weight, generator)

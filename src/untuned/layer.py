@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,6 +58,11 @@ class Layer:
     def neurons(self, shape: Shape) -> Blocks:
         """How the tensor falls into neurons, each the weights of one output: by default rows."""
         return Blocks(shape, tuple(range(1, len(shape))))
+
+    def inputs(self, shape: Shape) -> float:
+        """How many inputs an output hears."""
+        neurons = self.neurons(shape)
+        return math.prod(neurons.shape[dim] for dim in neurons.dims)
 
     def by_entry(self, shape: Shape) -> float | None:
         """The size of each entry of a unit step, for what moves entry by entry, as Adam does.

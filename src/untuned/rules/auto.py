@@ -48,9 +48,9 @@ from untuned.spectral import duals
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
 PATIENCE = 40  # steps turned back until they are half as long
-GAIN = 300.0  # how large a function is wanted
-REACH = 10.0  # the largest ball
-ENTRY = 0.2  # of a step's size, for what moves by entry
+GAIN = 1e6  # how large a function is wanted
+REACH = 30.0  # the largest ball
+ENTRY = 0.4  # of a step's size, for what moves by entry
 MOMENTUM, SQUARES, DEGREE = 0.9, 0.98, 0.95  # how much of each average is kept in a step
 # The norm of the momentum's weights: what it makes of gradients of norm one that are all noise
 NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (1 - MOMENTUM**2))
