@@ -41,6 +41,8 @@ VARIANTS = {
     "whole steps of cancelling gradients": {"NOISE": 1 / EVER},
     "no momentum": {"MOMENTUM": 0.0, "NOISE": 1.0},
     "a head that moves as vectors do": {"HEAD": None},
+    "vectors and head half as fast": {"ENTRY": auto.ENTRY / 2},
+    "vectors and head twice as fast": {"ENTRY": auto.ENTRY * 2},
     "no look at the data": {"INPUTS": None},
     "offsets of a kernel as unrelated": {"OFFSETS": None},
     "steps half as long": {"STEP": auto.STEP / 2},

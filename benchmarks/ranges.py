@@ -8,6 +8,7 @@ AdamW's rate falls along a cosine.
 """
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 import tyro
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 import untuned
 from untuned.lab.data import grey_images
@@ -42,7 +43,9 @@ SETTINGS = {
     "initialised": [Setting(depth, initialised="untuned") for depth in DEPTHS],
     "width": [Setting(3, width) for width in (32, 128, 512, 1024, 2048)],
 }
-RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+Method = tuple[str, float]  # and `lr`, which multiplies Auto's steps
+AUTO, DEFAULT = ("auto", 1.0), ("adamw", 1e-3)
+TUNED = [("adamw", rate) for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)]
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,23 @@ def network(depth: int, width: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), *layers[:-1])
 
 
-def train(setting: Setting, rate: float | None, seed: int, steps: int) -> float:
-    """The validation loss at the end; AdamW's if there is a `rate`, decayed along a cosine."""
+def descend(model: nn.Module, method: Method, steps: int, loss: Callable[[], Tensor]) -> None:
+    """AdamW's rate falls along a cosine."""
+    name, lr = method
+    if name == "auto":
+        opt = untuned.Auto(model, lr=lr)
+    else:
+        opt = torch.optim.AdamW(model.parameters(), lr)
+    for step in range(steps):
+        opt.zero_grad()
+        loss().backward()
+        if name == "adamw":
+            opt.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
+        opt.step()
+
+
+def train(setting: Setting, method: Method, seed: int, steps: int) -> float:
+    """The validation loss at the end."""
     torch.set_num_threads(1)
     parts = grey_images("fashion_mnist")
     (images, labels), (unseen, truth) = parts["train"], parts["test"]
@@ -73,14 +91,12 @@ def train(setting: Setting, rate: float | None, seed: int, steps: int) -> float:
     model, order = network(setting.depth, setting.width), torch.Generator().manual_seed(seed)
     if setting.initialised == "untuned":
         untuned.initialise_(model)
-    opt = untuned.Auto(model) if rate is None else torch.optim.AdamW(model.parameters(), rate)
-    for step in range(steps):
+
+    def loss() -> Tensor:
         chosen = torch.randint(len(images), (setting.batch,), generator=order)
-        opt.zero_grad()
-        F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
-        if rate is not None:
-            opt.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
-        opt.step()
+        return F.cross_entropy(model(images[chosen]), labels[chosen])
+
+    descend(model, method, steps, loss)
     with torch.no_grad():
         return float(F.cross_entropy(model(unseen[:5000]), truth[:5000]))
 
@@ -88,18 +104,18 @@ def train(setting: Setting, rate: float | None, seed: int, steps: int) -> float:
 def row(options: Options, setting: Setting, found: dict) -> str:
     """A row of the table."""
     losses = {
-        rate: mean(found[setting, rate, seed] for seed in range(options.seeds))
-        for rate in (None, *RATES)
+        method: mean(found[setting, method, seed] for seed in range(options.seeds))
+        for method in (AUTO, *TUNED)
     }
-    best = min(RATES, key=lambda rate: math.inf if math.isnan(losses[rate]) else losses[rate])
-    texts = [f"{losses[rate]:.3f}" for rate in (None, 1e-3, best)]
-    return f"| {' | '.join(map(str, setting))} | {' | '.join(texts)} | {best:g} |"
+    best = min(TUNED, key=lambda each: math.inf if math.isnan(losses[each]) else losses[each])
+    texts = [f"{losses[method]:.3f}" for method in (AUTO, DEFAULT, best)]
+    return f"| {' | '.join(map(str, setting))} | {' | '.join(texts)} | {best[1]:g} |"
 
 
 def main(options: Options) -> None:
     """Train, then write the table."""
     settings = [s for sweep in options.sweeps for s in SETTINGS[sweep] if s.width <= options.widest]
-    wanted = list(product(dict.fromkeys(settings), (None, *RATES), range(options.seeds)))
+    wanted = list(product(dict.fromkeys(settings), (AUTO, *TUNED), range(options.seeds)))
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         futures = {pool.submit(train, *each, options.steps): each for each in wanted}
         found = {

@@ -49,7 +49,7 @@ class Plain:
         if self.horizon:
             shorter = max(0.0, 1 - self.t / self.horizon)
         s = min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter
-        R = min(30.0, 1e6 ** (1 / D))
+        R = min(30.0, 2000 ** (1 / D))
         self.t += 1
         correction = 1 - 0.9 ** (self.t + 1)
         for tensor, radius, apart, together in self.matrices:

@@ -41,3 +41,12 @@ def test_ranges_have_a_row_for_each_network(data, tmp_path):
         assert best <= default < 2.3  # as chance has it
         assert auto < 2.3
         assert re.fullmatch(r"[0-9.e-]+", row[7])
+
+
+def test_trained_weights_go_on_from_where_they_are(data, tmp_path):
+    head, _, row = table("finetune.py", tmp_path, "--before", "60", "--steps", "20")
+    assert head[:4] == ["steps", "before", "Auto", "forgets"]
+    before, auto, _, shorter, _, default, _, best, _, _ = map(float, row[1:])
+    assert before < 6  # of eight bits: War and Peace has taught it something
+    assert best <= default < before
+    assert max(auto, shorter) < before

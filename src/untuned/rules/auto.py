@@ -48,7 +48,7 @@ from untuned.spectral import duals
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
 PATIENCE = 40  # steps turned back until they are half as long
-GAIN = 1e6  # how large a function is wanted
+GAIN = 2000.0  # how large a function is wanted
 REACH = 30.0  # the largest ball
 ENTRY = 0.4  # of a step's size, for what moves by entry
 MOMENTUM, SQUARES, DEGREE = 0.9, 0.98, 0.95  # how much of each average is kept in a step
