@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import untuned
 from untuned.geometry import Conv, Dense, Embedding, Stack, Vector
 
-STEPS = 20
+STEPS = 10
 
 # Of each geometry tensors that two and four processes share unevenly, or have too little of
 TENSORS = (
