@@ -18,7 +18,6 @@ import tyro
 from rich.progress import track
 
 from untuned import geometry
-from untuned.inputs import Inputs
 from untuned.lab.cells import LOSS, Cell, Cells, Key
 from untuned.lab.comparison import REFERENCE
 from untuned.lab.config import Config
@@ -27,6 +26,7 @@ from untuned.lab.measure import FAILURE, mean, mean_curve, step_reduction, steps
 from untuned.lab.plan import Task, fresh
 from untuned.lab.runs import run
 from untuned.lab.workloads import find
+from untuned.optimizer.input_scale import InputScale
 from untuned.rules import auto
 
 EVER = 1e30
@@ -73,7 +73,7 @@ def change(variant: str) -> None:
         if name == "HEAD":
             geometry.Head.by_entry = lambda self, shape: 1.0
         elif name == "INPUTS":
-            Inputs.watch = lambda self, module: None
+            InputScale.watch = lambda self, module: None
         elif name == "OFFSETS":
             auto._radius = lambda layer, shape: layer.radius(shape)
         elif name == "CLOCK":

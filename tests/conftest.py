@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from untuned import guard
+from untuned.optimizer import nonfinite as guard
 
 torch.set_num_threads(1)  # tests run side by side, one to a core
 

@@ -7,8 +7,8 @@ from torch.nn.utils import prune
 
 import untuned
 from networks import Bare, gpt2
-from untuned.assignment import by_module, layers_of
 from untuned.geometry import Bias, Conv, Dense, Embedding, Gain, Rows, Stack, Vector
+from untuned.geometry.assignment import by_module, layers_of
 
 
 def geometry(module):

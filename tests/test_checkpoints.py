@@ -8,8 +8,8 @@ import torch
 
 import untuned
 from networks import equal, perceptron, same, snapshot, train
-from untuned import saving
 from untuned.errors import StateError
+from untuned.optimizer import state_dict as saving
 
 # Saved after 5 steps of `train`, with the weights 5 steps later, when states had no version yet
 FOLDER = Path(__file__).parent / "checkpoints"

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import untuned
-from untuned.compilation import Compiled
 from untuned.errors import SlowExecutionWarning
-from untuned.packs import LARGE
+from untuned.execution.buckets import ROW
+from untuned.execution.compilation import Compiled
+from untuned.execution.small_buckets import LARGE
 from untuned.rules import SGD, Adam
-from untuned.slabs import ROW
 from walks import tensors, walk
 
 TOWERS = {
@@ -20,9 +20,9 @@ TOWERS = {
 
 
 WAYS = {
-    "pieces": {"packs.LARGE": 100, "slabs.PIECE": 128},
-    "stacks": {"packs.MANY": 1},
-    "short stacks": {"packs.MANY": 1, "slabs.PIECE": 2},
+    "pieces": {"execution.small_buckets.LARGE": 100, "execution.buckets.PIECE": 128},
+    "stacks": {"execution.small_buckets.MANY": 1},
+    "short stacks": {"execution.small_buckets.MANY": 1, "execution.buckets.PIECE": 2},
 }
 
 
@@ -94,7 +94,7 @@ def test_without_a_compiler_it_runs_and_says_so_once(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", missing)
     monkeypatch.setattr(Compiled, "warned", False)
-    from untuned import compilation
+    from untuned.execution import compilation
 
     compilation.compiled.cache_clear()
     params, plain = tensors([(LARGE,)], torch.float32), tensors([(LARGE,)], torch.float32)

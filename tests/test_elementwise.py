@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 import untuned
-from untuned.packs import LARGE
+from untuned.execution.buckets import PIECE
+from untuned.execution.small_buckets import LARGE
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
-from untuned.slabs import PIECE
 from walks import tensors, walk
 
 TORCH = {

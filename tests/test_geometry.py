@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from untuned import assignment
 from untuned.errors import ParameterError
-from untuned.frame import Frame
-from untuned.geometry import (
+from untuned.geometry import assignment
+from untuned.geometry.block_vector import BlockVector
+from untuned.geometry.layers import (
     HEAD,
     Bias,
     Conv,
@@ -54,7 +54,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("layer", "shape", "blocks", "radius"), TABLE, ids=str)
 def test_the_table_of_geometries(layer, shape, blocks, radius):
-    frame = Frame([layer], [shape])
+    frame = BlockVector([layer], [shape])
     found = frame.radius(torch.zeros((), dtype=torch.float64))
     torch.testing.assert_close(found, torch.full((blocks,), radius, dtype=torch.float64))
 
@@ -62,7 +62,7 @@ def test_the_table_of_geometries(layer, shape, blocks, radius):
 @pytest.mark.parametrize(("layer", "shape", "blocks", "radius"), TABLE, ids=str)
 def test_blocks_partition_the_tensor(layer, shape, blocks, radius):
     """Squared norms of the blocks add up to the tensor's, and each entry has one block."""
-    frame = Frame([layer], [shape])
+    frame = BlockVector([layer], [shape])
     tensor = torch.randn(shape, dtype=torch.float64)
     torch.testing.assert_close(frame.norms([tensor]).square().sum(), tensor.square().sum())
     numbers = frame.spread(torch.arange(1.0, blocks + 1))[0]
@@ -72,7 +72,7 @@ def test_blocks_partition_the_tensor(layer, shape, blocks, radius):
 
 
 def dual(layer, grad):
-    frame = Frame([layer], [tuple(grad.shape)])
+    frame = BlockVector([layer], [tuple(grad.shape)])
     norms = frame.norms([grad])
     factors = frame.spread(frame.dual(norms))[0]
     return (frame.views([grad])[0] * factors).view(grad.shape)
@@ -85,7 +85,7 @@ def test_the_dual_is_the_steepest_direction_of_unit_size(row, seed):
     layer, shape, _, radius = row
     torch.manual_seed(seed)
     grad = torch.randn(shape, dtype=torch.float64)
-    frame = Frame([layer], [shape])
+    frame = BlockVector([layer], [shape])
     steepest = dual(layer, grad)
     norms = frame.norms([steepest])
     torch.testing.assert_close(norms, torch.full_like(norms, radius))
@@ -95,7 +95,7 @@ def test_the_dual_is_the_steepest_direction_of_unit_size(row, seed):
 
 
 def test_norms_come_in_32_bits_or_more():
-    frame = Frame([Dense(), Conv()], [(64, 64), (4, 4, 3, 3)])
+    frame = BlockVector([Dense(), Conv()], [(64, 64), (4, 4, 3, 3)])
     half = [torch.full((64, 64), 3e4, dtype=torch.float16), torch.ones(4, 4, 3, 3).half()]
     assert frame.norms(half).dtype == torch.float32
     assert float(frame.norms(half)[0]) == pytest.approx(64 * 3e4, rel=1e-3)  # inf in float16

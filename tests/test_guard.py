@@ -10,8 +10,8 @@ from torch import nn
 import untuned
 from networks import backward, equal, loss_of, numbers, perceptron, same, snapshot
 from spies import Allocations, HostReads
-from untuned import guard
 from untuned.errors import NonFiniteGradientWarning
+from untuned.optimizer import nonfinite as guard
 from untuned.rules import AGD, SGD, Adam, FreeNero, Nero
 
 

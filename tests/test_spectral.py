@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from untuned.spectral import orthogonal
+from untuned.geometry.orthogonal import orthogonal
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (1, 3, 17), (1, 17, 3), (2, 1, 9), (4, 6, 7)])

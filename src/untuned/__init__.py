@@ -1,10 +1,10 @@
 """Untuned: train PyTorch networks without hyperparameter tuning."""
 
 from untuned import errors, geometry, rules
-from untuned.auto import Auto
-from untuned.initialise import initialise_
-from untuned.named import AGD, Nero
 from untuned.optimizer import Optimizer
+from untuned.optimizer.auto import Auto
+from untuned.optimizer.initialise import initialise_
+from untuned.optimizer.named import AGD, Nero
 
 __all__ = ["AGD", "Auto", "Nero", "Optimizer", "errors", "geometry", "initialise_", "rules"]
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
 """Rules that see gradients through geometry, one coefficient for each block of each tensor.
 
 A parameter is a stack of *blocks* (a matrix, the gates of an LSTM, the submatrices of a
-convolution), laid side by side by a `Frame` in one vector, so that a rule's arithmetic is a few
+convolution), laid side by side by a `BlockVector` in one vector, so that a rule's arithmetic is a few
 operations on that vector, however many tensors there are. What a rule may know of the other
 layers passes through `measure`: one number for each block. Of tensors that are spread over several
 processes a rule sees the part that is here; the optimizer joins the measures of the parts, in one
@@ -16,9 +16,10 @@ from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from untuned import assignment
-from untuned.frame import Frame
-from untuned.layer import Layer, Shape, View, matrices
+from untuned.geometry import assignment
+from untuned.geometry.block_vector import BlockVector
+from untuned.geometry.layer import Layer, Shape, View, matrices
+from untuned.geometry.orthogonal import Duals
 from untuned.rule import Rule, State
 
 
@@ -52,12 +53,14 @@ class Step(NamedTuple):
 class Leaves(NamedTuple):
     """The parameters of one group that have a gradient, as a rule sees them."""
 
-    frame: Frame
+    frame: BlockVector
     grads: Sequence[Tensor]
     sizes: Tensor  # (blocks,): what `measure` found of whole blocks
     states: Sequence[State] = ()
     radial: Tensor | None = None  # (blocks,): <gradient, weights>, for a rule that asks for it
     tally: Tensor | None = None  # (blocks,): what was remembered of each, if a rule asks for it
+    # indices, tensors -> U V^T of each of their blocks, and the blocks' norms
+    orthogonalise: Callable[[Sequence[int], Sequence[Tensor]], Duals] | None = None
 
 
 class Outlook(NamedTuple):
@@ -78,14 +81,14 @@ class Blockwise(Rule):
     radial: ClassVar[bool] = False  # whether to measure how the loss changes as blocks grow
     tally: ClassVar[str | None] = None  # what is remembered of each block that `outlook` sees
 
-    def measure(self, frame: Frame, grads: Sequence[Tensor]) -> Tensor:
+    def measure(self, frame: BlockVector, grads: Sequence[Tensor]) -> Tensor:
         """One number for each block, (blocks,): by default the norm of its gradient.
 
         Parts of a block are joined as norms are: by the root of the sum of their squares.
         """
         return frame.norms(grads)
 
-    def init(self, frame: Frame, norms: Tensor) -> list[State]:
+    def init(self, frame: BlockVector, norms: Tensor) -> list[State]:
         """What to keep of each parameter before its first step: by default nothing.
 
         Given the norms of the weights' blocks, (blocks,): numbers for the tensor, or its blocks.

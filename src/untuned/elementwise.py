@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from untuned import assignment
+from untuned.geometry import assignment
 from untuned.rule import Rule, State
 
 

@@ -6,8 +6,8 @@ import ast
 
 from untuned import rules
 from untuned.errors import UnknownRuleError
-from untuned.floors import Floor, Tower
 from untuned.rule import Rule
+from untuned.tower import Floor, Tower
 
 NAMED: dict[str, type[Rule]] = {name.lower(): getattr(rules, name) for name in rules.__all__}
 METHODS = ("tuning", "per_tensor", "as_published")

@@ -1,212 +1,146 @@
-"""Towers: the floors above move the hyperparameters of those below, step by step.
+"""Floors and towers, as you write them: which rule tunes what of which.
 
-Chandra, Xie, Ragan-Kelley, Meijer (2022), "Gradient Descent: The Ultimate Optimizer",
-arXiv:1909.13371. With w the weights, h1 the hyperparameters of the rule that moves them, h2 those
-of the rule that moves h1, and so on, and with g the gradient at w:
-
-    w' = w + step1(g; h1)        so  dloss/dh1 = <g', d step1(g; h1) / dh1>     (g': at w')
-    h1' = h1 + step2(dloss/dh1; h2)   so  dloss/dh2 = <dloss/dh1', d step2 / dh2>  ...
-
-Nothing is kept of the model's graph: the last step is replayed as a function of its
-hyperparameters, and its product with the new gradient is differentiated (`kernels.py` and
-`blocks.py` say how). Hyperparameters move before they are used: the top floor's are constants, and
-each floor below takes its step with what the floor above has just made of its own. In the first
-step nothing is known yet, and zeros go up.
-
-All floors move raw numbers on charts (`charts.py`). A step that a chart cuts short is
-differentiated as if it had not been, so that a floor that goes too far hears of it.
+What the floors then do is in `tower.py`.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from untuned.blocks import Blocks
-from untuned.blockwise import Blockwise, Outlook
 from untuned.charts import Chart
-from untuned.elements import Elements
-from untuned.elementwise import Elementwise
-from untuned.errors import UnknownRuleError
-from untuned.finish import Finish
-from untuned.floors import Tower
-from untuned.floorstate import FloorState
-from untuned.frame import depth
-from untuned.layer import Layer
-from untuned.raws import slopes_of
-from untuned.rounding import SHORT, Write, key_of
-from untuned.rule import Rule
-from untuned.shards import Shard, local, opened, shard_of
-
-STEPS = "rounding.steps"  # under which a group counts the steps of weights that are rounded
+from untuned.domain import domains_of, names_of
+from untuned.errors import DomainError, UnknownHyperparameterError
+from untuned.tunable import Tunable
 
 
-class Part:
-    """The tensors of a group that move in one step, on one floor of its tower.
+@dataclass(frozen=True)
+class Floor:
+    """A rule in a tower, and which of its hyperparameters the floor above tunes.
 
-    On the ground floor they are weights; on a higher one, the raw hyperparameters of the floor
-    below. `group` holds the hyperparameters of all floors; those that each tensor has of its own
-    are in its state. `number` is that of the group among all.
+    Left to itself that is every one that starts inside its domain; one that starts on the edge
+    (a momentum of 0) is switched off and stays so.
+
+    Raises:
+        UnknownHyperparameterError: the rule has none of that name, or it cannot be tuned.
+        DomainError: a hyperparameter to be tuned starts on the edge of its domain.
     """
 
-    tower: Tower
-    level: int
-    group: dict[str, Any]
-    number: int
-    weights: Sequence[Tensor]
-    states: Sequence[dict[str, Any]]
-    rule: Rule
-    floor: FloorState
-    charts: dict[str, Chart]
-    shards: list[Shard | None]
-    runner: Elements | Blocks
-    pulls: dict[str, Tensor]
+    rule: Tunable
+    names: tuple[str, ...] | None = None  # those tuned; None: all that can be
+    own: tuple[str, ...] = ()  # of these, those of which each tensor has its own
 
-    def __init__(
-        self,
-        tower: Tower,
-        level: int,
-        group: dict[str, Any],
-        weights: Sequence[Tensor],
-        grads: Sequence[Tensor],
-        states: Sequence[dict[str, Any]],
-        compile: bool | None = None,
-        number: int = 0,
-    ) -> None:
-        self.tower, self.level, self.group, self.number = tower, level, group, number
-        self.weights, self.states = weights, states
-        self.rule = (tower.of_group(group) if level == 0 else tower).floors[level].rule
-        self.finish: Finish | None = None  # what is left to do once all parts have stepped
-        self.shards = [shard_of(weight) for weight in weights]
-        pairs = zip(states, self.shards, strict=True)
-        self._here = [state if shard is None else opened(state) for state, shard in pairs]
-        self.floor = FloorState(tower, level, self.rule, group, self._here, weights)
-        self.charts = self.floor.charts
-        if any(self.shards):
-            weights, grads = list(map(local, weights)), list(map(local, grads))
-        self.runner = self._runner(weights, grads, compile)
+    def __post_init__(self) -> None:
+        charted = self.rule.charted()
+        for name in (*(self.names or ()), *self.own):
+            if name not in charted:
+                known = ", ".join(charted) or "none"
+                raise UnknownHyperparameterError(
+                    f"{type(self.rule).__name__} cannot have {name!r} tuned; it can: {known}"
+                )
+        self.check((*(self.names or ()), *self.own))
 
-    def _runner(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], compile: bool | None
-    ) -> Elements | Blocks:
-        """What runs the floor's rule on what is here of the tensors."""
-        tuned, states, shards = list(self.charts), self._here, self.shards
-        if isinstance(self.rule, Elementwise):
-            return Elements(self.rule, tuned, weights, grads, states, shards, compile)
-        if isinstance(self.rule, Blockwise):
-            layer: Layer | None = self.group["layer"] if self.level == 0 else None
-            return Blocks(self.rule, tuned, weights, grads, states, shards, layer)
-        raise UnknownRuleError(f"{self.rule!r} must derive from Elementwise or Blockwise")
+    def check(self, names: Iterable[str]) -> None:
+        """Raise `DomainError` if one of the named hyperparameters starts where it cannot move."""
+        for name in names:
+            if not self._inside(name):
+                raise DomainError(
+                    f"{name}={self.rule.hyperparameters()[name]!r} lies on the edge of its domain, "
+                    "where it cannot be tuned: start it inside"
+                )
 
-    def look(self) -> None:
-        """Measure the gradients; ask them what they say of the last step's hyperparameters."""
-        self.floor.begin()
-        self._before = self.floor.last_values()
-        scale = self.floor.last("scale", 0.0)
-        if isinstance(self.runner, Elements):
-            self._before = self.floor.tensors(self._before)
-            if self.level > 0 and not self.charts:
-                return  # nobody asks
-            lr = self.group["lr"]  # if that is zero, it matters whether gradients are, too
-            norms = self.level == 0 and (isinstance(lr, Tensor) or lr == 0)
-            self.pulls = self.runner.look(self._before, self.floor.tensor(scale), norms)
-        else:
-            self.pulls = self.runner.look(self._before, scale, self.floor.last("depth", 1))
+    def tuning(self, *names: str) -> Floor:
+        """Let the floor above tune these hyperparameters only."""
+        if not names:
+            raise UnknownHyperparameterError("tuning() names nothing to tune; write tuning('lr')")
+        return dataclasses.replace(self, names=tuple(dict.fromkeys((*names, *self.own))))
 
-    def additive(self) -> list[Tensor]:
-        """What this process adds to measures and hypergradients."""
-        return [*self.runner.additive(), *self.pulls.values()]
+    def per_tensor(self, *names: str) -> Floor:
+        """Let each tensor have its own of these hyperparameters (which are tuned)."""
+        own = tuple(dict.fromkeys((*self.own, *names)))
+        chosen = self.names if self.names is None else tuple(dict.fromkeys((*self.names, *own)))
+        return dataclasses.replace(self, names=chosen, own=own)
 
-    def take(self, totals: list[Tensor]) -> None:
-        """Go on with the sums over all processes."""
-        count = len(totals) - len(self.pulls)
-        self.runner.take(totals[:count])
-        self.pulls = dict(zip(self.pulls, totals[count:], strict=True))
+    def tuned(self) -> dict[str, Chart]:
+        """The hyperparameters that a floor above tunes, and the chart of each."""
+        charted = self.rule.charted()
+        if self.names is not None:
+            return {name: charted[name] for name in self.names}
+        return {name: chart for name, chart in charted.items() if self._inside(name)}
 
-    def step(self, scale: Tensor | float, L: Tensor | int, finite: bool | Tensor) -> Tensor | float:
-        """Move the hyperparameters, then with them the tensors; the learning rate used, if any."""
-        before = after = self._before
-        if self.charts:
-            self._climb(finite)
-            after = self.floor.values()
-            self.floor.note({"scale": scale, "depth": L}, finite)
-            if self.level == 0:  # what nobody tunes is a schedule's, or a user's, to change
-                self.floor.note({n: v for n, v in after.items() if n not in self.charts}, finite)
-        how = Write(finite, self._key(finite))
-        if isinstance(self.runner, Elements):
-            self.runner.move(before, self.floor.tensors(after), self.floor.tensor(scale), how)
-        else:
-            self.finish = self.runner.move(after, scale, L, how)
-        self._keep()
-        rate = after.get("lr", 1.0)
-        return rate.mean() if isinstance(rate, Tensor) and rate.ndim else rate
+    def as_published(self) -> Floor:
+        """The floor as the authors' code computes it."""
+        return dataclasses.replace(self, rule=self.rule.as_published())
 
-    def _key(self, finite: bool | Tensor) -> Tensor | None:
-        """The key of this step's dice, if there are weights that need rounding."""
-        if self.level > 0 or {weight.dtype for weight in self.weights}.isdisjoint(SHORT):
-            return None
-        device = self.weights[0].device
-        steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
-        self.group[STEPS] = steps + finite
-        return key_of(steps, self.group["seed"], self.number)
+    def _inside(self, name: str) -> bool:
+        field = next(f for f, names in names_of(type(self.rule)).items() if name in names)
+        domain = domains_of(type(self.rule))[field]
+        return domain.low < float(self.rule.hyperparameters()[name]) < domain.high
 
-    def _keep(self) -> None:
-        """Keep what is remembered of sharded tensors as tensors sharded like them."""
-        for i, (shard, state) in enumerate(zip(self.shards, self.states, strict=True)):
-            if shard is not None:
-                shard.keep(state, self._here[i], functools.partial(self.runner.layout, i))
+    def __str__(self) -> str:
+        """What kind of floor it is, whatever its hyperparameters are."""
+        calls = [("tuning", self.names), ("per_tensor", self.own)]
+        return type(self.rule).__name__ + "".join(f".{n}{v}" for n, v in calls if v)
 
-    def _climb(self, finite: bool | Tensor) -> None:
-        """Let the floor above move this one's raw numbers."""
-        sign = -1.0 if self.level == 0 and self.group["maximize"] else 1.0
-        raws = [raw for numbers in self.floor.raws.values() for raw in numbers]
-        pulls = [pull for name in self.floor.raws for pull in self.pulls[name].flatten()]
-        numbers = [raw.number for raw in raws]
-        slopes = slopes_of(raws, [sign * pull for pull in pulls])
-        states = [raw.state() for raw in raws]
-        old = [number.clone() for number in numbers]
-        above = Part(self.tower, self.level + 1, self.group, numbers, slopes, states, False)
-        above.look()
-        seen = outlook([above], self.group)
-        above.floor.remember(self.group, seen.memory, finite)
-        above.step(seen.eta, seen.L, finite)
-        for raw, number, state in zip(raws, old, states, strict=True):
-            raw.number.copy_(raw.chart.step(number, raw.number))
-            raw.keep(state)
-
-    def settle(self) -> None:
-        """Forget the last step of tensors that take no part in this one."""
-        self.floor.begin()
-        if isinstance(self.runner, Elements):
-            self.runner.settle(self.floor.tensors(self.floor.last_values()))
-        else:
-            self.runner.settle()
-        own = [raw for name in self.floor.own for raw in self.floor.raws[name]]
-        if own:
-            numbers, states = [raw.number for raw in own], [raw.state() for raw in own]
-            Part(self.tower, self.level + 1, self.group, numbers, numbers, states, False).settle()
-            for raw, state in zip(own, states, strict=True):
-                raw.keep(state)
-        self._keep()
-
-    def multiplier(self) -> Tensor | float:
-        """What a group's `lr` multiplies steps with: 1 where the rule has it as learning rate."""
-        lr: Tensor | float = self.group["lr"]
-        return lr if "lr" in self.charts or not hasattr(self.rule, "lr") else 1.0
+    def __truediv__(self, above: Tunable | Floor | Tower) -> Tower:
+        return Tower((self,)) / above
 
 
-def outlook(parts: Sequence[Part], group: dict[str, Any]) -> Outlook:
-    """What the rule of some parts that share one finds by looking at all of them.
+@dataclass(frozen=True)
+class Tower:
+    """Rules above one another: each tunes the hyperparameters of the one below it.
 
-    What it remembers of the network is in `group`.
+    Raises:
+        UnknownHyperparameterError: `per_tensor` above the ground floor, where no tensors are.
     """
-    runners = [part.runner for part in parts if isinstance(part.runner, Blocks)]
-    if not runners:
-        return Outlook(1.0, 1)
-    L = depth([runner.frame.network for runner in runners])
-    groups = [runner.leaves() for runner in runners]
-    return runners[0].rule.outlook(groups, L, parts[0].floor.memory(group))
+
+    floors: tuple[Floor, ...]
+
+    def __post_init__(self) -> None:
+        for floor in self.floors[1:]:
+            if floor.own:
+                raise UnknownHyperparameterError(
+                    f"per_tensor{floor.own} is for the ground floor, which moves tensors"
+                )
+
+    def __truediv__(self, above: Tunable | Floor | Tower) -> Tower:
+        if isinstance(above, Tower):
+            return Tower((*self.floors, *above.floors))
+        if not isinstance(above, Tunable | Floor):
+            return NotImplemented
+        return Tower((*self.floors, above if isinstance(above, Floor) else Floor(above)))
+
+    def __str__(self) -> str:
+        """What kind of tower it is: two of a kind can read each other's state."""
+        return " / ".join(map(str, self.floors))
+
+    def as_published(self) -> Tower:
+        """The tower as the authors' code computes it."""
+        return Tower(tuple(floor.as_published() for floor in self.floors))
+
+    def defaults(self) -> dict[str, Any]:
+        """What a parameter group starts from: what nobody tunes, and `lr`.
+
+        Where nobody sets a learning rate, or a floor tunes it, `lr` is a multiplier.
+        """
+        tuned = self.tuned(0)
+        rule = self.floors[0].rule
+        names = names_of(type(rule))
+        kept = {f: v for f, v in rule.fields().items() if not set(names[f]) <= tuned.keys()}
+        return {"lr": 1.0} | kept
+
+    def of_group(self, group: Mapping[str, Any]) -> Tower:
+        """The tower whose ground floor has the hyperparameters of one parameter group.
+
+        Where `lr` is tuned, a group's is a multiplier, not where it starts.
+        """
+        if "lr" in self.tuned(0):
+            group = {name: value for name, value in group.items() if name != "lr"}
+        ground = dataclasses.replace(self.floors[0], rule=self.floors[0].rule.of_group(group))
+        return Tower((ground, *self.floors[1:]))
+
+    def tuned(self, level: int) -> dict[str, Chart]:
+        """The hyperparameters of a floor that the one above tunes; the top floor's are fixed."""
+        return self.floors[level].tuned() if level + 1 < len(self.floors) else {}

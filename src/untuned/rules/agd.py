@@ -25,11 +25,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from untuned._cache import cached
 from untuned.blockwise import Blockwise, ByShape, Leaves, Step
 from untuned.domain import POSITIVE, hyperparameter
 from untuned.errors import ParameterError
-from untuned.frame import Frame
-from untuned.kept import kept
+from untuned.geometry.block_vector import BlockVector
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class _Hosts(NamedTuple):
     weight: Tensor  # (blocks,): the index of the weight it goes by
 
 
-@kept(256)
-def _hosts(frame: Frame, device: torch.device) -> _Hosts:
+@cached(256)
+def _hosts(frame: BlockVector, device: torch.device) -> _Hosts:
     """For each block of a frame the last weight listed up to it."""
     weight = torch.tensor([len(shape) > 1 for shape in frame.shapes])
     last = torch.where(weight, torch.arange(len(weight)), 0).cummax(0).values

@@ -35,15 +35,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from untuned import assignment
 from untuned.blockwise import Blockwise, Leaves, Outlook, Step
 from untuned.charts import Chart
 from untuned.domain import NON_NEGATIVE, hyperparameter
-from untuned.frame import Frame
-from untuned.geometry import Head
-from untuned.layer import Layer, Shape
+from untuned.geometry import Head, assignment
+from untuned.geometry.block_vector import BlockVector
+from untuned.geometry.layer import Layer, Shape
 from untuned.rule import State
-from untuned.spectral import duals
 
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
@@ -77,7 +75,7 @@ class Auto(Blockwise):
         """By the type of layer that owns it; the last matrix is the head."""
         return assignment.with_head(module)
 
-    def init(self, frame: Frame, norms: Tensor) -> list[State]:
+    def init(self, frame: BlockVector, norms: Tensor) -> list[State]:
         number, each = norms.new_zeros(()), frame.spread(torch.zeros_like(norms))
         return [
             {"step": number.clone(), INPUT: number.clone(), "v": v.clone(), REVERSALS: v.clone()}
@@ -147,7 +145,8 @@ class Auto(Blockwise):
                 new[i]["square"] = square
             else:
                 spectral.append(i)
-        found = duals(leaves.frame, spectral, [ahead[i] for i in spectral])
+        assert leaves.orthogonalise is not None
+        found = leaves.orthogonalise(spectral, [ahead[i] for i in spectral])
         norms = [torch.ones_like(state["v"]) for state in leaves.states]
         for i, direction, norm in zip(spectral, *found, strict=True):
             ahead[i], norms[i] = direction, norm

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from untuned.blockwise import Blockwise, ByShape, Leaves, Projection, Step
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
-from untuned.frame import Frame
-from untuned.layer import View, neurons
+from untuned.geometry.block_vector import BlockVector
+from untuned.geometry.layer import View, neurons
 from untuned.rule import State
 
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
@@ -81,7 +81,7 @@ class FreeNero(Blockwise):
 
     view: ClassVar[View] = staticmethod(neurons)
 
-    def init(self, frame: Frame, norms: Tensor) -> list[State]:
+    def init(self, frame: BlockVector, norms: Tensor) -> list[State]:
         """`v` and `step` at zero, `scale` from the weights."""
         scales = frame.mean(norms)
         scales = torch.where(scales > 0, scales, SCALE_OF_ZERO)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from untuned.blockwise import Blockwise
-from untuned.floors import Tower
 from untuned.lab.methods import parse
 from untuned.lab.rivals import RIVALS
 from untuned.notation import tower_of
-from untuned.rule import Rule
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
+from untuned.tower import Tower
+from untuned.tunable import Tunable
 
 
 class Floor(NamedTuple):
@@ -33,7 +33,7 @@ THEIRS = {
     "schedulefree": Floor(7, "read g, v, both averages; write v, both averages"),
     "prodigy": Floor(13, "read g, w, w0, m, v, s; write m, v, s; the new d: read w, m, v; write w"),
 }
-MOMENTS: dict[type[Rule], int] = {
+MOMENTS: dict[type[Tunable], int] = {
     SGD: 0,
     AdaGrad: 1,
     RMSProp: 1,

@@ -1,0 +1,1 @@
+"""Parameters sharded over processes."""

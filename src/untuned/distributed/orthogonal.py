@@ -1,0 +1,51 @@
+"""Orthogonalised blocks of tensors that are sharded over processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from untuned.distributed.sharded_blocks import ShardedBlockVector
+from untuned.distributed.shards import Shard
+from untuned.geometry.block_vector import BlockVector
+from untuned.geometry.orthogonal import Duals, duals_of
+
+
+def duals(
+    frame: BlockVector,
+    shards: Sequence[Shard | None],
+    indices: Sequence[int],
+    tensors: Sequence[Tensor],
+) -> Duals:
+    """`orthogonal` of each block; blocks of one shape go together.
+
+    A block of more than two dimensions is a matrix of its first by all others. Of sharded tensors
+    each process makes its share (`exchange.py`).
+    """
+    blocks = [frame.network.blocks[i] for i in indices]
+    sharded = [n for n, i in enumerate(indices) if (shard := shards[i]) and shard.axes]
+    if not sharded:
+        return duals_of(blocks, tensors)
+    assert isinstance(frame, ShardedBlockVector)
+    exchange = frame.exchange([indices[n] for n in sharded])
+    wholes = exchange.gathered([tensors[n] for n in sharded])
+    mine = [sharded[n] for n in exchange.mine]
+    plain = sorted({*range(len(indices))} - {*sharded})  # copies are whole, too
+    made = duals_of(
+        [blocks[n] for n in (*plain, *mine)], [*(tensors[n] for n in plain), *wholes.values()]
+    )
+    directions = dict(zip(plain, made.directions, strict=False))  # after them come `mine`
+    norms = dict(zip(plain, made.norms, strict=False))
+    own = slice(len(plain), None)
+    parts = exchange.returned(
+        dict(zip(exchange.mine, made.directions[own], strict=True)),
+        dict(zip(exchange.mine, made.norms[own], strict=True)),
+        [math.prod(blocks[n].stack) for n in sharded],
+    )
+    for n, direction, norm in zip(sharded, *parts, strict=True):
+        directions[n] = direction
+        norms[n] = frame.own(indices[n], norm.view(blocks[n].stack))
+    order = range(len(indices))
+    return Duals([directions[n] for n in order], [norms[n] for n in order])

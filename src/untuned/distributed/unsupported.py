@@ -1,0 +1,44 @@
+"""Refusing to be given, unknown to us, one process's share of the parameters.
+
+`ZeroRedundancyOptimizer` has an optimizer on each process for some whole parameters; the first
+`FullyShardedDataParallel` has for each some pieces of flattened ones. An elementwise rule does not
+mind. A step that follows from the whole network does: each process would find another one, for a
+network that is not there; and weights that are balanced before the first step would be so on one
+process only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from untuned.elementwise import Elementwise
+from untuned.errors import ParameterError
+from untuned.tower import Tower
+
+
+def check_whole(tower: Tower, params: Iterable[Tensor]) -> None:
+    """Raise `ParameterError` if a tower that needs the whole network is to see a share of it."""
+    elementwise = isinstance(tower.floors[0].rule, Elementwise) and len(tower.floors) == 1
+    flattened = any(getattr(param, "_fsdp_flattened", False) for param in params)
+    if not elementwise and (flattened or _sharing()):
+        wrapper = "FullyShardedDataParallel" if flattened else "ZeroRedundancyOptimizer"
+        raise ParameterError(
+            f"params is one process's share of the parameters, but {tower} needs the whole "
+            "network: use FSDP2's fully_shard, which shards its state as well, or "
+            f"DistributedDataParallel, in place of {wrapper}"
+        )
+
+
+def _sharing() -> bool:
+    """Whether a `ZeroRedundancyOptimizer` of several processes is who calls: it does not say so."""
+    module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
+    frame = sys._getframe() if module is not None else None
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, module.ZeroRedundancyOptimizer):  # type: ignore[union-attr]
+            return bool(caller.world_size > 1)
+        frame = frame.f_back
+    return False

@@ -1,0 +1,1 @@
+"""How updates run on many tensors."""

@@ -1,0 +1,136 @@
+"""How large the data are that a network's first layers see.
+
+A radius is for inputs whose entries have size one (`geometry.py`). Those of inner layers have, more
+or less; data have the size that they have, and a layer that sees data a hundred times smaller needs
+weights a hundred times larger. No gradient tells the one from the other, so a look has to be taken.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from untuned.distributed.all_reduce import groups_of
+from untuned.distributed.shards import local, shard_of
+from untuned.geometry.assignment import layers_of
+
+
+class InputScale:
+    """Looks at what the layers of modules see in their first forward pass in training.
+
+    Data are what needs no gradient. In a deep copy of a module nobody asks what was seen.
+    """
+
+    def __init__(self) -> None:
+        # Weights by owner and name: during a forward pass FSDP has others in their place
+        self._places: list[tuple[nn.Module, str]] = []
+        self._squares: dict[int, Tensor] = {}  # of what goes into each, by its number
+        self._copies: dict[Any, None] = {}  # the groups of processes that hold copies (DDP)
+        self._handles: list[Any] = []
+
+    def __reduce__(self) -> tuple[type[InputScale], tuple[()]]:
+        """Copies, and what is saved with a module that has hooks, have nothing to look at."""
+        return InputScale, ()
+
+    @property
+    def looking(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._places)
+
+    def watch(self, module: nn.Module) -> None:
+        """Begin to look."""
+        numbers: dict[Tensor, int] = {}
+        for owner in module.modules():
+            applied = dict(_applied(owner))
+            for name, weight in applied.items():
+                if weight not in numbers:
+                    numbers[weight] = len(self._places)
+                    self._places.append((owner, name))
+            if not isinstance(owner, torch.jit.ScriptModule):  # which takes none
+                look = functools.partial(self._look, [numbers[w] for w in applied.values()])
+                self._handles.append(owner.register_forward_pre_hook(look))
+
+    def _look(self, numbers: Sequence[int], owner: nn.Module, args: tuple[Any, ...]) -> None:
+        if not (owner.training and torch.is_grad_enabled()):
+            return
+        if (copied := DistributedDataParallel._active_ddp_module) is not None:
+            self._copies[copied.process_group] = None
+        inputs = args[0] if args else None
+        if all(number in self._squares for number in numbers):
+            return
+        if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
+            return
+        if inputs.requires_grad:
+            return
+        if torch._C._are_functorch_transforms_active():  # its tensors must not get out
+            return
+        with torch.no_grad():
+            square = _mean_square(local(inputs))
+            for number in numbers:
+                self._squares.setdefault(number, square)
+
+    @torch.no_grad()
+    def taken(self) -> dict[Tensor, Tensor]:
+        """The root mean square, 0-d, by weight, the same on all processes; looks no more.
+
+        One of what nothing was seen of.
+        """
+        for handle in self._handles:
+            handle.remove()
+        weights = [owner._parameters.get(name) for owner, name in self._places]
+        squares = _joined(self._squares, weights, list(self._copies))
+        self._places, self._squares, self._copies, self._handles = [], {}, {}, []
+        found: dict[Tensor, Tensor] = {}
+        for number, weight in enumerate(weights):
+            if weight is not None:
+                square = squares.get(number, torch.zeros((), device=weight.device))
+                known = (square > 0) & square.isfinite()
+                found[weight] = torch.where(known, square.sqrt(), 1.0)
+        return found
+
+
+def _mean_square(inputs: Tensor) -> Tensor:
+    """Of all entries, 0-d, whether they are stored or not."""
+    entries = inputs.coalesce() if inputs.is_sparse else inputs
+    if inputs.is_nested or inputs.layout != torch.strided:
+        entries = entries.values()
+    return entries.float().square().sum() / max(1, inputs.numel())
+
+
+def _joined(
+    squares: Mapping[int, Tensor], weights: Sequence[Tensor | None], copies: Sequence[Any]
+) -> Mapping[int, Tensor]:
+    """The means over the processes that saw anything of each number; zero, or nothing, of others.
+
+    Only processes that hold parts of the weights, or DDP's copies, are sure to be here together.
+    Others may train apart, or average gradients by hand: then nobody knows, and copies agree.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return squares
+    here = [weight for weight in weights if weight is not None]
+    shards = [shard for weight in here if (shard := shard_of(weight)) is not None]
+    groups = [*groups_of(shards, copies=True)[0], *copies]
+    if not groups:
+        return {}
+    device = shards[0].mesh.device_type if shards else here[0].device
+    both = torch.zeros(2, len(weights), device=device)
+    for number, square in squares.items():
+        both[0, number], both[1, number] = square, 1.0
+    for group in groups:
+        dist.all_reduce(both, group=group)
+    return dict(enumerate((both[0] / both[1].clamp(min=1)).unbind()))
+
+
+def _applied(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The weights that a module applies to what it is called with, and their names."""
+    for name, layer in layers_of(owner).items():
+        inner = name.startswith(("weight_hh", "weight_hr")) or ("_l" in name and "_l0" not in name)
+        weight = owner._parameters.get(name)
+        if layer.multiplies() and not inner and weight is not None:
+            yield name, weight

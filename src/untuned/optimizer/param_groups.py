@@ -1,0 +1,175 @@
+"""From what a user hands to the optimizer to parameter groups, each of one geometry; and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from untuned.errors import (
+    DomainError,
+    ParameterError,
+    ParameterTypeError,
+    UnknownHyperparameterError,
+)
+from untuned.geometry import by_shape
+from untuned.geometry.layer import Layer
+from untuned.rule import Rule
+
+Group = dict[str, Any]
+
+
+def name_of(group: Mapping[str, Any], index: int) -> str:
+    """What to call a parameter in a message: its name, or its place and shape."""
+    if "param_names" in group:
+        return repr(group["param_names"][index])
+    return f"parameter {index} of its group, of shape {tuple(group['params'][index].shape)}"
+
+
+def listed(params: Any) -> list[Any]:
+    """What the constructor was given, as torch's takes it: a list of dicts, tensors or pairs."""
+    if isinstance(params, nn.Module):
+        return [{"params": params}]
+    if isinstance(params, Tensor | str) or not isinstance(params, Iterable):
+        raise ParameterTypeError(
+            f"params is a {type(params).__name__}: give a module, or a list of tensors, of "
+            "(name, tensor) pairs or of dicts"
+        )
+    if isinstance(params, set | frozenset):
+        raise ParameterTypeError("params is a set, whose order changes from run to run: use a list")
+    return list(params)
+
+
+def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
+    """A user's group as groups of tensors with one `layer` each (None: each by its shape)."""
+    if not isinstance(group, Mapping) or "params" not in group:
+        raise ParameterTypeError(f"a parameter group is a dict with 'params', not {group!r}")
+    params = group["params"]
+    if isinstance(params, nn.Module) and "layer" not in group:
+        return [
+            {**_told_apart(group, layer), "params": pairs, "layer": layer}
+            for layer, pairs in _by_layer(params, rule).items()
+        ]
+    if isinstance(params, nn.Module):
+        params = params.named_parameters()
+    tensors = [params] if isinstance(params, Tensor) else listed(params)
+    once: dict[int, Any] = {}  # a tensor listed twice, by layers that share it, is one parameter
+    for given in tensors:
+        once.setdefault(id(given[1] if _is_pair(given) else given), given)
+    return [{"layer": None, **group, "params": list(once.values())}]
+
+
+def _told_apart(group: Mapping[str, Any], layer: Layer | None) -> Mapping[str, Any]:
+    """A group whose "name", if it has one, is its layer's own: monitors want no name twice."""
+    name = group.get("name")
+    return group if layer is None or name is None else {**group, "name": f"{name}, {layer}"}
+
+
+def named(groups: Sequence[Group], old: Sequence[Group]) -> list[Group]:
+    """The groups, their tensors named if those of `old` groups are: torch wants all or none."""
+    if not old:
+        return list(groups)
+    wanted = "param_names" in old[0]
+
+    def alike(place: int, group: Group) -> Group:
+        params = [
+            pair if isinstance(pair, tuple) else (f"param_groups[{place}].{i}", pair)
+            for i, pair in enumerate(group["params"])
+        ]
+        if not wanted:
+            return {**group, "params": [tensor for _, tensor in params]}
+        # torch takes the names from the tensors, and where there are none it sees none
+        return {**group, "params": params} | ({} if params else {"param_names": []})
+
+    return [alike(place, group) for place, group in enumerate(groups, start=len(old))]
+
+
+def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[str, Tensor]]]:
+    """The named parameters of a module by geometry; under None those whose shape tells it."""
+    parts: dict[Layer | None, list[tuple[str, Tensor]]] = {None: []}
+    for name, tensor, layer in rule.assign(module):
+        if is_lazy(tensor):
+            raise ParameterTypeError(f"{name!r} has no shape yet: run the model once first")
+        told = layer == by_shape(tuple(tensor.shape))
+        parts.setdefault(None if told else layer, []).append((name, tensor))
+    return {layer: pairs for layer, pairs in parts.items() if pairs} or {None: []}
+
+
+def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None:
+    """Raise the error that names what is wrong with new groups, before any is added."""
+    taken = {tensor for group in old for tensor in group["params"]}
+    for group in new:
+        pairs = [pair if _is_pair(pair) else (None, pair) for pair in group["params"]]
+        names = [
+            repr(name) if name is not None else f"params[{i}]" for i, (name, _) in enumerate(pairs)
+        ]
+        for name, (_, tensor) in zip(names, pairs, strict=True):
+            _check_tensor(name, tensor)
+            if tensor in taken:
+                raise ParameterError(f"{name} is given twice: each tensor belongs to one group")
+        tensors = [tensor for _, tensor in pairs]
+        _check_device(names, [*taken, *tensors_of(new)], tensors)
+        check_options(group, rule)
+        _check_layer(group["layer"], names, tensors)
+        rule.check_group(names, tensors)
+
+
+def tensors_of(groups: Iterable[Group]) -> list[Tensor]:
+    """The tensors of groups, whether named or not."""
+    return [pair[1] if _is_pair(pair) else pair for group in groups for pair in group["params"]]
+
+
+def _is_pair(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2
+
+
+def _check_tensor(name: str, tensor: Any) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ParameterTypeError(f"{name} is a {type(tensor).__name__}, not a tensor")
+    if is_lazy(tensor):
+        raise ParameterTypeError(f"{name} has no shape yet: run the model once first")
+    if not tensor.is_floating_point():
+        raise ParameterTypeError(
+            f"{name} is {tensor.dtype}: only real floating-point tensors can be trained; "
+            "for a complex one give its view, torch.view_as_real(...), as the parameter"
+        )
+    if not (tensor.is_leaf or tensor.retains_grad):
+        raise ParameterError(f"{name} is computed from other tensors: give those instead")
+
+
+def _check_device(names: Sequence[str], every: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+    for name, tensor in zip(names, tensors, strict=True):
+        if tensor.device != every[0].device:
+            raise ParameterError(
+                f"{name} is on {tensor.device}, and others on {every[0].device}: a step looks at "
+                "all at once; give each device's parameters an optimizer of their own"
+            )
+
+
+def check_options(group: Group, rule: Rule) -> None:
+    """Raise the error that names what is wrong with a group's options, or all groups' defaults."""
+    rule.check(group)
+    seed = group.get("seed", 0)
+    if not (isinstance(seed, int) and 0 <= seed < 2**31):
+        raise DomainError(f"seed={seed!r}: give an integer in [0, 2**31)")
+    if group.get("weight_decay"):  # trainers put it into every group; silence would be a lie
+        raise UnknownHyperparameterError(
+            f"weight_decay={group['weight_decay']}: {type(rule).__name__} has none; leave it 0"
+        )
+
+
+def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+    if not isinstance(layer, Layer | None):
+        raise ParameterTypeError(
+            f"layer={layer!r}: give a layer of untuned.geometry, such as Dense(parts=3)"
+        )
+    for name, tensor in zip(names, tensors, strict=True):
+        shape = tuple(tensor.shape)
+        try:
+            own = layer or by_shape(shape)
+            own.blocks(shape)
+            own.radius(shape if tensor.numel() else (1,) * tensor.ndim)
+        except (ParameterError, IndexError, ZeroDivisionError) as error:
+            raise ParameterError(f"{name} does not fit {layer}: {error}") from error

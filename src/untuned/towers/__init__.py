@@ -1,0 +1,1 @@
+"""Hyperparameters tuned by hypergradients."""
