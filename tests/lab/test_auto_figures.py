@@ -32,7 +32,7 @@ def test_the_ablation_takes_away_what_it_names(data, tmp_path):
 
 
 def test_ranges_have_a_row_for_each_network(data, tmp_path):
-    head, _, *rows = table("ranges.py", tmp_path, "--sweeps", "width", "--shared_dtype", "32",
+    head, _, *rows = table("ranges.py", tmp_path, "--sweeps", "width", "--widest", "32",
                            "--steps", "30")  # fmt: skip
     assert head[:5] == ["depth", "width", "batch", "initialised by", "Auto"]
     assert [row[1] for row in rows] == ["32"]
