@@ -114,9 +114,7 @@ def row(options: Options, setting: Setting, found: dict) -> str:
 
 def main(options: Options) -> None:
     """Train, then write the table."""
-    settings = [
-        s for sweep in options.sweeps for s in SETTINGS[sweep] if s.width <= options.widest
-    ]
+    settings = [s for sweep in options.sweeps for s in SETTINGS[sweep] if s.width <= options.widest]
     wanted = list(product(dict.fromkeys(settings), (AUTO, *TUNED), range(options.seeds)))
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:
         futures = {pool.submit(train, *each, options.steps): each for each in wanted}

@@ -1,7 +1,7 @@
 """Rules that see gradients through geometry, one coefficient for each block of each tensor.
 
 A parameter is a stack of *blocks* (a matrix, the gates of an LSTM, the submatrices of a
-convolution), laid side by side by a `BlockVector` in one vector, so that a rule's arithmetic is a few
+convolution), laid side by side in one `BlockVector`, so that a rule's arithmetic is a few
 operations on that vector, however many tensors there are. What a rule may know of the other
 layers passes through `measure`: one number for each block. Of tensors that are spread over several
 processes a rule sees the part that is here; the optimizer joins the measures of the parts, in one
@@ -47,28 +47,35 @@ class Step(NamedTuple):
     coefficients: Tensor  # (blocks,)
     directions: Sequence[Tensor]  # one a parameter, of its shape
     states: Sequence[State] = ()  # one a parameter: what changes of it; none if nothing is kept
-    keep: Tensor | None = None  # (blocks,): what weights are multiplied with before; None: by one
+    decay: Tensor | None = None  # (blocks,): what weights are multiplied with before; None: by one
 
 
 class Leaves(NamedTuple):
     """The parameters of one group that have a gradient, as a rule sees them."""
 
-    frame: BlockVector
+    blocks: BlockVector
     grads: Sequence[Tensor]
     sizes: Tensor  # (blocks,): what `measure` found of whole blocks
     states: Sequence[State] = ()
     radial: Tensor | None = None  # (blocks,): <gradient, weights>, for a rule that asks for it
-    tally: Tensor | None = None  # (blocks,): what was remembered of each, if a rule asks for it
+    counter: Tensor | None = (
+        None  # (blocks,): the state called `Blockwise.counter`, if there is one
+    )
     # indices, tensors -> U V^T of each of their blocks, and the blocks' norms
     orthogonalise: Callable[[Sequence[int], Sequence[Tensor]], Duals] | None = None
 
+    @property
+    def frame(self) -> BlockVector:
+        """`blocks`, by its name of before 0.2."""
+        return self.blocks
 
-class Outlook(NamedTuple):
+
+class NetworkStep(NamedTuple):
     """What a rule finds by looking at the whole network."""
 
     eta: Tensor | float  # how far to go, in units of `lr`
     L: Tensor | int  # how deep the network is
-    memory: Mapping[str, Tensor] = {}  # what to remember of the network, 0-d
+    network_state: Mapping[str, Tensor] = {}  # what to remember of the network, 0-d
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,10 @@ class Blockwise(Rule):
     view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
     projection: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
 
-    radial: ClassVar[bool] = False  # whether to measure how the loss changes as blocks grow
-    tally: ClassVar[str | None] = None  # what is remembered of each block that `outlook` sees
+    measures_radial: ClassVar[bool] = (
+        False  # whether to measure how the loss changes as blocks grow
+    )
+    counter: ClassVar[str | None] = None  # what is remembered of each block that `plan_step` sees
 
     def measure(self, frame: BlockVector, grads: Sequence[Tensor]) -> Tensor:
         """One number for each block, (blocks,): by default the norm of its gradient.
@@ -95,13 +104,15 @@ class Blockwise(Rule):
         """
         return [{} for _ in frame.shapes]
 
-    def remembers(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
+    def state_like_weight(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
         """The names of what is kept of a parameter that has its shape; it starts at zero."""
         return ()
 
-    def outlook(self, groups: Sequence[Leaves], L: int, memory: Mapping[str, Tensor]) -> Outlook:
+    def plan_step(
+        self, groups: Sequence[Leaves], L: int, network_state: Mapping[str, Tensor]
+    ) -> NetworkStep:
         """How far, and how deep, given what was remembered of the network: nothing at first."""
-        return Outlook(self.step_size(groups, L), L)
+        return NetworkStep(self.step_size(groups, L), L)
 
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor | float:
         """How far to go, 0-d, in units of `lr`, given the leaves of all groups and depth `L`.

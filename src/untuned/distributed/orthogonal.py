@@ -24,7 +24,7 @@ def duals(
     A block of more than two dimensions is a matrix of its first by all others. Of sharded tensors
     each process makes its share (`exchange.py`).
     """
-    blocks = [frame.network.blocks[i] for i in indices]
+    blocks = [frame.unsharded.blocks[i] for i in indices]
     sharded = [n for n, i in enumerate(indices) if (shard := shards[i]) and shard.axes]
     if not sharded:
         return duals_of(blocks, tensors)
@@ -46,6 +46,6 @@ def duals(
     )
     for n, direction, norm in zip(sharded, *parts, strict=True):
         directions[n] = direction
-        norms[n] = frame.own(indices[n], norm.view(blocks[n].stack))
+        norms[n] = frame.local_numbers(indices[n], norm.view(blocks[n].stack))
     order = range(len(indices))
     return Duals([directions[n] for n in order], [norms[n] for n in order])

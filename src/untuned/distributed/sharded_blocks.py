@@ -41,7 +41,7 @@ class ShardedBlockVector(BlockVector):
         self.shards: Sequence[Shard | None] = shards
         self._network = BlockVector(layers, shapes, view)
         self.total = len(self.whole) + sum(self.counts)
-        numbers = self._network.spread(torch.arange(self.total))
+        numbers = self.unsharded.spread(torch.arange(self.total))
         self._seen = {i: _Seen(s, self.blocks[i]) for i, s in enumerate(shards) if s is not None}
         self._exchanges: dict[tuple[int, ...], Exchange] = {}
         self._cells: dict[int, list[int]] = {}  # the number of each cell's block in its tensor
@@ -51,7 +51,7 @@ class ShardedBlockVector(BlockVector):
             self.blocks[i] = seen.here()
             self.stacks[i] = seen.stack()
         self.runs = self._in_runs()
-        here = [self.own(i, numbers[i]).flatten() for i in (*self.whole, *self.parted)]
+        here = [self.local_numbers(i, numbers[i]).flatten() for i in (*self.whole, *self.parted)]
         self._here: list[int] = torch.cat(here).tolist()  # the number of each block here
 
     def _numbers(self, key: tuple[Any, ...], numbers: list[int], device: torch.device) -> Tensor:
@@ -59,23 +59,23 @@ class ShardedBlockVector(BlockVector):
         return self._kept.found((*key, device), lambda: torch.tensor(numbers).long().to(device))
 
     @property
-    def network(self) -> BlockVector:
+    def unsharded(self) -> BlockVector:
         return self._network
 
-    def part(self, vector: Tensor) -> Tensor:
+    def local_entries(self, vector: Tensor) -> Tensor:
         return vector[self._numbers(("here",), self._here, vector.device)]
 
-    def parts(self, device: torch.device) -> Tensor:
+    def shard_counts(self, device: torch.device) -> Tensor:
         each = [1 if shard is None else shard.parts for shard in self.shards]
         return integers(each, device)[self.owner(device)]
 
-    def everywhere(self, sums: Tensor) -> Tensor:
+    def scatter(self, sums: Tensor) -> Tensor:
         here = self._numbers(("here",), self._here, sums.device)
-        return sums.new_zeros(self.total).index_add(0, here, sums * self.parts(sums.device))
+        return sums.new_zeros(self.total).index_add(0, here, sums * self.shard_counts(sums.device))
 
-    def own(self, index: int, value: Tensor) -> Tensor:
+    def local_numbers(self, index: int, value: Tensor) -> Tensor:
         seen = self._seen.get(index)
-        if seen is None or seen.cut or value.shape != self._network.stacks[index]:
+        if seen is None or seen.cut or value.shape != self.unsharded.stacks[index]:
             return value
         return value[seen.place()].clone()
 
@@ -90,10 +90,10 @@ class ShardedBlockVector(BlockVector):
         """How numbers of a tensor's blocks lie across the processes."""
         return self._seen[index].layout()
 
-    def divided(self, index: int) -> bool:
+    def is_divided(self, index: int) -> bool:
         return index in self._seen and self._seen[index].divided
 
-    def of_blocks(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
+    def sum_cells(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
         if index not in self._cells:
             return numbers
         sums = numbers.new_zeros(math.prod(self.stacks[index]))
@@ -101,8 +101,8 @@ class ShardedBlockVector(BlockVector):
         sums.index_add_(0, cells, numbers.square() if root else numbers)
         return sums.sqrt() if root else sums
 
-    def over_views(self, vector: Tensor) -> list[Tensor]:
-        spread = super().over_views(vector)
+    def per_view(self, vector: Tensor) -> list[Tensor]:
+        spread = super().per_view(vector)
         for i, cells in self._cells.items():
             numbers = spread[i].flatten()[self._numbers(("cells", i), cells, vector.device)]
             spread[i] = numbers.view(self.blocks[i].stack)

@@ -106,9 +106,9 @@ class BlockwiseExecutor:
         `values`, `scale` and `L` are what the last step was taken with.
         """
         self.sizes = self.rule.measure(self.frame, self.grads)
-        if type(self.rule).radial:
+        if type(self.rule).measures_radial:
             self.radial = self.frame.dots(self.grads, self.weights)
-        if (name := type(self.rule).tally) is not None:
+        if (name := type(self.rule).counter) is not None:
             self.tally = self._remembered(name)
         if self.fresh:
             self._initial = self._frame(self.fresh).norms([self.weights[i] for i in self.fresh])
@@ -122,14 +122,14 @@ class BlockwiseExecutor:
 
     def additive(self) -> list[Tensor]:
         """The squares of the measures, and of the norms of new weights."""
-        squares = [self.frame.everywhere(self.sizes.double().square())]
+        squares = [self.frame.scatter(self.sizes.double().square())]
         if self.fresh:
             initial = self._initial.double().square()
-            squares.append(self._frame(self.fresh).everywhere(initial))
+            squares.append(self._frame(self.fresh).scatter(initial))
         radial = [] if self.radial is None else [self.radial]
         # all who see a block know its number: the sum over them is divided by how many they are
         tally = [] if self.tally is None else [self.tally, torch.ones_like(self.tally)]
-        return [*squares, *map(self.frame.everywhere, [*radial, *tally])]
+        return [*squares, *map(self.frame.scatter, [*radial, *tally])]
 
     def take(self, totals: list[Tensor]) -> None:
         """Go on with the measures of whole blocks."""
@@ -144,23 +144,25 @@ class BlockwiseExecutor:
 
     def owner(self, block: int) -> int:
         """The index of the tensor that one of the joined `sizes` belongs to."""
-        return int(self.frame.network.owner(torch.device("cpu"))[block])
+        return int(self.frame.unsharded.owner(torch.device("cpu"))[block])
 
     def leaves(self) -> Leaves:
         """What the rule sees of the whole network."""
         return Leaves(
-            self.frame.network, self.grads, self.sizes, self.states, self.radial, self.tally
+            self.frame.unsharded, self.grads, self.sizes, self.states, self.radial, self.tally
         )
 
     def _begin(self) -> None:
         """Have the rule remember what it wants of tensors that it has not met."""
         frame = self._frame(self.fresh)
-        initial = self.rule.init(frame.network, self._initial)
+        initial = self.rule.init(frame.unsharded, self._initial)
         for place, (i, state) in enumerate(zip(self.fresh, initial, strict=True)):
             given = self.states[i]
-            given.update({k: frame.own(place, v) for k, v in state.items() if k not in given})
-            layer, shape = frame.network.layers[place], frame.network.shapes[place]
-            for name in self.rule.remembers(layer, shape):
+            given.update(
+                {k: frame.local_numbers(place, v) for k, v in state.items() if k not in given}
+            )
+            layer, shape = frame.unsharded.layers[place], frame.unsharded.shapes[place]
+            for name in self.rule.state_like_weight(layer, shape):
                 weight = self.weights[i]
                 given[name] = torch.zeros_like(weight, dtype=compute_dtype(weight))
 
@@ -182,7 +184,7 @@ class BlockwiseExecutor:
             replaced = {**values, **dict(zip(given, tuned, strict=True))}
             step = self._step(replaced, leaves, scale, L, self.recorded)
             dots = frame.dots(step.directions, [self.grads[i] for i in self.recorded])
-            dots = dots.to(step.coefficients.dtype) * frame.parts(dots.device)
+            dots = dots.to(step.coefficients.dtype) * frame.shard_counts(dots.device)
             total = torch.dot(step.coefficients, dots)
             return total, total
 
@@ -195,7 +197,7 @@ class BlockwiseExecutor:
         """Take the step, `scale` times as long; returns what remains to be done, if anything."""
         if self.fresh:
             self._begin()
-        sizes = self.frame.part(self.sizes)
+        sizes = self.frame.local_entries(self.sizes)
         orthogonalise = functools.partial(duals, self.frame, self.shards)
         leaves = Leaves(self.frame, self.grads, sizes, self.states, orthogonalise=orthogonalise)
         records = self._records(sizes) if self.tuned else []
@@ -212,7 +214,7 @@ class BlockwiseExecutor:
         shard, frame = self.shards[index], self.frame
         assert shard is not None
         assert isinstance(frame, ShardedBlockVector)
-        own = self.rule.remembers(frame.layers[index], shard.layout.shape)
+        own = self.rule.state_like_weight(frame.layers[index], shard.layout.shape)
         return shard.layout if name == RECORD or name in own else frame.layout(index)
 
     def _records(self, sizes: Tensor) -> list[State]:
@@ -236,7 +238,7 @@ class BlockwiseExecutor:
         rule = self.rule
         if self.tuned:
             device = leaves.sizes.device
-            owner = integers(indices, device)[leaves.frame.owner(device)]
+            owner = integers(indices, device)[leaves.blocks.owner(device)]
             rule = rule.replacing(
                 {
                     name: value[owner] if isinstance(value, Tensor) and value.ndim else value

@@ -53,7 +53,7 @@ class Finish:
 
     def _waits(self, index: int) -> bool:
         alone = self.projection is None or self.frame.entries(index) < 2
-        return not alone and self.frame.divided(index)
+        return not alone and self.frame.is_divided(index)
 
     def places(self, index: int, view: Tensor) -> Iterator[Place]:
         """Where the pieces of a tensor are that fit the cache, if blocks do not need it whole."""
@@ -103,13 +103,13 @@ class Finish:
     def additive(self) -> list[Tensor]:
         """The moments of the pieces that wait."""
         assert self.projection is not None
-        return [self.frame.everywhere(sums) for sums in self._sums(self.projection)]
+        return [self.frame.scatter(sums) for sums in self._sums(self.projection)]
 
     def _sums(self, projection: Projection) -> list[Tensor]:
         found = {}
         for piece in self.waiting:
             sums = projection.moments(piece.exact, self.frame.blocks[piece.tensor].dims)
-            found[piece.tensor] = [self.frame.of_blocks(piece.tensor, s.flatten()) for s in sums]
+            found[piece.tensor] = [self.frame.sum_cells(piece.tensor, s.flatten()) for s in sums]
         kinds = range(len(next(iter(found.values()))))
         like = self.waiting[0].exact
         nothing = [like.new_zeros(stack) for stack in self.frame.stacks]
@@ -124,7 +124,7 @@ class Finish:
 
     def take(self, totals: list[Tensor]) -> None:
         """Go on with the pieces that waited, given the moments of whole blocks."""
-        kinds = [self.frame.over_views(self.frame.part(total)) for total in totals]
+        kinds = [self.frame.per_view(self.frame.local_entries(total)) for total in totals]
         for piece in self.waiting:
             self._restore_(piece, [kind[piece.tensor] for kind in kinds])
             self._round_(piece)

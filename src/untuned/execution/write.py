@@ -31,11 +31,11 @@ def write_(
     """
     if isinstance(how.finite, Tensor):  # only the device knows: step by nothing if it says no
         step = step._replace(coefficients=torch.where(how.finite, step.coefficients, 0.0))
-        if step.keep is not None:
-            step = step._replace(keep=torch.where(how.finite, step.keep, 1.0))
+        if step.decay is not None:
+            step = step._replace(decay=torch.where(how.finite, step.decay, 1.0))
     finish = None
     if projection is None and how.finite is True and how.key is None:
-        _add_(weights, step, leaves.frame)
+        _add_(weights, step, leaves.blocks)
     else:
         finish = _add_one_by_one_(weights, step, leaves, how, projection)
     if step.states:
@@ -46,11 +46,11 @@ def write_(
 def _add_(weights: Sequence[Tensor], step: Step, frame: BlockVector) -> None:
     """All weights at once."""
     views, along = frame.views(weights), frame.views(step.directions)
-    each = frame.over_views(step.coefficients)
+    each = frame.per_view(step.coefficients)
     for i in frame.parted:
         views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
-    if step.keep is not None:
-        torch._foreach_mul_(frame.views(weights), frame.over_views(step.keep))
+    if step.decay is not None:
+        torch._foreach_mul_(frame.views(weights), frame.per_view(step.decay))
     torch._foreach_addcmul_(views, along, each)
 
 
@@ -62,7 +62,7 @@ def _add_one_by_one_(
     projection: Projection | None,
 ) -> Finish | None:
     """Piece by piece: a single copy at a time, and projected while it is in the cache."""
-    frame = leaves.frame
+    frame = leaves.blocks
     moved: Tensor | None = None
     if projection is not None:
         moved = (step.coefficients != 0) & (leaves.sizes > 0)
@@ -70,14 +70,14 @@ def _add_one_by_one_(
     finish = Finish(frame, how, projection)
     alone = set(range(len(weights)))
     for run in frame.runs:
-        if len(run.indices) > 1 and how.key is None and step.keep is None:
+        if len(run.indices) > 1 and how.key is None and step.decay is None:
             _add_run_(finish, run, weights, step, moved)
             alone.difference_update(run.indices)
     if not alone:
         return None
-    each = frame.over_views(step.coefficients)
-    keeps = [None] * len(weights) if step.keep is None else frame.over_views(step.keep)
-    masks = [None] * len(weights) if moved is None else frame.over_views(moved)
+    each = frame.per_view(step.coefficients)
+    keeps = [None] * len(weights) if step.decay is None else frame.per_view(step.decay)
+    masks = [None] * len(weights) if moved is None else frame.per_view(moved)
     for i in sorted(alone):
         view, along = frame.view(i, weights[i]), frame.view(i, step.directions[i])
         for place in finish.places(i, view):

@@ -101,45 +101,45 @@ class BlockVector:
                 continue
             (i,) = run.indices
             shape, dims = self.blocks[i].shape, self.blocks[i].dims
-            norms.append(self.of_blocks(i, norm(tensors[i].view(shape), dims, dtype), root=True))
+            norms.append(self.sum_cells(i, norm(tensors[i].view(shape), dims, dtype), root=True))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
 
     def _in_runs(self) -> list[Run]:
         """The parted tensors, in order; small ones, if alike, in runs."""
-        lengths = [0 if self.divided(i) else row_length(self.blocks[i]) for i in self.parted]
+        lengths = [0 if self.is_divided(i) else row_length(self.blocks[i]) for i in self.parted]
         return runs_of(self.parted, self.counts, lengths, len(self.whole))
 
     @property
-    def network(self) -> BlockVector:
+    def unsharded(self) -> BlockVector:
         """The frame of the whole tensors, where this is one of the parts held here."""
         return self
 
-    def part(self, vector: Tensor) -> Tensor:
+    def local_entries(self, vector: Tensor) -> Tensor:
         """Of numbers of all blocks of the network, (all,), those of the blocks here, (blocks,)."""
         return vector
 
-    def parts(self, device: torch.device) -> Tensor | float:
+    def shard_counts(self, device: torch.device) -> Tensor | float:
         """Of how many parts the tensor of each block is one, (blocks,)."""
         return 1.0
 
-    def everywhere(self, sums: Tensor) -> Tensor:
+    def scatter(self, sums: Tensor) -> Tensor:
         """What the parts here add to sums over whole blocks, (all,), as they are to be joined."""
         return sums
 
-    def own(self, index: int, value: Tensor) -> Tensor:
+    def local_numbers(self, index: int, value: Tensor) -> Tensor:
         """Of numbers of a tensor's blocks, of its stack's shape, those of the blocks here."""
         return value
 
-    def divided(self, index: int) -> bool:
+    def is_divided(self, index: int) -> bool:
         """Whether processes may hold parts of the same blocks of a tensor."""
         return False
 
     def entries(self, index: int) -> int:
         """How many entries each block of a tensor has, wherever they are."""
-        blocks = self.network.blocks[index]
+        blocks = self.unsharded.blocks[index]
         return math.prod(blocks.shape[dim] for dim in blocks.dims)
 
-    def of_blocks(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
+    def sum_cells(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
         """Numbers of the stack that a tensor is viewed as, flat, as those of its blocks.
 
         They are sums over entries, or square roots of such.
@@ -159,7 +159,7 @@ class BlockVector:
                 shape, dims = self.blocks[i].shape, self.blocks[i].dims
                 product = one.view(shape) * other.view(shape)
                 sums = (product.sum(dims) if dims else product).flatten()
-                dots.append(self.of_blocks(i, sums))
+                dots.append(self.sum_cells(i, sums))
         return torch.cat(dots)
 
     def gather(self, tensors: Sequence[Tensor]) -> Tensor:
@@ -190,7 +190,7 @@ class BlockVector:
             spread[i] = numbers.view(self.stacks[i])
         return [spread[i] for i in range(len(self.shapes))]
 
-    def over_views(self, vector: Tensor) -> list[Tensor]:
+    def per_view(self, vector: Tensor) -> list[Tensor]:
         """Numbers of blocks, (blocks,), as one tensor for each that broadcasts to its `views`."""
         return self.spread(vector)
 

@@ -40,14 +40,14 @@ class AGD(Blockwise):
 
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor:
         """The paper's eta, from the gradients of every layer at once."""
-        sizes = [torch.dot(leaves.frame.radius(leaves.sizes), leaves.sizes) for leaves in groups]
+        sizes = [torch.dot(leaves.blocks.radius(leaves.sizes), leaves.sizes) for leaves in groups]
         G = functools.reduce(torch.add, sizes) / L
         # log((1 + sqrt(1 + 4 G)) / 2), without cancelling where G is small
         return torch.log1p(G / (0.5 + torch.sqrt(0.25 + G)))
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`-gain * (eta / L) * dual(g)`."""
-        dual = leaves.frame.dual(leaves.sizes)
+        dual = leaves.blocks.dual(leaves.sizes)
         return Step((-self.gain / L) * eta * dual, leaves.grads)
 
     def as_published(self) -> PublishedAGD:
@@ -81,7 +81,7 @@ class PublishedAGD(ByShape, AGD):
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor:
         weights = []
         for leaves in groups:
-            own = _hosts(leaves.frame, leaves.sizes.device).own
+            own = _hosts(leaves.blocks, leaves.sizes.device).own
             weights.append(leaves._replace(sizes=torch.where(own, leaves.sizes, 0.0)))
         return super().step_size(weights, L)
 

@@ -35,7 +35,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from untuned.blockwise import Blockwise, Leaves, Outlook, Step
+from untuned.blockwise import Blockwise, Leaves, NetworkStep, Step
 from untuned.charts import Chart
 from untuned.domain import NON_NEGATIVE, hyperparameter
 from untuned.geometry import Head, assignment
@@ -64,10 +64,10 @@ class Auto(Blockwise):
     horizon: float = hyperparameter(0.0, NON_NEGATIVE)
 
     charts: ClassVar[Mapping[str, Chart] | None] = {}
-    radial: ClassVar[bool] = True
-    tally: ClassVar[str | None] = REVERSALS
+    measures_radial: ClassVar[bool] = True
+    counter: ClassVar[str | None] = REVERSALS
 
-    def remembers(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
+    def state_like_weight(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
         """The momentum; with Adam's direction also the mean square."""
         return ("momentum",) if layer.by_entry(shape) is None else ("momentum", "square")
 
@@ -82,17 +82,19 @@ class Auto(Blockwise):
             for v in each
         ]
 
-    def outlook(self, groups: Sequence[Leaves], L: int, memory: Mapping[str, Tensor]) -> Outlook:
+    def plan_step(
+        self, groups: Sequence[Leaves], L: int, network_state: Mapping[str, Tensor]
+    ) -> NetworkStep:
         """How far, and the degree in the place of the depth."""
         every, head = (sum(map(share, groups)) for share in (_of_matrices, _of_heads))
         every, head = torch.as_tensor(every), torch.as_tensor(head)
         zero = torch.zeros_like(every)
-        product = torch.lerp(every * head, memory.get("product", zero), DEGREE)
-        square = torch.lerp(head * head, memory.get("square", zero), DEGREE)
+        product = torch.lerp(every * head, network_state.get("product", zero), DEGREE)
+        square = torch.lerp(head * head, network_state.get("square", zero), DEGREE)
         D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
-        t = memory.get("steps", zero)
+        t = network_state.get("steps", zero)
         eta = (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
-        return Outlook(eta, D, {"product": product, "square": square, "steps": t + 1})
+        return NetworkStep(eta, D, {"product": product, "square": square, "steps": t + 1})
 
     def _shorter(self, groups: Sequence[Leaves], t: Tensor) -> Tensor:
         """Than at first, by so much are steps after `t` of them."""
@@ -104,7 +106,7 @@ class Auto(Blockwise):
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""
-        frame, states = leaves.frame, leaves.states
+        frame, states = leaves.blocks, leaves.states
         owner = frame.owner(leaves.sizes.device)
         t = torch.stack([state["step"] for state in states]).to(leaves.sizes) + 1
         new, directions, norms = self._directions(leaves)
@@ -150,7 +152,7 @@ class Auto(Blockwise):
         norms = [torch.ones_like(state["v"]) for state in leaves.states]
         for i, direction, norm in zip(spectral, *found, strict=True):
             ahead[i], norms[i] = direction, norm
-        return new, ahead, leaves.frame.gather(norms).to(leaves.sizes)
+        return new, ahead, leaves.blocks.gather(norms).to(leaves.sizes)
 
 
 def _by_entry(layer: Layer, shape: Shape) -> float:
@@ -176,21 +178,21 @@ def _is_spectral(layer: Layer, shape: Shape) -> float:
 
 def _of_spectral(leaves: Leaves) -> Tensor:
     """How many blocks there are that move along the spectral dual."""
-    return leaves.frame.of_layers(_is_spectral, leaves.sizes).sum()
+    return leaves.blocks.of_layers(_is_spectral, leaves.sizes).sum()
 
 
 def _reversals(leaves: Leaves) -> Tensor:
     """The sum of theirs."""
-    assert leaves.tally is not None
-    return torch.dot(leaves.tally, leaves.frame.of_layers(_is_spectral, leaves.tally))
+    assert leaves.counter is not None
+    return torch.dot(leaves.counter, leaves.blocks.of_layers(_is_spectral, leaves.counter))
 
 
 def _of_matrices(leaves: Leaves) -> Tensor:
     """<gradient, weights> of all that multiplies."""
     assert leaves.radial is not None
-    return torch.dot(leaves.radial, leaves.frame.of_layers(_multiplies, leaves.radial))
+    return torch.dot(leaves.radial, leaves.blocks.of_layers(_multiplies, leaves.radial))
 
 
 def _of_heads(leaves: Leaves) -> Tensor:
     assert leaves.radial is not None
-    return torch.dot(leaves.radial, leaves.frame.of_layers(_is_head, leaves.radial))
+    return torch.dot(leaves.radial, leaves.blocks.of_layers(_is_head, leaves.radial))

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from untuned.blockwise import Blockwise, Outlook
+from untuned.blockwise import Blockwise, NetworkStep
 from untuned.charts import Chart
 from untuned.distributed.shards import Shard, local, opened, shard_of
 from untuned.elementwise import Elementwise
@@ -200,7 +200,7 @@ class Part:
         above = Part(self.tower, self.level + 1, self.group, numbers, slopes, states, False)
         above.look()
         seen = outlook([above], self.group)
-        above.floor.remember(self.group, seen.memory, finite)
+        above.floor.remember(self.group, seen.network_state, finite)
         above.step(seen.eta, seen.L, finite)
         for raw, number, state in zip(raws, old, states, strict=True):
             raw.number.copy_(raw.chart.step(number, raw.number))
@@ -227,14 +227,14 @@ class Part:
         return lr if "lr" in self.charts or not hasattr(self.rule, "lr") else 1.0
 
 
-def outlook(parts: Sequence[Part], group: dict[str, Any]) -> Outlook:
+def outlook(parts: Sequence[Part], group: dict[str, Any]) -> NetworkStep:
     """What the rule of some parts that share one finds by looking at all of them.
 
     What it remembers of the network is in `group`.
     """
     runners = [part.runner for part in parts if isinstance(part.runner, BlockwiseExecutor)]
     if not runners:
-        return Outlook(1.0, 1)
-    L = depth([runner.frame.network for runner in runners])
+        return NetworkStep(1.0, 1)
+    L = depth([runner.frame.unsharded for runner in runners])
     groups = [runner.leaves() for runner in runners]
-    return runners[0].rule.outlook(groups, L, parts[0].floor.memory(group))
+    return runners[0].rule.plan_step(groups, L, parts[0].floor.memory(group))
