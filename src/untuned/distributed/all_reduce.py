@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from untuned._cache import cached
+from untuned._tensors import cached
 from untuned.distributed.shards import Shard, is_sharded, local
 from untuned.errors import ParameterError
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from untuned._cache import integers
-from untuned._dtypes import compute_dtype
+from untuned._tensors import integers
+from untuned._tensors import compute_dtype
 from untuned.blockwise import Blockwise, Leaves, Step
 from untuned.distributed.orthogonal import duals
 from untuned.distributed.sharded_blocks import ShardedBlockVector, sharded_block_vector_of

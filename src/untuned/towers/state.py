@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from untuned._dtypes import shared_dtype
+from untuned._tensors import shared_dtype
 from untuned.charts import Chart
 from untuned.rule import Rule, State
 from untuned.tower import Tower

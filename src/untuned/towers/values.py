@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from untuned._dtypes import shared_dtype
+from untuned._tensors import shared_dtype
 from untuned.domain import names_of
 from untuned.tower import Tower
 from untuned.towers.raw import Raw, place_of
