@@ -10,7 +10,7 @@ from torch import Tensor
 
 from untuned._cache import integers
 from untuned._dtypes import compute_dtype, shared_dtype
-from untuned.distributed.shards import Layout, Shard, part_of
+from untuned.distributed.shards import Layout, Shard, shard_index
 from untuned.elementwise import Elementwise
 from untuned.execution.buckets import Columns, Slab, kernel, leaves
 from untuned.execution.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
@@ -96,11 +96,11 @@ class ElementwiseExecutor:
         self.sizes = torch.stack(sizes)  # of each tensor a number, finite if its gradient is
         return pulls
 
-    def additive(self) -> list[Tensor]:
+    def partial_sums(self) -> list[Tensor]:
         """The squares of the sizes."""
         return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]
 
-    def take(self, totals: list[Tensor]) -> None:
+    def receive_sums(self, totals: list[Tensor]) -> None:
         """Go on with the sizes of whole tensors."""
         self.sizes = totals[0].sqrt().to(self.sizes)
 
@@ -172,7 +172,7 @@ class ElementwiseExecutor:
             length = scale.to(self._precision(slab))
             for turn, run in enumerate(slab.runs(self._columns(slab), write=True)):
                 first = slab.indices[0]
-                own_dice = how.turn(first, turn, part_of(self.shards[first]))
+                own_dice = how.turn(first, turn, shard_index(self.shards[first]))
                 kernel(slab, self._kernels, name, run)(*given, length, own_dice, run)
 
     def settle(self, values: Mapping[str, Tensor]) -> None:
