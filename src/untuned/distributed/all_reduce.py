@@ -13,19 +13,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from untuned._tensors import cached
-from untuned.distributed.shards import Shard, is_sharded, local
+from untuned.distributed.shards import Shard
 from untuned.errors import ParameterError
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import Placement
 
 
 class Summand(Protocol):
@@ -35,33 +31,33 @@ class Summand(Protocol):
     def shards(self) -> Sequence[Shard | None]:
         """Of each tensor that it is about."""
 
-    def additive(self) -> list[Tensor]:
+    def partial_sums(self) -> list[Tensor]:
         """Its parts of the sums: what each tensor adds, times the number of that one's parts."""
 
-    def take(self, totals: list[Tensor]) -> None:
+    def receive_sums(self, totals: list[Tensor]) -> None:
         """Go on with the sums, of the same shapes."""
 
 
-def join(summands: Sequence[Summand]) -> None:
+def sum_over_ranks(summands: Sequence[Summand]) -> None:
     """Add up what processes have, in one collective, if any parameter is sharded at all."""
     every = (shard for summand in summands for shard in summand.shards)
     shards = list(dict.fromkeys(shard for shard in every if shard is not None))
     if not shards:
         return
-    numbers = [summand.additive() for summand in summands]
+    numbers = [summand.partial_sums() for summand in summands]
     device = shards[0].mesh.device_type
     flat = [number.double().flatten() for each in numbers for number in each]
     everything = torch.cat([number.to(device) for number in flat])
-    groups, copies = groups_of(shards)
+    groups, copies = process_groups(shards)
     everything /= copies  # in 64 bits: squares do not overflow, and halves are exact
     for group in groups:
         dist.all_reduce(everything, group=group)
     totals = iter(everything.split([number.numel() for number in flat]))
     for summand, each in zip(summands, numbers, strict=True):
-        summand.take([next(totals).view(number.shape).to(number) for number in each])
+        summand.receive_sums([next(totals).view(number.shape).to(number) for number in each])
 
 
-def groups_of(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
+def process_groups(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
     """The processes to add up over, as groups one after the other; and how many they are.
 
     Those that hold parts, and if asked for also those that hold copies. In an order that all
@@ -85,9 +81,9 @@ def groups_of(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any],
     return [groups[ranks] for ranks in maximal], count
 
 
-def group_of(shards: Iterable[Shard]) -> Any:
+def shard_group(shards: Iterable[Shard]) -> Any:
     """The processes that hold different parts, as one group; each must ask for it."""
-    return _together(*groups_of(shards)[0])
+    return _together(*process_groups(shards)[0])
 
 
 @cached(16)
@@ -101,53 +97,3 @@ def _together(*groups: Any) -> Any:
         dist.all_gather_object(every, ranks, group)
         ranks = sorted(itertools.chain(*every))
     return dist.new_group(ranks, use_local_synchronization=True)  # the world need not know
-
-
-def gradients_of(weights: Sequence[Tensor]) -> list[Tensor]:
-    """What lies here of the weights' gradients, wherever each weight's part is.
-
-    Where processes hold copies of weights, and each a summand of their gradients, the summands of
-    all weights are added up together.
-    """
-    grads: list[Any] = [weight.grad for weight in weights]
-    if not any(map(is_sharded, grads)):
-        return grads
-    summands: dict[tuple[Any, ...], list[int]] = {}
-    for i, weight in enumerate(weights):
-        if is_sharded(grads[i]) and grads[i].placements != weight.placements:  # type: ignore[attr-defined]
-            due = _due(grads[i], weight)
-            if due is None:
-                grads[i] = grads[i].redistribute(placements=weight.placements)  # type: ignore[attr-defined]
-            else:
-                summands.setdefault((grads[i].device_mesh, due, grads[i].dtype), []).append(i)
-    parts = list(map(local, grads))
-    for (mesh, due, _), indices in summands.items():
-        totals = _added_up([parts[i] for i in indices], mesh, due)
-        for i, total in zip(indices, totals, strict=True):
-            parts[i] = total
-    return parts
-
-
-def _due(grad: Any, weight: Any) -> tuple[Placement, ...] | None:
-    """The sums that make a gradient lie as its weight does, for each dimension of the mesh.
-
-    None if it takes more than sums.
-    """
-    from torch.distributed.tensor import Replicate
-
-    pairs = list(zip(grad.placements, weight.placements, strict=True))
-    if any(
-        has != wants and not (has.is_partial() and wants.is_replicate()) for has, wants in pairs
-    ):
-        return None
-    return tuple(Replicate() if has == wants else has for has, wants in pairs)
-
-
-def _added_up(parts: Sequence[Tensor], mesh: DeviceMesh, due: Sequence[Placement]) -> list[Tensor]:
-    """The sums of tensors of which each process has a summand, in one collective."""
-    from torch.distributed.tensor import DTensor, Replicate
-
-    flat = DTensor.from_local(torch.cat([part.flatten() for part in parts]), mesh, due)
-    total = local(flat.redistribute(placements=[Replicate()] * mesh.ndim))
-    each = total.split([part.numel() for part in parts])
-    return [one.view(part.shape) for one, part in zip(each, parts, strict=True)]

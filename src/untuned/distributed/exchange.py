@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from untuned._tensors import shared_dtype
-from untuned.distributed.all_reduce import group_of
+from untuned.distributed.all_reduce import shard_group
 from untuned.distributed.shards import Shard
 
 
@@ -30,7 +30,7 @@ class Exchange:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shapes = [shard.layout.shape for shard in shards]
-        self._group = group_of(shards)
+        self._group = shard_group(shards)
         self._device = shards[0].mesh.device_type  # the weights may wait on the host (offloaded)
         self._processes = range(dist.get_world_size(self._group))
         self._here = dist.get_rank(self._group)

@@ -10,16 +10,16 @@ from torch import Tensor
 from untuned.distributed.sharded_blocks import ShardedBlockVector
 from untuned.distributed.shards import Shard
 from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.orthogonal import Duals, duals_of
+from untuned.geometry.orthogonal import Duals, spectral_duals
 
 
-def duals(
+def sharded_duals(
     frame: BlockVector,
     shards: Sequence[Shard | None],
     indices: Sequence[int],
     tensors: Sequence[Tensor],
 ) -> Duals:
-    """`orthogonal` of each block; blocks of one shape go together.
+    """`orthogonalise` of each block; blocks of one shape go together.
 
     A block of more than two dimensions is a matrix of its first by all others. Of sharded tensors
     each process makes its share (`exchange.py`).
@@ -27,13 +27,13 @@ def duals(
     blocks = [frame.unsharded.blocks[i] for i in indices]
     sharded = [n for n, i in enumerate(indices) if (shard := shards[i]) and shard.axes]
     if not sharded:
-        return duals_of(blocks, tensors)
+        return spectral_duals(blocks, tensors)
     assert isinstance(frame, ShardedBlockVector)
     exchange = frame.exchange([indices[n] for n in sharded])
     wholes = exchange.gathered([tensors[n] for n in sharded])
     mine = [sharded[n] for n in exchange.mine]
     plain = sorted({*range(len(indices))} - {*sharded})  # copies are whole, too
-    made = duals_of(
+    made = spectral_duals(
         [blocks[n] for n in (*plain, *mine)], [*(tensors[n] for n in plain), *wholes.values()]
     )
     directions = dict(zip(plain, made.directions, strict=False))  # after them come `mine`

@@ -12,9 +12,9 @@ from torch import Tensor
 from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard
+from untuned.geometry.block_norms import RowBatch
 from untuned.geometry.block_vector import BlockVector, layers_for
 from untuned.geometry.layer import BlockView, Layer, Shape, View
-from untuned.geometry.row_batches import Run
 
 
 class ShardedBlockVector(BlockVector):
@@ -27,7 +27,7 @@ class ShardedBlockVector(BlockVector):
     """
 
     total: int
-    runs: list[Run]
+    runs: list[RowBatch]
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ class Shard:
         """How many different parts there are; the processes' others are copies of these."""
         return math.prod(self.mesh.size(axis) for axis in self.axes)
 
-    def whole(self, part: Tensor, layout: Layout) -> DTensor:
+    def to_dtensor(self, part: Tensor, layout: Layout) -> DTensor:
         """The tensor of which every process has such a part."""
         from torch.distributed.tensor import DTensor
 
@@ -78,16 +78,16 @@ class Shard:
         stride = torch.empty(shape, device="meta").stride()
         return DTensor.from_local(part, self.mesh, layout.placements, shape=shape, stride=stride)
 
-    def keep(self, state: State, here: State, layout: Callable[[str], Layout]) -> None:
+    def store(self, state: State, here: State, layout: Callable[[str], Layout]) -> None:
         """Make a state hold what is kept `here`, each tensor of the layout that its name has."""
         for name in state.keys() - here.keys():
             del state[name]
         for name, value in here.items():
             if name not in state or local(state[name]) is not value:
-                state[name] = self.whole(value, layout(name)) if value.ndim else value
+                state[name] = self.to_dtensor(value, layout(name)) if value.ndim else value
 
 
-def part_of(shard: Shard | None) -> int:
+def shard_index(shard: Shard | None) -> int:
     """Which of a tensor's parts is here; of a plain one, the only one."""
     number = 0
     if shard is None:
@@ -114,7 +114,7 @@ def local(tensor: Tensor) -> Tensor:
     return part.wait() if hasattr(part, "wait") else part  # it may still be on its way
 
 
-def opened(state: State) -> State:
+def to_local(state: State) -> State:
     """What lies here of a state."""
     return {name: local(value) for name, value in state.items()}
 
@@ -140,7 +140,7 @@ def shard_of(tensor: Tensor) -> Shard | None:
 
 
 @torch.no_grad()
-def fill_(tensor: Tensor, value: Tensor) -> None:
+def fill_sharded_(tensor: Tensor, value: Tensor) -> None:
     """Fill a sharded tensor with a whole one, as the first process of the mesh has it."""
     shard = shard_of(tensor)
     assert shard is not None

@@ -14,16 +14,21 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from untuned.elementwise import Elementwise
 from untuned.errors import ParameterError
-from untuned.tower import Tower
 
 
-def check_whole(tower: Tower, params: Iterable[Tensor]) -> None:
-    """Raise `ParameterError` if a tower that needs the whole network is to see a share of it."""
-    elementwise = isinstance(tower.floors[0].rule, Elementwise) and len(tower.floors) == 1
+def check_whole(tower: str, params: Iterable[Tensor]) -> None:
+    """Refuse one process's share of the parameters, for a tower that needs the whole network.
+
+    Args:
+        tower: its name, for the message.
+        params: the parameters that the optimizer is given.
+
+    Raises:
+        ParameterError: if they come from `ZeroRedundancyOptimizer` or the first FSDP.
+    """
     flattened = any(getattr(param, "_fsdp_flattened", False) for param in params)
-    if not elementwise and (flattened or _sharing()):
+    if flattened or _sharing():
         wrapper = "FullyShardedDataParallel" if flattened else "ZeroRedundancyOptimizer"
         raise ParameterError(
             f"params is one process's share of the parameters, but {tower} needs the whole "

@@ -11,7 +11,7 @@ from torch import Tensor
 from untuned._tensors import integers
 from untuned._tensors import compute_dtype
 from untuned.blockwise import Blockwise, Leaves, Step
-from untuned.distributed.orthogonal import duals
+from untuned.distributed.orthogonal import sharded_duals
 from untuned.distributed.sharded_blocks import ShardedBlockVector, sharded_block_vector_of
 from untuned.distributed.shards import Layout, Shard
 from untuned.execution.kernels import RECORD, derivatives, forget_, own
@@ -120,7 +120,7 @@ class BlockwiseExecutor:
         numbers = [s[name] if name in s else self.sizes.new_zeros(stack) for s, stack in pairs]
         return self.frame.gather(numbers).to(self.sizes)
 
-    def additive(self) -> list[Tensor]:
+    def partial_sums(self) -> list[Tensor]:
         """The squares of the measures, and of the norms of new weights."""
         squares = [self.frame.scatter(self.sizes.double().square())]
         if self.fresh:
@@ -131,7 +131,7 @@ class BlockwiseExecutor:
         tally = [] if self.tally is None else [self.tally, torch.ones_like(self.tally)]
         return [*squares, *map(self.frame.scatter, [*radial, *tally])]
 
-    def take(self, totals: list[Tensor]) -> None:
+    def receive_sums(self, totals: list[Tensor]) -> None:
         """Go on with the measures of whole blocks."""
         if self.tally is not None:
             *totals, tally, seen = totals
@@ -198,7 +198,7 @@ class BlockwiseExecutor:
         if self.fresh:
             self._begin()
         sizes = self.frame.local_entries(self.sizes)
-        orthogonalise = functools.partial(duals, self.frame, self.shards)
+        orthogonalise = functools.partial(sharded_duals, self.frame, self.shards)
         leaves = Leaves(self.frame, self.grads, sizes, self.states, orthogonalise=orthogonalise)
         records = self._records(sizes) if self.tuned else []
         step = self._step(values, leaves, scale, L, range(len(self.weights)))

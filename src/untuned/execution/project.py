@@ -10,7 +10,7 @@ from torch import Tensor
 
 from untuned.blockwise import Projection
 from untuned.distributed.sharded_blocks import ShardedBlockVector
-from untuned.distributed.shards import Shard, part_of
+from untuned.distributed.shards import Shard, shard_index
 from untuned.execution.stochastic_rounding import SHORT, Write
 from untuned.geometry.block_vector import BlockVector
 
@@ -96,11 +96,11 @@ class Finish:
 
     def _round_(self, piece: Piece) -> None:
         if piece.exact is not piece.view:
-            part = part_of(self.shards[piece.tensor])
+            part = shard_index(self.shards[piece.tensor])
             how = self.how.turn(piece.tensor, piece.row, part)
             piece.view.copy_(how.rounded(piece.exact, piece.view.dtype))
 
-    def additive(self) -> list[Tensor]:
+    def partial_sums(self) -> list[Tensor]:
         """The moments of the pieces that wait."""
         assert self.projection is not None
         return [self.frame.scatter(sums) for sums in self._sums(self.projection)]
@@ -122,7 +122,7 @@ class Finish:
             for kind in kinds
         ]
 
-    def take(self, totals: list[Tensor]) -> None:
+    def receive_sums(self, totals: list[Tensor]) -> None:
         """Go on with the pieces that waited, given the moments of whole blocks."""
         kinds = [self.frame.per_view(self.frame.local_entries(total)) for total in totals]
         for piece in self.waiting:

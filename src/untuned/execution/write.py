@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from untuned.blockwise import Leaves, Projection, Step
-from untuned.distributed.all_reduce import join
+from untuned.distributed.all_reduce import sum_over_ranks
 from untuned.execution.project import Arrival, Finish, within
 from untuned.execution.stochastic_rounding import Write
+from untuned.geometry.block_norms import RowBatch
 from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.row_batches import Run
 from untuned.optimizer.nonfinite import peek
 from untuned.rule import State
 
@@ -91,7 +91,7 @@ def _add_one_by_one_(
 
 
 def _add_run_(
-    finish: Finish, run: Run, weights: Sequence[Tensor], step: Step, moved: Tensor | None
+    finish: Finish, run: RowBatch, weights: Sequence[Tensor], step: Step, moved: Tensor | None
 ) -> None:
     """Small tensors, side by side."""
     rows = run.rows(weights)
@@ -136,4 +136,4 @@ def project_all_(
             for place in finish.places(i, view):
                 finish.close(finish.open(i, view, place, None))
         if finish.waiting:
-            join([finish])
+            sum_over_ranks([finish])

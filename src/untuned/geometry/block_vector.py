@@ -15,9 +15,8 @@ from torch import Tensor
 from untuned._tensors import TensorCache, cached
 from untuned._tensors import compute_dtype, shared_dtype
 from untuned.geometry import by_shape
-from untuned.geometry.block_norms import norm
+from untuned.geometry.block_norms import RowBatch, norm, row_batches, row_length
 from untuned.geometry.layer import BlockView, Layer, Shape, View, matrices
-from untuned.geometry.row_batches import Run, row_length, runs_of
 
 
 def _radius(layer: Layer, shape: Shape) -> float:
@@ -38,7 +37,7 @@ class BlockVector:
     whole: list[int]
     parted: list[int]
     depth: int
-    runs: list[Run]
+    runs: list[RowBatch]
 
     def __init__(
         self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View = matrices
@@ -104,10 +103,10 @@ class BlockVector:
             norms.append(self.sum_cells(i, norm(tensors[i].view(shape), dims, dtype), root=True))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
 
-    def _in_runs(self) -> list[Run]:
+    def _in_runs(self) -> list[RowBatch]:
         """The parted tensors, in order; small ones, if alike, in runs."""
         lengths = [0 if self.is_divided(i) else row_length(self.blocks[i]) for i in self.parted]
-        return runs_of(self.parted, self.counts, lengths, len(self.whole))
+        return row_batches(self.parted, self.counts, lengths, len(self.whole))
 
     @property
     def unsharded(self) -> BlockVector:

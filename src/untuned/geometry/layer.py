@@ -97,7 +97,7 @@ def neurons(layer: Layer, shape: Shape) -> BlockView:
     return layer.neurons(shape)
 
 
-def orthogonal(
+def random_orthogonal(
     shape: Shape, radius: float, like: Tensor, generator: torch.Generator | None
 ) -> Tensor:
     """Random orthogonal matrices (..., rows, columns) times `radius`, on the device of `like`.

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from untuned.geometry.layer import BlockView, Layer, Shape, orthogonal, split
+from untuned.geometry.layer import BlockView, Layer, Shape, random_orthogonal, split
 
 HEAD = 75.0  # by how much the outputs of a head may move where others move by one
 
@@ -90,7 +90,7 @@ class Dense(Layer):
         shape = tuple(weight.shape)
         fan_out, fan_in = self._fans(shape)
         stacked = (self.parts, fan_out // self.parts, fan_in)
-        matrix = orthogonal(stacked, self.radius(shape), weight, generator).flatten(0, 1)
+        matrix = random_orthogonal(stacked, self.radius(shape), weight, generator).flatten(0, 1)
         weight.copy_((matrix.T if self.transposed else matrix).reshape(shape))
         return True
 
@@ -140,7 +140,7 @@ class Conv(Layer):
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         shape = tuple(weight.shape)
         stacked = (math.prod(shape[2:]), *split(shape[:2], 0, self.groups))
-        submatrices = orthogonal(stacked, self._submatrix_radius(shape), weight, generator)
+        submatrices = random_orthogonal(stacked, self._submatrix_radius(shape), weight, generator)
         weight.copy_(submatrices.movedim(0, -1).reshape(shape))
         return True
 

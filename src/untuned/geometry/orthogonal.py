@@ -24,7 +24,7 @@ A, B, C = 3.4445, -4.7750, 2.0315
 STEPS = 5
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def orthogonalise(matrices: Tensor) -> Tensor:
     """U V^T of each of (count, rows, columns), roughly; zero of zero."""
     wide = matrices.shape[1] <= matrices.shape[2]
     X = matrices if wide else matrices.mT
@@ -47,8 +47,8 @@ class Duals(NamedTuple):
     norms: list[Tensor]  # Frobenius norms of the tensors' blocks, of the shapes of their stacks
 
 
-def duals_of(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Duals:
-    """`orthogonal` of each block of whole tensors; blocks of one shape go together.
+def spectral_duals(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Duals:
+    """`orthogonalise` of each block of whole tensors; blocks of one shape go together.
 
     A block of more than two dimensions is a matrix of its first by all others.
     """
@@ -61,7 +61,7 @@ def duals_of(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Duals:
     for place, stack in enumerate(stacks):
         together.setdefault((stack.dtype, *stack.shape[1:]), []).append(place)
     for places in together.values():
-        batch = orthogonal(torch.cat([stacks[place] for place in places]))
+        batch = orthogonalise(torch.cat([stacks[place] for place in places]))
         parts = batch.split([len(stacks[place]) for place in places])
         for place, part in zip(places, parts, strict=True):
             stacks[place] = part

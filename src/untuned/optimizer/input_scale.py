@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from untuned.distributed.all_reduce import groups_of
+from untuned.distributed.all_reduce import process_groups
 from untuned.distributed.shards import local, shard_of
 from untuned.geometry.assignment import layers_of
 
@@ -115,7 +115,7 @@ def _joined(
         return squares
     here = [weight for weight in weights if weight is not None]
     shards = [shard for weight in here if (shard := shard_of(weight)) is not None]
-    groups = [*groups_of(shards, copies=True)[0], *copies]
+    groups = [*process_groups(shards, copies=True)[0], *copies]
     if not groups:
         return {}
     device = shards[0].mesh.device_type if shards else here[0].device

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from untuned.blockwise import Blockwise
 from untuned.distributed.shards import is_sharded, local, shard_of
 from untuned.distributed.unsupported import check_whole
+from untuned.elementwise import Elementwise
 from untuned.errors import ParameterError
 from untuned.execution.blockwise import block_vector_for
 from untuned.execution.stochastic_rounding import Write, key_of
@@ -134,7 +135,8 @@ class Optimizer(torch.optim.Optimizer):
         """Add a group as the constructor takes it: one for each geometry, if it is a module."""
         groups = groups_of(param_group, self._ground)
         check_groups(groups, self.param_groups, self._ground)
-        check_whole(self.tower, tensors_of(groups))
+        if len(self.tower.floors) > 1 or not isinstance(self._ground, Elementwise):
+            check_whole(str(self.tower), tensors_of(groups))
         for group in groups:
             self.tower.of_group(group).floors[0].check(self.tower.tuned(0))
         for group in named(groups, self.param_groups):

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from untuned.distributed.all_reduce import gradients_of, join
+from untuned.distributed.all_reduce import sum_over_ranks
+from untuned.distributed.gradients import local_gradients
 from untuned.domain import NON_NEGATIVE
 from untuned.errors import SparseGradientError
 from untuned.execution.kernels import RECORD
@@ -32,7 +33,7 @@ class Stepping(NamedTuple):
     def take(self) -> None:
         """Move every parameter that has a gradient."""
         weights = [self._with_gradients(group) for group in self.groups]
-        grads = iter(gradients_of([weight for each in weights for weight in each]))
+        grads = iter(local_gradients([weight for each in weights for weight in each]))
         moving = [
             self._part(i, each, [next(grads) for _ in each])
             for i, each in enumerate(weights)
@@ -79,7 +80,7 @@ class Stepping(NamedTuple):
         """One step: measure, find how far to go, let every floor take its step, top down."""
         for part in moving:
             part.look()
-        join(moving)
+        sum_over_ranks(moving)
         found, L, memory = outlook(moving, self.groups[0])
         sizes = [part.runner.sizes for part in moving]
         measures = torch.cat(sizes) if len(sizes) > 1 else sizes[0]
@@ -102,7 +103,7 @@ class Stepping(NamedTuple):
             for weight, state in zip(part.weights, part.states, strict=True):
                 if state and weight not in self.state:
                     self.state[weight] = state
-        join([part.finish for part in moving if part.finish is not None])
+        sum_over_ranks([part.finish for part in moving if part.finish is not None])
 
     def _settle(self, moving: list[Part]) -> None:
         """Have the parameters that take no part in this step forget their last one."""

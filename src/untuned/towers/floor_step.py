@@ -29,7 +29,7 @@ from torch import Tensor
 
 from untuned.blockwise import Blockwise, NetworkStep
 from untuned.charts import Chart
-from untuned.distributed.shards import Shard, local, opened, shard_of
+from untuned.distributed.shards import Shard, local, shard_of, to_local
 from untuned.elementwise import Elementwise
 from untuned.errors import UnknownRuleError
 from untuned.execution.blockwise import BlockwiseExecutor
@@ -98,7 +98,7 @@ class Part:
         if not self.sharded:
             return states
         pairs = zip(states, self.shards, strict=True)
-        return [state if shard is None else opened(state) for state, shard in pairs]
+        return [state if shard is None else to_local(state) for state, shard in pairs]
 
     def serves(self, weights: Sequence[Tensor]) -> bool:
         """Whether a step of these tensors may use it again."""
@@ -143,14 +143,14 @@ class Part:
         else:
             self.pulls = self.runner.look(self._before, scale, self.floor.last("depth", 1))
 
-    def additive(self) -> list[Tensor]:
+    def partial_sums(self) -> list[Tensor]:
         """What this process adds to measures and hypergradients."""
-        return [*self.runner.additive(), *self.pulls.values()]
+        return [*self.runner.partial_sums(), *self.pulls.values()]
 
-    def take(self, totals: list[Tensor]) -> None:
+    def receive_sums(self, totals: list[Tensor]) -> None:
         """Go on with the sums over all processes."""
         count = len(totals) - len(self.pulls)
-        self.runner.take(totals[:count])
+        self.runner.receive_sums(totals[:count])
         self.pulls = dict(zip(self.pulls, totals[count:], strict=True))
 
     def step(self, scale: Tensor | float, L: Tensor | int, finite: bool | Tensor) -> Tensor | float:
@@ -186,7 +186,7 @@ class Part:
             return
         for i, (shard, state) in enumerate(zip(self.shards, self.states, strict=True)):
             if shard is not None:
-                shard.keep(state, self._here[i], functools.partial(self.runner.layout, i))
+                shard.store(state, self._here[i], functools.partial(self.runner.layout, i))
 
     def _climb(self, finite: bool | Tensor) -> None:
         """Let the floor above move this one's raw numbers."""
