@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import untuned
-from networks import Bare, gpt2
+from support.networks import Bare, gpt2
 from untuned.geometry import Bias, Conv, Dense, Embedding, Gain, Rows, Stack, Vector
 from untuned.geometry.assignment import by_module, layers_of
 

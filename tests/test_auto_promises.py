@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import untuned
-from networks import equal, snapshot
+from support.networks import equal, snapshot
 from untuned.rules.auto import INPUT
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import untuned
-from networks import equal, perceptron, same, snapshot, train
+from support.networks import equal, perceptron, same, snapshot, train
 from untuned.errors import StateError
 from untuned.optimizer import state_dict as saving
 

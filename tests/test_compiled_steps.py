@@ -13,7 +13,7 @@ from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 
 import untuned
-from networks import perceptron, same, snapshot
+from support.networks import perceptron, same, snapshot
 from untuned.errors import NonFiniteGradientWarning
 from untuned.rules import AGD, SGD, Adam
 

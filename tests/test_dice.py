@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import untuned
-from networks import equal, same, snapshot
+from support.networks import equal, same, snapshot
 from untuned.errors import NonFiniteGradientWarning
 from untuned.rules import AGD, SGD, Adam, FreeNero, Nero
 

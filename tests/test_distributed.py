@@ -1,5 +1,6 @@
 """Several processes end where one does: DDP, FSDP2, HSDP, tensor parallelism, every geometry."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,21 +10,24 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-import ranks_inputs
 import untuned
-from networks import perceptron, train
-from ranks_saved import RULES
-from ranks_trained import Result
+from support import ranks_inputs
+from support.networks import perceptron, train
+from support.ranks_saved import RULES
+from support.ranks_trained import Result
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.integration
 
 
 def launch(script: str, processes: int, *arguments: str) -> None:
-    """Run a script of this folder as so many processes."""
+    """Run a script of the folder `support` as so many processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launcher, str(HERE / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, *launcher, str(HERE / "support" / script), *arguments]
+    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path}
+    )
     assert done.returncode == 0, done.stderr[-4000:]
 
 

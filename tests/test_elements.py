@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import untuned
+from support.walks import tensors, walk
 from untuned.errors import SlowExecutionWarning
 from untuned.execution.buckets import ROW
 from untuned.execution.compilation import Compiled
 from untuned.execution.small_buckets import LARGE
 from untuned.rules import SGD, Adam
-from walks import tensors, walk
 
 TOWERS = {
     "lone": Adam(0.01),

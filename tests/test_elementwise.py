@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 import untuned
+from support.walks import tensors, walk
 from untuned.execution.buckets import PIECE
 from untuned.execution.small_buckets import LARGE
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
-from walks import tensors, walk
 
 TORCH = {
     "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),

@@ -3,7 +3,7 @@
 import torch
 
 import untuned
-from spies import Allocations
+from support.spies import Allocations
 
 
 def test_agd_reads_gradients_twice_and_weights_once_with_no_full_size_temporary():

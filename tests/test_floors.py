@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import untuned
-from networks import perceptron, same, snapshot, train
+from support.networks import perceptron, same, snapshot, train
 from untuned import errors
 from untuned.notation import parse
 from untuned.rules import AGD, SGD, Adam, Nero, RMSProp

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import untuned
-from recorded import Golden, load_golden
+from support.recorded import Golden, load_golden
 from untuned.rules import AGD, FreeNero, Nero
 
 PLAIN = ["agd_fcn_ce", "agd_fcn_mse", "agd_conv_ce", "agd_conv_mse_gain10"]

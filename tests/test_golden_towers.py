@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import untuned
-from recorded import load_golden
+from support.recorded import load_golden
 from test_golden import close, loss_of
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import untuned
-from networks import backward, perceptron, same, snapshot
+from support.networks import backward, perceptron, same, snapshot
 from untuned.geometry import Dense, Embedding
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import untuned
-from networks import backward, equal, loss_of, numbers, perceptron, same, snapshot
-from spies import Allocations, HostReads
+from support.networks import backward, equal, loss_of, numbers, perceptron, same, snapshot
+from support.spies import Allocations, HostReads
 from untuned.errors import NonFiniteGradientWarning
 from untuned.optimizer import nonfinite as guard
 from untuned.rules import AGD, SGD, Adam, FreeNero, Nero

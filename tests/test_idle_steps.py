@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import untuned
-from networks import equal, numbers, same, snapshot
-from resumed import RULES
+from support.networks import equal, numbers, same, snapshot
+from support.resumed import RULES
 
 every_rule = pytest.mark.parametrize("rule", RULES)
 TYPES = [torch.float64, torch.float32, torch.bfloat16]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import untuned
-from networks import Bare, gpt2
+from support.networks import Bare, gpt2
 
 
 def network():

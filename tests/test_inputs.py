@@ -9,7 +9,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.func import functional_call, grad, vmap
 
 import untuned
-from networks import equal, snapshot
+from support.networks import equal, snapshot
 from untuned.errors import NonFiniteGradientWarning
 from untuned.rules.auto import INPUT
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import untuned
-from networks import resnet
-from neurons import network, rows
+from support.networks import resnet
+from support.neurons import network, rows
 
 
 def transcription(weights, steps_of_grads, lr, beta, balanced):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import untuned
-from networks import same, snapshot
+from support.networks import same, snapshot
 
 TYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 every_type = pytest.mark.parametrize("dtype", TYPES, ids=str)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import untuned
-from networks import same, snapshot
-from neurons import network, rows
+from support.networks import same, snapshot
+from support.neurons import network, rows
 
 
 def assert_balanced(model):

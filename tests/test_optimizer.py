@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import untuned
-from networks import backward, perceptron, same, snapshot
-from spies import Allocations
+from support.networks import backward, perceptron, same, snapshot
+from support.spies import Allocations
 from untuned.rules import AGD
 
 

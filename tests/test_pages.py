@@ -11,8 +11,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import untuned
-from networks import same, snapshot
-from pages import PAGES, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
+from support.networks import same, snapshot
+from support.pages import PAGES, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
 from untuned.notation import tower_of
 
 # Pages whose code other tests run: with trainers, on several processes

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import untuned
-from networks import perceptron
+from support.networks import perceptron
 from untuned.domain import POSITIVE, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rules import AGD, SGD, AdaGrad, Adam, FreeNero, RMSProp

@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from networks import equal
-from resumed import CASES
+from support import resumed
+from support.networks import equal
+from support.resumed import CASES
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def found(tmp_path_factory):
     """What each task came to, for each case."""
     folder = tmp_path_factory.mktemp("resumed")
     for tasks in (["straight", "half"], ["rest"]):
-        command = [sys.executable, str(Path(__file__).with_name("resumed.py")), str(folder), *tasks]
+        command = [sys.executable, resumed.__file__, str(folder), *tasks]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
     return {file.stem: torch.load(file, weights_only=True) for file in folder.iterdir()}

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import untuned
-from networks import backward, perceptron, same, snapshot
+from support.networks import backward, perceptron, same, snapshot
 
 
 def test_state_dict_is_plain_and_loads_with_weights_only():

@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import untuned
-from networks import perceptron, snapshot
+from support.networks import perceptron, snapshot
 
 
 def test_half_precision_and_mixed_precision_parameters():

@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing._internal.common_optimizers import OptimizerErrorEnum
 
 import untuned
-from infos import CASES, ERRORS, INFOS, PLAIN, SCHEDULERS, Squares
+from support.infos import CASES, ERRORS, INFOS, PLAIN, SCHEDULERS, Squares
 from untuned.rules import SGD, Adam
 
 pytestmark = pytest.mark.integration

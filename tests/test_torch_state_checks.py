@@ -12,8 +12,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from infos import PLAIN, Squares
-from networks import equal
+from support.infos import PLAIN, Squares
+from support.networks import equal
 
 pytestmark = pytest.mark.integration
 every_rule = pytest.mark.parametrize("case", PLAIN, ids=str)

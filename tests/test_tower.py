@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import untuned
-from networks import backward, numbers, perceptron, same, snapshot, train
+from support.networks import backward, numbers, perceptron, same, snapshot, train
 from untuned.rules import AGD, SGD, AdaGrad, Adam, FreeNero, Nero, RMSProp
 
 BOTTOMS = [

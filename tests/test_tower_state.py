@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import untuned
-from networks import numbers, perceptron, same, snapshot, train
+from support.networks import numbers, perceptron, same, snapshot, train
 from untuned import errors
 from untuned.rules import AGD, SGD, Adam, Nero
 

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import Shard
 
 import untuned
-from ranks_trained import Network, whole
+from support.ranks_trained import Network, whole
 from untuned.notation import tower_of
 
 RULES = (

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from networks import equal
-from ranks_trained import Chain, Network, Result, tensors, train
+from support.networks import equal
+from support.ranks_trained import Chain, Network, Result, tensors, train
 
 RULES = (
     "agd",

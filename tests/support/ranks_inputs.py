@@ -1,6 +1,6 @@
 """What `tests/test_distributed.py` runs as two processes: Auto under DDP, FSDP2 and TP.
 
-python -m torch.distributed.run --nproc-per-node 2 tests/ranks_inputs.py FOLDER
+python -m torch.distributed.run --nproc-per-node 2 tests/support/ranks_inputs.py FOLDER
 """
 
 import sys
@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 import untuned
-from ranks_trained import whole
+from support.ranks_trained import whole
 from untuned.rules.auto import INPUT
 
 

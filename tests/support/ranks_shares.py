@@ -18,7 +18,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import Shard, distribute_tensor
 
 import untuned
-from networks import perceptron, train
+from support.networks import perceptron, train
 
 RULES = ("adam", "adagrad", "agd", "nero", "adam / sgd", "sgd / sgd")
 

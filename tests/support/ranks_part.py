@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import untuned
-from ranks_trained import whole
+from support.ranks_trained import whole
 
 PLACES = [Shard(0), Shard(1)], [Replicate(), Replicate()]
 KINDS = ((5, 8), torch.float32), ((7, 6), torch.float64), ((7, 6), torch.float32)
