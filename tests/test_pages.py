@@ -18,7 +18,7 @@ from untuned.notation import tower_of
 # Pages whose code other tests run: with trainers, on several processes
 ELSEWHERE = {
     "how-to/accelerate": "integration/test_accelerate.py",
-    "how-to/distributed": "test_distributed.py",
+    "how-to/distributed": "distributed/test_distributed.py",
     "how-to/huggingface": "integration/test_huggingface.py",
     "how-to/lightning": "integration/test_lightning.py",
     "how-to/precision": "integration/test_precision_page.py",

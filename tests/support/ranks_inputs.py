@@ -1,4 +1,4 @@
-"""What `tests/test_distributed.py` runs as two processes: Auto under DDP, FSDP2 and TP.
+"""What `tests/distributed/test_distributed.py` runs as two processes: Auto under DDP, FSDP2 and TP.
 
 python -m torch.distributed.run --nproc-per-node 2 tests/support/ranks_inputs.py FOLDER
 """

@@ -1,4 +1,4 @@
-"""What `tests/test_distributed.py` runs as five processes: `torchrun ranks_part.py FOLDER`.
+"""What test_distributed.py runs as five processes: `torchrun ranks_part.py FOLDER`.
 
 Four share tensors over a mesh of two dimensions, of two precisions and some as copies; the fifth,
 which the mesh knows nothing of, takes the same steps with all of them.

@@ -16,7 +16,7 @@ from support.networks import perceptron, train
 from support.ranks_saved import RULES
 from support.ranks_trained import Result
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 pytestmark = pytest.mark.integration
 
 

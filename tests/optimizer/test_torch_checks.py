@@ -1,7 +1,7 @@
-"""What torch checks of its own optimizers, asked of ours: steps. `infos.py` says what is left out.
+"""What torch checks of its own optimizers, asked of ours: steps.
 
-Each check is written anew from what torch's asserts; the machinery that names optimizers, their
-arguments and their errors (`OptimizerInfo`) is torch's.
+`support/infos.py` says what is left out. Each check is written anew from what torch's asserts;
+the machinery that names optimizers, their arguments and their errors (`OptimizerInfo`) is torch's.
 """
 
 import copy

@@ -12,7 +12,7 @@ from untuned.errors import StateError
 from untuned.optimizer import state_dict as saving
 
 # Saved after 5 steps of `train`, with the weights 5 steps later, when states had no version yet
-FOLDER = Path(__file__).parent / "checkpoints"
+FOLDER = Path(__file__).parents[1] / "checkpoints"
 
 
 @pytest.mark.parametrize("name", ["agd", "nero", "adam", "tower", "block_tower", "per_tensor"])
