@@ -6,9 +6,8 @@ import torch
 import untuned
 from support.walks import tensors, walk
 from untuned.errors import SlowExecutionWarning
-from untuned.execution.buckets import ROW
+from untuned.execution.buckets import LARGE, ROW
 from untuned.execution.compilation import Compiled
-from untuned.execution.small_buckets import LARGE
 from untuned.rules import SGD, Adam
 
 TOWERS = {
@@ -20,9 +19,9 @@ TOWERS = {
 
 
 WAYS = {
-    "pieces": {"execution.small_buckets.LARGE": 100, "execution.buckets.PIECE": 128},
-    "stacks": {"execution.small_buckets.MANY": 1},
-    "short stacks": {"execution.small_buckets.MANY": 1, "execution.buckets.PIECE": 2},
+    "pieces": {"execution.buckets.LARGE": 100, "execution.buckets.CHUNK": 128},
+    "stacks": {"execution.buckets.MANY": 1},
+    "short stacks": {"execution.buckets.MANY": 1, "execution.buckets.CHUNK": 2},
 }
 
 

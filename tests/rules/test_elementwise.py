@@ -6,8 +6,7 @@ from torch import nn
 
 import untuned
 from support.walks import tensors, walk
-from untuned.execution.buckets import PIECE
-from untuned.execution.small_buckets import LARGE
+from untuned.execution.buckets import CHUNK, LARGE
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
 
 TORCH = {
@@ -74,7 +73,7 @@ def test_half_precision_weights_move_by_a_32_bit_rule():
         states = [v.dtype for v in opt.state[params[0]].values()]
         assert set(states) == {torch.float32}
     torch.testing.assert_close(short[0].float(), full[0], rtol=2e-2, atol=2e-2)
-    assert PIECE > LARGE
+    assert CHUNK > LARGE
 
 
 def test_each_weight_is_moved_in_its_own_precision():

@@ -1,9 +1,9 @@
 """Buckets: the entries of many tensors as a few buffers, which kernels take one after the other.
 
-    Packed     small tensors side by side, so that their number costs little
-    Chunked    one tensor, chunk by chunk, so that intermediate results stay in the cache and are
-               never large
-    Tiled      one large tensor in rows, for compiled kernels, which pass over memory once
+Packed     small tensors side by side, so that their number costs little
+Chunked    one tensor, chunk by chunk, so that intermediate results stay in the cache and are
+           never large
+Tiled      one large tensor in rows, for compiled kernels, which pass over memory once
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROW = 4096  # the most entries of a row: sums over rows, then of rows, are both 
 LARGE = 2**16  # entries from which a tensor is a bucket of its own
 MANY = 2**14  # entries of tensors of one shape from which they are a bucket of their own
 
-Columns = Mapping[str, Sequence[Tensor]]  # of each name in the buffers, one tensor a parameter
+Columns = Mapping[str, list[Tensor]]  # of each name in the buffers, one tensor a parameter
 
 
 class Bucket:
@@ -65,7 +65,7 @@ class Bucket:
     def kernel(self, kernels: Kernels, name: str, buffers: Buffers) -> Callable[..., Any]:
         """A kernel for the buffers: compiled if they are tiled, and the whole step is not."""
         alone = self.tiled(buffers) and not torch.compiler.is_compiling()
-        return compiled(kernels, name) if alone else getattr(kernels, name)  # type: ignore[no-any-return]
+        return compiled(kernels, name) if alone else getattr(kernels, name)
 
     def tuned(self, values: Values, positions: Sequence[int], buffers: Buffers) -> Values:
         """The values to differentiate by: one for each row, if the buffers are tiled."""
@@ -143,13 +143,13 @@ class Packed(Bucket):
             if name != GRAD:
                 self._split_(column, buffers[name])
 
-    def _join(self, column: Sequence[Tensor]) -> Tensor:
+    def _join(self, column: list[Tensor]) -> Tensor:
         if self.alike:
-            return torch.stack(column).view(len(column), -1)  # type: ignore[arg-type]
+            return torch.stack(column).view(len(column), -1)
         if any([one.ndim for one in column]):
             parts = [one.reshape(-1) if one.numel() else one.new_zeros(1) for one in column]
             return torch.cat(parts)
-        return self._repeated(torch.stack(column))  # type: ignore[arg-type]
+        return self._repeated(torch.stack(column))
 
     def _repeated(self, numbers: Tensor) -> Tensor:
         """Numbers, (tensors,), so that they broadcast to the entries of each."""
@@ -158,7 +158,7 @@ class Packed(Bucket):
         counts = integers(self.counts, numbers.device)
         return numbers.repeat_interleave(counts, output_size=sum(self.counts))
 
-    def _split_(self, column: Sequence[Tensor], buffer: Tensor) -> None:
+    def _split_(self, column: list[Tensor], buffer: Tensor) -> None:
         if self.alike:
             parts = buffer.view(len(column), *column[0].shape).unbind()
         elif any([one.ndim for one in column]):
@@ -167,7 +167,7 @@ class Packed(Bucket):
         else:
             firsts = [0, *itertools.accumulate(self.counts[:-1])]
             parts = buffer[integers(firsts, buffer.device)].unbind()
-        torch._foreach_copy_(column, parts)  # type: ignore[arg-type]
+        torch._foreach_copy_(column, parts)
 
     def values(self, values: Values) -> Values:
         own = integers(self.indices, values[0].device) if values else None
@@ -183,7 +183,7 @@ class Packed(Bucket):
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
         if not self.alike:
             return super().dots(tensors, others)
-        return self.totals(self._join(tensors) * self._join(others))
+        return self.totals(self._join(list(tensors)) * self._join(list(others)))
 
 
 class PackedTiles(Packed):

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from untuned._tensors import compute_dtype, integers, shared_dtype
-from untuned.distributed.shards import Layout, Shard, part_of
+from untuned._tensors import compute_dtype, derivatives, integers, shared_dtype
+from untuned.distributed.shards import Layout, Shard, shard_index
 from untuned.elementwise import Elementwise
 from untuned.execution.buckets import LARGE, Bucket, Columns, buckets_of
-from untuned.execution.kernels import GRAD, WEIGHT, kernels
+from untuned.execution.executor import Numbers, StepInputs
+from untuned.execution.kernels import GRAD, WEIGHT, Values, kernels
 from untuned.execution.record import MOVED, RECORD, Record, rule_state
 from untuned.execution.stochastic_rounding import SHORT, Write
 from untuned.rule import State
 
 WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
-
-Numbers = Mapping[str, Tensor | float]
+NUMBERS = 64  # constants to cache: a schedule brings a new one in each step
 
 
 @dataclass(eq=False)
 class ElementwiseExecutor:
-    """Steps of an elementwise rule on some tensors.
+    """Steps of an elementwise rule on some tensors; see `Executor` for the methods.
 
     Args:
-        rule: the rule; hyperparameters come with each call, 0-d, or (tensors,) if each tensor has
-            its own.
+        rule: the rule, of which only the type counts: hyperparameters come with each step.
         tuned: the names of those that a floor above tunes.
         weights: the tensors, or this rank's local shards.
         shards: of each tensor its shard, None of a plain one.
@@ -56,47 +56,45 @@ class ElementwiseExecutor:
         self._dtype = shared_dtype(self.weights)
         self._parts = [1 if shard is None else shard.parts for shard in self.shards]
         self._numbers: dict[tuple[float, torch.dtype], Tensor] = {}
+        self.grads = self.weights  # a column for kernels that read no gradient, before any came
 
     def begin(self, states: Sequence[State]) -> None:
-        """Meet tensors, or their states, that are new: initialise what the rule remembers."""
         self.states = states
         for weight, state in zip(self.weights, states, strict=True):
             if not rule_state(state):
-                short = weight.dtype in SHORT
-                weight = weight.to(compute_dtype(weight)) if short else weight
-                state.update(self.rule.init(weight))
+                like = weight.to(compute_dtype(weight)) if weight.dtype in SHORT else weight
+                state.update(self.rule.init(like))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
         self._buckets: dict[tuple[int, ...], list[Bucket]] = {}
 
     def measure(
-        self, grads: Sequence[Tensor], values: Numbers, scale: Tensor | float, norms: bool = True
+        self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
     ) -> dict[str, Tensor]:
-        """Measure the gradients, and pull hypergradients back through the last step.
-
-        Args:
-            grads: the gradients, or this rank's local shards of them.
-            values: the hyperparameters that the last step was taken with.
-            scale: what that step was multiplied with.
-            norms: whether `sizes` must be norms; else any number that is finite if they are.
-
-        Returns:
-            The derivative of <last step, gradients> by each tuned value, of its shape; of sharded
-            tensors this rank's partial sum.
-        """
         self.grads = grads
+        if norms is None and not self.tuned:
+            return {}
         sizes: list[Any] = [None] * len(self.weights)
-        found = {name: torch.zeros_like(torch.as_tensor(values[name])) for name in self.tuned}
-        for bucket in self._buckets_of(self.recorded):
-            each, measures = self._hypergradients(bucket, values, scale)
-            for i, measure in zip(bucket.indices, measures, strict=True):
+        found = {n: torch.zeros_like(torch.as_tensor(last.values[n])) for n in self.tuned}
+        for bucket in self._buckets_of(self.recorded) if self.tuned else ():
+            measures: Sequence[Any] = ()
+            if self._method == "tangent":
+                measures = self._add_products_(found, bucket)
+            else:
+                (given,), scale = self._given(bucket, (last.values,), last.scale)
+                squares: Any = 0.0
+                for buffers in bucket.buffers(self._columns(bucket), write=False):
+                    tuned = bucket.tuned(given, self._positions, buffers)
+                    if bucket.tiled(buffers):
+                        pull = bucket.kernel(self._kernels, "hypergradients", buffers)
+                        each, square = pull(given, scale, buffers, *tuned)
+                    else:
+                        gain = functools.partial(self._kernels.gain, given, scale, buffers)
+                        each, square = derivatives(gain, tuned)
+                    squares = squares + square.sum()
+                    self._add_(found, bucket, [bucket.totals(one) for one in each])
+                measures = [squares.sqrt()] if len(bucket.indices) == 1 else ()
+            for i, measure in zip(bucket.indices, measures, strict=False):
                 sizes[i] = measure
-            for name, part in zip(self.tuned, each, strict=True):
-                part = part * self._parts[bucket.indices[0]]
-                if found[name].ndim:
-                    places = integers(bucket.indices, part.device)
-                    found[name].index_add_(0, places, part.expand(len(places)))
-                else:
-                    found[name] += part.sum()
         rest = [i for i, size in enumerate(sizes) if size is None or norms]
         if rest:
             chosen = [grads[i] for i in rest]
@@ -105,103 +103,87 @@ class ElementwiseExecutor:
         self.sizes = torch.stack(sizes)
         return found
 
-    def _hypergradients(
-        self, bucket: Bucket, values: Numbers, scale: Tensor | float
-    ) -> tuple[list[Tensor], Sequence[Tensor]]:
-        """For each tuned value what the bucket's tensors add, each or all; and their sizes."""
-        if self._method == "tangent":
-            tangents = [self.states[i][RECORD] for i in bucket.indices]
-            dots = bucket.dots(tangents, [self.grads[i] for i in bucket.indices])
-            return [dots], dots.abs().unbind()
-        *given, length = self._given(bucket, (values,), scale)
-        sums: list[Any] = [0.0] * len(self.tuned)
-        squares: Any = 0.0
-        for buffers in bucket.buffers(self._columns(bucket), write=False):
-            tuned = bucket.tuned(given[0], self._positions, buffers)
-            run = bucket.kernel(self._kernels, "hypergradients", buffers)
-            each, square = run(given[0], tuned, length, buffers)
-            squares = squares + square.sum()
-            sums = [total + bucket.totals(one) for total, one in zip(sums, each, strict=True)]
-        if len(bucket.indices) == 1:
-            return sums, [squares.sqrt()]
-        grads = [self.grads[i] for i in bucket.indices]
-        return sums, torch._foreach_norm(grads, 2, self._dtype)
+    def _add_products_(self, found: dict[str, Tensor], bucket: Bucket) -> Sequence[Any]:
+        """<d(last step)/dh, gradient> of a bucket's tensors; sizes that are finite if these are."""
+        tangents = [self.states[i][RECORD] for i in bucket.indices]
+        dots = bucket.dots(tangents, [self.grads[i] for i in bucket.indices])
+        self._add_(found, bucket, [dots])
+        return dots.abs().unbind()
+
+    def _add_(self, found: dict[str, Tensor], bucket: Bucket, each: Sequence[Tensor]) -> None:
+        """Add hypergradients of a bucket's tensors, or of all of them together, to those found."""
+        for total, part in zip(found.values(), each, strict=True):
+            part = part * self._parts[bucket.indices[0]]
+            if total.ndim:
+                places = integers(bucket.indices, part.device)
+                total.index_add_(0, places, part.to(total.dtype).expand(len(places)))
+            else:
+                total += part.sum()
 
     def partial_sums(self) -> list[Tensor]:
-        """This rank's squares of the sizes, pre-scaled for the all-reduce."""
         return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]
 
     def receive_sums(self, totals: list[Tensor]) -> None:
-        """Replace the sizes by those of whole tensors, given the all-reduced `partial_sums`."""
         self.sizes = totals[0].sqrt().to(self.sizes)
 
     def owner(self, index: int) -> int:
-        """The tensor that `sizes[index]` belongs to."""
         return index
 
-    def apply(self, before: Numbers, values: Numbers, scale: Tensor | float, how: Write) -> None:
-        """Take the step.
+    def apply(self, last: StepInputs, now: StepInputs, how: Write) -> None:
+        for name, indices, values in self._passes(last, now, how):
+            for bucket in self._buckets_of(indices):
+                given, scale = self._given(bucket, values, now.scale)
+                each = bucket.buffers(self._columns(bucket), write=True)
+                for number, buffers in enumerate(each):
+                    terms = how
+                    if how.key is not None:
+                        first = bucket.indices[0]
+                        terms = how.fold_in(first, number, shard_index(self.shards[first]))
+                    kernel = bucket.kernel(self._kernels, name, buffers)
+                    kernel(*given, scale, terms, buffers)
 
-        Args:
-            before: the hyperparameters that the last step was taken with.
-            values: those of this step.
-            scale: what the step is multiplied with, 0-d.
-            how: on what terms to write.
-        """
-        if self._method != "replay":
-            if self.tuned and len(self.recorded) < len(self.weights):
-                self._start_records(how)
-            self._run_(self._method, range(len(self.weights)), (values,), scale, how)
-            return
+    def _passes(
+        self, last: StepInputs, now: StepInputs, how: Write
+    ) -> list[tuple[str, Sequence[int], Sequence[Numbers]]]:
+        """Which kernels take the step, of which tensors, with which sets of hyperparameters."""
+        every = range(len(self.weights))
+        if not self.tuned:
+            return [("lone", every, (now.values,))]
         first = self._start_records(how)
+        if self._method == "tangent":
+            return [("tangent", every, (now.values,))]
+        passes: list[tuple[str, Sequence[int], Sequence[Numbers]]] = []
         if self.recorded:
-            self._run_("replay", self.recorded, (before, values), scale, how)
+            passes.append(("replay", self.recorded, (last.values, now.values)))
         if first:
-            self._run_("first", first, (values,), scale, how)
+            passes.append(("first", first, (now.values,)))
+        return passes
 
     def _start_records(self, how: Write) -> list[int]:
-        """Allocate the records of tensors that have none; their indices."""
+        """Allocate the records of tensors that have none; returns their indices."""
+        if len(self.recorded) == len(self.weights):
+            return []
         first = sorted({*range(len(self.weights))} - {*self.recorded})
         for i in first:
             weight, dtype = self.weights[i], compute_dtype(self.weights[i])
-            one = torch.ones((), dtype=dtype, device=weight.device)
-            moved = one * how.finite if self._method == "replay" else None
+            moved = None
+            if self._method == "replay":
+                moved = torch.ones((), dtype=dtype, device=weight.device) * how.finite
             record = Record(torch.zeros_like(weight, dtype=dtype), moved)
             self.states[i].update(record.entries())
+        self._buckets.clear()  # states have other entries now
         return first
 
-    def _run_(
-        self,
-        name: str,
-        indices: Sequence[int],
-        values: Sequence[Numbers],
-        scale: Tensor | float,
-        how: Write,
-    ) -> None:
-        """Run a kernel on the chosen tensors."""
-        for bucket in self._buckets_of(indices):
-            given = self._given(bucket, values, scale)
-            number = 0
-            for buffers in bucket.buffers(self._columns(bucket), write=True):
-                terms = how
-                if how.key is not None:
-                    first = bucket.indices[0]
-                    terms = how.fold_in(first, number, part_of(self.shards[first]))
-                bucket.kernel(self._kernels, name, buffers)(*given, terms, buffers)
-                number += 1
-
-    def drop_record(self, values: Numbers) -> None:
-        """Drop the record of the last step, taken with `values`, once the state is up to date."""
+    def drop_record(self, last: StepInputs) -> None:
         if self._method == "replay":
             for bucket in self._buckets_of(self.recorded):
-                given, _ = self._given(bucket, (values,), 0.0)
+                (given,), _ = self._given(bucket, (last.values,), 0.0)
                 for buffers in bucket.buffers(self._columns(bucket), write=True):
                     self._kernels.settle(given, buffers)
         for i in self.recorded:
             Record.drop(self.states[i])
 
     def layout(self, index: int, name: str) -> Layout:
-        """How a sharded tensor's state of a name lies across ranks: as the tensor."""
         shard = self.shards[index]
         assert shard is not None
         return shard.layout
@@ -221,34 +203,34 @@ class ElementwiseExecutor:
 
     def _given(
         self, bucket: Bucket, values: Sequence[Numbers], scale: Tensor | float
-    ) -> list[Any]:
-        """Sets of hyperparameters, then the scale, in a bucket's compute dtype and shape."""
+    ) -> tuple[list[Values], Tensor]:
+        """Sets of hyperparameters, and the scale, in a bucket's compute dtype and shape."""
         weight = self.weights[bucket.indices[0]]
         dtype = compute_dtype(weight)
-        given: list[Any] = []
-        for each in (*values, {"scale": scale}):
-            tensors = []
-            for value in each.values():
-                if isinstance(value, Tensor):
-                    tensors.append(value.to(weight.device, dtype))
-                    continue
-                if (value, dtype) not in self._numbers:
-                    if len(self._numbers) >= 64:  # a schedule brings a new one in each step
-                        self._numbers.clear()
-                    made = torch.full((), value, dtype=dtype, device=weight.device)
-                    self._numbers[value, dtype] = made
-                tensors.append(self._numbers[value, dtype])
-            given.append(tuple(tensors))
-        return [*(bucket.values(each) for each in given[:-1]), given[-1][0]]
+        flat: list[Any] = [scale]
+        for each in values:
+            flat += each.values()
+        for place, value in enumerate(flat):
+            if isinstance(value, Tensor):
+                flat[place] = value.to(weight.device, dtype)
+                continue
+            if (value, dtype) not in self._numbers:
+                if len(self._numbers) >= NUMBERS:
+                    self._numbers.clear()
+                made = torch.full((), value, dtype=dtype, device=weight.device)
+                self._numbers[value, dtype] = made
+            flat[place] = self._numbers[value, dtype]
+        count = len(values[0])
+        sets = [flat[i : i + count] for i in range(1, len(flat), count)] if count else [()]
+        return [bucket.values(tuple(each)) for each in sets], flat[0]
 
     def _columns(self, bucket: Bucket) -> Columns:
         """The tensors that a bucket's buffers are made of."""
-        chosen = bucket.indices
         columns: dict[str, list[Tensor]] = {
-            WEIGHT: [self.weights[i].detach() for i in chosen],
-            GRAD: [self.grads[i] for i in chosen],
+            WEIGHT: [self.weights[i].detach() for i in bucket.indices],
+            GRAD: [self.grads[i] for i in bucket.indices],
         }
-        states = [self.states[i] for i in chosen]
+        states = [self.states[i] for i in bucket.indices]
         for name in states[0]:
             if "." not in name or name in (RECORD, MOVED):
                 columns[name] = [state[name] for state in states]

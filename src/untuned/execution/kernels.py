@@ -20,6 +20,7 @@ the entries; `scale` multiplies the step; `how` is the terms of writing (`stocha
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -92,21 +93,23 @@ class Kernels:
         _write_(buffers, self._current(values, buffers), Write())
 
     def hypergradients(
-        self, values: Values, tuned: Values, scale: Tensor, buffers: Buffers
+        self, values: Values, scale: Tensor, buffers: Buffers, *tuned: Tensor
     ) -> tuple[list[Tensor], Tensor]:
-        """Derivatives of <last step, gradient> by the tuned values.
+        """Derivatives of `gain` by the tuned values, each of its value's shape, and its squares."""
+        return derivatives(functools.partial(self.gain, values, scale, buffers), tuned)
 
-        Each has the shape of its value: expanded values give sums over the entries that see them.
-        Beside them the squared norm of the gradient over its last dimension, free in this pass.
+    def gain(
+        self, values: Values, scale: Tensor, buffers: Buffers, *tuned: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """<last step, gradient>, 0-d, by replaying the last step with these tuned values.
+
+        Beside it the squared norm of the gradient over its last dimension, free in this pass.
         """
-        grad, state = buffers[GRAD].to(scale.dtype), rule_state(buffers)
-
-        def gain(*tuned: Tensor) -> tuple[Tensor, Tensor]:
-            move = self._with(self._replacing(values, tuned)).update(buffers[RECORD], state)
-            each = (scale * move.coefficient) * move.direction * grad
-            return each.sum(), grad.square().sum(-1)
-
-        return derivatives(gain, tuned)
+        grad = buffers[GRAD].to(scale.dtype)
+        rule = self._with(self._replacing(values, tuned))
+        move = rule.update(buffers[RECORD], rule_state(buffers))
+        each = (scale * move.coefficient) * move.direction * grad
+        return each.sum(), grad.square().sum(-1)
 
     def _current(self, before: Values, buffers: Buffers) -> State:
         """The state as the last step left it, if there was one."""

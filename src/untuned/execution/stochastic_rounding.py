@@ -1,9 +1,9 @@
 """Stochastic rounding of 16-bit weights, so that steps too small for them are not lost.
 
-Next to a weight of 1 bfloat16 resolves 0.004, and float16 0.0005: rounded to nearest, steps of less
-than half of that leave a weight unchanged, always. Rounded up or down at random, with the odds that
-make it right on average, they add up (Croci et al. 2022, "Stochastic rounding: implementation, error
-analysis and applications").
+Next to a weight of 1 bfloat16 resolves 0.004, and float16 0.0005: rounded to nearest, steps of
+less than half of that leave a weight unchanged, always. Rounded up or down at random, with the odds
+that make it right on average, they add up (Croci et al. 2022, "Stochastic rounding:
+implementation, error analysis and applications").
 
 The random bits are a hash of the entry's position and of a key that changes with every step: the
 same on every rank that holds a copy of the weight, and after a resume.

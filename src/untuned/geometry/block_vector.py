@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from untuned._tensors import TensorCache, cached
-from untuned._tensors import compute_dtype, shared_dtype
+from untuned._tensors import TensorCache, cached, compute_dtype, shared_dtype
 from untuned.geometry import by_shape
 from untuned.geometry.block_norms import RowBatch, norm, row_batches, row_length
 from untuned.geometry.layer import BlockView, Layer, Shape, View, matrices
