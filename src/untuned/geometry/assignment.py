@@ -18,7 +18,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from untuned.geometry import (
+from untuned.geometry.layer import Layer
+from untuned.geometry.layers import (
     Bias,
     Conv,
     Dense,
@@ -30,7 +31,6 @@ from untuned.geometry import (
     Vector,
     by_shape,
 )
-from untuned.geometry.layer import Layer
 
 # What queries, keys and values in one matrix are called, when a plain layer holds them.
 FUSED = {"c_attn", "qkv", "qkv_proj", "to_qkv", "Wqkv"}

@@ -41,20 +41,6 @@ from untuned.geometry.layer import BlockView, Layer, Shape, random_orthogonal, s
 
 HEAD = 75.0  # by how much the outputs of a head may move where others move by one
 
-__all__ = [
-    "Bias",
-    "Conv",
-    "Dense",
-    "Embedding",
-    "Gain",
-    "Head",
-    "Layer",
-    "Rows",
-    "Stack",
-    "Vector",
-    "by_shape",
-]
-
 
 @dataclass(frozen=True)
 class Dense(Layer):
@@ -264,6 +250,9 @@ class Head(Layer):
 
     def radius(self, shape: Shape) -> float:
         return self.kind.radius(shape)
+
+    def is_head(self) -> bool:
+        return True
 
     def by_entry(self, shape: Shape) -> float | None:
         return HEAD / self.kind.inputs(shape)
