@@ -50,7 +50,7 @@ class BlockVector:
         self._place = sorted(indices, key=self._order.__getitem__)  # of each tensor in `_order`
         real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
         self.depth = sum(layer.depth() for layer in real)
-        self._entries = [math.prod(block.shape[dim] for dim in block.dims) for block in blocks]
+        self._entries = [math.prod([block.shape[dim] for dim in block.dims]) for block in blocks]
         self._constants = TensorCache()  # so that a step copies nothing from host to device
         self._see(blocks, [block.stack for block in blocks])
 
