@@ -25,9 +25,7 @@ class ShardedBlockVector(BlockVector):
     all blocks of the tensor count as local.
 
     Args:
-        layers: the geometry of each tensor.
-        shapes: their global shapes.
-        view: what a block is: `matrices` or `neurons`.
+        layers, shapes, view: as of `BlockVector`; shapes are global.
         shards: the local shard of each tensor; None for a plain one.
     """
 

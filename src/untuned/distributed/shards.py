@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Box(NamedTuple):
     """Where a shard lies in the whole tensor."""
 
-    start: Shape
-    size: Shape
+    start: Shape  # its first index along each dimension
+    size: Shape  # its own shape
 
     @property
     def place(self) -> tuple[slice, ...]:
@@ -38,10 +38,10 @@ class Box(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The global shape of a tensor, and its placement along each dimension of the mesh."""
+    """How a tensor lies across ranks."""
 
-    shape: Shape
-    placements: tuple[Any, ...]
+    shape: Shape  # of the whole tensor
+    placements: tuple[Any, ...]  # along each dimension of the mesh
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,12 @@ class Shard:
         return math.prod(map(self.mesh.size, self.axes))
 
     def to_dtensor(self, part: Tensor, layout: Layout) -> DTensor:
-        """The DTensor on this shard's mesh with the given local shard and layout."""
+        """A DTensor on this shard's mesh.
+
+        Args:
+            part: its local shard.
+            layout: its global shape and placements.
+        """
         from torch.distributed.tensor import DTensor
 
         shape = torch.Size(layout.shape)
@@ -146,7 +151,12 @@ def shard_of(tensor: Tensor) -> Shard | None:
 
 @torch.no_grad()
 def fill_sharded_(tensor: Tensor, value: Tensor) -> None:
-    """Fill a DTensor in place with a whole tensor, broadcast from the mesh's first rank."""
+    """Fill a DTensor with the values of the mesh's first rank, in place.
+
+    Args:
+        tensor: the DTensor.
+        value: the whole tensor; overwritten on other ranks.
+    """
     shard = shard_of(tensor)
     assert shard is not None
     for axis in range(shard.mesh.ndim):

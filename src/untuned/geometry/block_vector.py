@@ -127,7 +127,12 @@ class BlockVector:
         return sums
 
     def local_numbers(self, index: int, value: Tensor) -> Tensor:
-        """Numbers of a tensor's blocks, of the global stack's shape, for those of this rank."""
+        """Per-block numbers of one tensor, for the blocks of this rank.
+
+        Args:
+            index: of the tensor.
+            value: numbers of all its blocks, of the global stack's shape; others are unchanged.
+        """
         return value
 
     def is_divided(self, index: int) -> bool:
@@ -149,7 +154,12 @@ class BlockVector:
         return numbers
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """The inner product of each block with its counterpart, (blocks,), in at least 32 bits."""
+        """The inner product of each block with its counterpart, (blocks,), in at least 32 bits.
+
+        Args:
+            tensors: one for each, of the local shapes; their dtypes are those computed in.
+            others: their counterparts.
+        """
         dots = []
         for i in self._order:
             dtype = torch.promote_types(tensors[i].dtype, torch.float32)
@@ -191,7 +201,7 @@ class BlockVector:
         return self.spread(vector)
 
     def view(self, index: int, tensor: Tensor) -> Tensor:
-        """A tensor, viewed with its blocks as dimensions of their own."""
+        """The tensor of an index, viewed with its blocks as dimensions of their own."""
         shape, dims = self.blocks[index]
         return tensor if len(dims) == len(shape) else tensor.view(shape)
 

@@ -17,7 +17,12 @@ Shape = tuple[int, ...]
 
 
 class BlockView(NamedTuple):
-    """How to see a tensor as blocks: view it in `shape`; each block spans `dims` of that."""
+    """A tensor seen as blocks.
+
+    Args:
+        shape: to view the tensor in.
+        dims: the dimensions of the view that each block spans.
+    """
 
     shape: Shape
     dims: tuple[int, ...]
@@ -34,10 +39,15 @@ class BlockView(NamedTuple):
 
 
 def split(shape: Shape, dim: int, parts: int) -> Shape:
-    """The shape with dimension `dim` in equal parts: (..., parts, size / parts, ...).
+    """The shape with one dimension in two: (..., parts, size / parts, ...).
+
+    Args:
+        shape: of a tensor.
+        dim: the dimension to divide.
+        parts: the number of equal parts.
 
     Raises:
-        ParameterError: if `parts` does not divide that dimension.
+        ParameterError: if `parts` does not divide the size of that dimension.
     """
     if dim >= len(shape) or shape[dim] % parts:
         raise ParameterError(f"shape {shape} does not divide into {parts} parts along {dim}")

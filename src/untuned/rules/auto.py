@@ -59,7 +59,11 @@ INPUT = "auto.input"  # in the state of a tensor: the size of its data; 0: not k
 
 @dataclass(frozen=True)
 class Auto(Blockwise):
-    """No learning rate, nothing to tune: see above. `horizon`: how many steps; 0: not known."""
+    """No learning rate, nothing to tune: see above.
+
+    Args:
+        horizon: the total number of optimizer steps; 0: not known.
+    """
 
     horizon: float = hyperparameter(0.0, NON_NEGATIVE)
 
