@@ -79,12 +79,14 @@ def _recurrent(module: nn.RNNBase | nn.RNNCellBase) -> dict[str, Layer]:
     gates = 3 if isinstance(module, nn.GRU | nn.GRUCell) else gates
     kinds: dict[str, Layer] = {
         "weight_ih": Dense(gates),
-        "weight_hh": Dense(gates),
-        "weight_hr": Dense(),
+        "weight_hh": Dense(gates, inner=True),
+        "weight_hr": Dense(inner=True),
     }
     kinds |= {"bias_ih": Bias(gates), "bias_hh": Bias(gates)}
     names = module._flat_weights_names if isinstance(module, nn.RNNBase) else kinds
-    return {name: kinds["_".join(name.split("_")[:2])] for name in names}
+    upper = {name for name in names if name.startswith("weight_ih_l") and "_l0" not in name}
+    layers = {name: kinds["_".join(name.split("_")[:2])] for name in names}
+    return layers | {name: Dense(gates, inner=True) for name in upper}
 
 
 @layers_of.register

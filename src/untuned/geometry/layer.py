@@ -119,6 +119,10 @@ class Layer:
         """Whether outputs scale with the tensor, so that its inputs may be data."""
         return True
 
+    def sees_inputs(self) -> bool:
+        """Whether it is applied to what its module is called with, not to a state of the module."""
+        return self.multiplies()
+
     def is_head(self) -> bool:
         """Whether it is the last of a network's matrices."""
         return False

@@ -52,10 +52,12 @@ class Dense(Layer):
         parts: the number of matrices: 4 for an LSTM's gates, 3 for fused queries, keys and values.
             Each moves as if it had a tensor of its own.
         transposed: whether the tensor is (fan_in, fan_out).
+        inner: whether it is applied to states of its module (recurrent weights), not to inputs.
     """
 
     parts: int = 1
     transposed: bool = False
+    inner: bool = field(default=False, compare=False, repr=False)
 
     def blocks(self, shape: Shape) -> BlockView:
         if self.parts == 1:
@@ -70,6 +72,9 @@ class Dense(Layer):
     def radius(self, shape: Shape) -> float:
         fan_out, fan_in = self._fans(shape)
         return math.sqrt(fan_out / self.parts / fan_in)
+
+    def sees_inputs(self) -> bool:
+        return not self.inner
 
     def _fans(self, shape: Shape) -> tuple[int, int]:
         rows, columns = shape[0], math.prod(shape[1:])
