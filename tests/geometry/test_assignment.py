@@ -182,3 +182,17 @@ def test_tables_beside_a_tied_one_match_it_whichever_is_declared_first():
     for head_first in (True, False):
         found = geometry(Model(head_first))
         assert found == {"a.weight": Dense(), "position.weight": Embedding(size=0.25)}
+
+
+def test_of_a_recurrent_modules_weights_those_of_its_first_layer_see_its_inputs():
+    stacked = nn.LSTM(4, 6, num_layers=2, bidirectional=True, proj_size=3)
+    for module, seen in [
+        (stacked, {"weight_ih_l0", "weight_ih_l0_reverse"}),
+        (nn.GRUCell(4, 6), {"weight_ih"}),
+        (nn.Linear(4, 6), {"weight"}),
+    ]:
+        layers, names = layers_of(module), dict(module.named_parameters())
+        assert names.keys() <= layers.keys()
+        assert {name for name in names if layers[name].sees_inputs()} == seen
+    upper, first = layers_of(stacked)["weight_hh_l1"], layers_of(stacked)["weight_ih_l0"]
+    assert upper == first  # one geometry, one group

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from untuned.errors import ParameterError
 from untuned.geometry import assignment
@@ -18,6 +19,7 @@ from untuned.geometry.layers import (
     Dense,
     Embedding,
     Gain,
+    Head,
     Rows,
     Stack,
     Vector,
@@ -92,6 +94,64 @@ def test_the_dual_is_the_steepest_direction_of_unit_size(row, seed):
     other = dual(layer, torch.randn_like(grad))  # of unit size as well
     assert (grad * steepest).sum() >= (grad * other).sum() - 1e-12
     torch.testing.assert_close((grad * steepest).sum(), radius * frame.norms([grad]).sum())
+
+
+def blocks_of(layer, shape):
+    """The entries of each block, as flat indices, by the words of the table."""
+    entries = torch.arange(math.prod(shape)).view(shape)
+    if isinstance(layer, Embedding):
+        return entries.reshape(-1, shape[-1])
+    if isinstance(layer, Stack):
+        return entries.reshape(-1, shape[-2] * shape[-1])
+    if isinstance(layer, Conv):
+        if layer.groups > 1:
+            return entries.reshape(layer.groups, -1)
+        return entries.reshape(shape[0] * shape[1], -1).T
+    rows = entries.T if getattr(layer, "transposed", False) else entries
+    return rows.reshape(layer.parts, -1)
+
+
+@pytest.mark.parametrize(("layer", "shape", "blocks", "radius"), TABLE, ids=str)
+def test_a_layers_dual_is_the_gradient_at_its_radius_block_by_block(layer, shape, blocks, radius):
+    grad = torch.randn(shape, dtype=torch.float64)
+    indices = blocks_of(layer, shape).tolist()
+    grad.view(-1)[indices[0]] = 0.0  # the first block has no gradient
+    expected, size = [0.0] * grad.numel(), 0.0
+    for block in indices:
+        entries = [grad.flatten()[i].item() for i in block]
+        norm = math.sqrt(sum(g * g for g in entries))
+        size += radius * norm
+        for i, g in zip(block, entries, strict=True):
+            expected[i] = radius * g / norm if norm else 0.0
+    assert len(indices) == blocks
+    found = layer.dual(grad)
+    expected = torch.tensor(expected, dtype=torch.float64).view(shape)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert (grad * found).sum().item() == pytest.approx(size, rel=1e-12)
+    assert Head(layer).dual(grad).equal(found)
+
+
+def test_a_layers_dual_has_the_gradients_dtype_and_an_empty_one_is_empty():
+    grad = torch.full((64, 64), 3e4, dtype=torch.float16)  # whose norm float16 does not hold
+    found = Dense().dual(grad)
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found, torch.full_like(grad, 1 / 64))
+    assert Dense().dual(torch.zeros(3, 0)).shape == (3, 0)
+
+
+def test_constants_are_not_shared_between_fake_and_real_tensors():
+    vector = BlockVector([Dense(), Embedding()], [(6, 4), (2, 9)])
+    with FakeTensorMode():
+        fake = vector.radius(torch.zeros(()))
+        assert type(fake) is not torch.Tensor
+        assert type(vector.owner(fake.device)) is not torch.Tensor
+    real = vector.radius(torch.zeros(()))
+    torch.testing.assert_close(real, torch.tensor([math.sqrt(6 / 4), 3.0, 3.0]))
+    assert vector.owner(real.device).tolist() == [0, 1, 1]
+    assert vector.radius(torch.ones(())) is real
+    with FakeTensorMode():
+        assert type(vector.radius(torch.zeros(()))) is not torch.Tensor
+        assert type(vector.owner(fake.device)) is not torch.Tensor
 
 
 def test_norms_come_in_32_bits_or_more():

@@ -1,17 +1,18 @@
-"""What processes tell each other in a step, in as few collectives as can be.
+"""Cross-process reductions of one optimizer step, fused into a single all-reduce.
 
-What a rule must know of whole tensors (the norms of blocks, hypergradients, the moments of neurons)
-are sums, of which each process has a part; those of all parameters are added up in one collective.
-Every process then holds the same numbers, bit for bit, and decides alike.
+What a rule must know of whole tensors (norms of blocks, hypergradients, moments of neurons) are
+sums, of which each rank has a part. Every rank then holds the same numbers, bit for bit, and
+decides alike.
 
-Processes that hold copies of the same part each bring their share of it, so that meshes of any
-dimensions, and plain tensors beside sharded ones, are all one sum over the processes.
+Ranks that hold copies of one shard each contribute their share of it, so that meshes of any
+dimensions, and plain tensors beside sharded ones, are all one sum over the ranks.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
@@ -25,31 +26,31 @@ from untuned.errors import ParameterError
 
 
 class Summand(Protocol):
-    """What has numbers to add up over processes."""
+    """An object whose numbers are sums over ranks."""
 
     @property
     def shards(self) -> Sequence[Shard | None]:
-        """Of each tensor that it is about."""
+        """The local shard of each of its tensors; None for a plain tensor."""
 
     def partial_sums(self) -> list[Tensor]:
-        """Its parts of the sums: what each tensor adds, times the number of that one's parts."""
+        """This rank's sums, those of each tensor times the number of its shards."""
 
     def receive_sums(self, totals: list[Tensor]) -> None:
-        """Go on with the sums, of the same shapes."""
+        """Replace the partial sums by the all-reduced ones, of the same order and shapes."""
 
 
 def sum_over_ranks(summands: Sequence[Summand]) -> None:
-    """Add up what processes have, in one collective, if any parameter is sharded at all."""
-    every = (shard for summand in summands for shard in summand.shards)
-    shards = list(dict.fromkeys(shard for shard in every if shard is not None))
+    """All-reduce the partial sums of all summands together; no collective if none is sharded."""
+    every = itertools.chain.from_iterable(map(operator.attrgetter("shards"), summands))
+    shards = list(dict.fromkeys(filter(None, every)))
     if not shards:
         return
     numbers = [summand.partial_sums() for summand in summands]
     device = shards[0].mesh.device_type
     flat = [number.double().flatten() for each in numbers for number in each]
     everything = torch.cat([number.to(device) for number in flat])
-    groups, copies = process_groups(shards)
-    everything /= copies  # in 64 bits: squares do not overflow, and halves are exact
+    groups, ranks = process_groups(shards)
+    everything /= ranks  # in float64: squares do not overflow, and halves are exact
     for group in groups:
         dist.all_reduce(everything, group=group)
     totals = iter(everything.split([number.numel() for number in flat]))
@@ -58,10 +59,17 @@ def sum_over_ranks(summands: Sequence[Summand]) -> None:
 
 
 def process_groups(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
-    """The processes to add up over, as groups one after the other; and how many they are.
+    """The process groups to reduce over, one after the other.
 
-    Those that hold parts, and if asked for also those that hold copies. In an order that all
-    processes agree on: that of the parameters. Raises `ParameterError`.
+    Args:
+        shards: in the order of the parameters, so that all ranks agree on that of the groups.
+        copies: also reduce over ranks that hold copies of one shard.
+
+    Returns:
+        The groups, and the number of ranks in all of them.
+
+    Raises:
+        ParameterError: if meshes overlap and none is a dimension of the other.
     """
     every = ((s.mesh, range(s.mesh.ndim) if copies else s.axes) for s in shards)
     axes = dict.fromkeys((mesh, axis) for mesh, own in every for axis in own)
@@ -82,13 +90,13 @@ def process_groups(shards: Iterable[Shard], copies: bool = False) -> tuple[list[
 
 
 def shard_group(shards: Iterable[Shard]) -> Any:
-    """The processes that hold different parts, as one group; each must ask for it."""
-    return _together(*process_groups(shards)[0])
+    """One process group of all ranks that hold different shards; a collective call."""
+    return _united(*process_groups(shards)[0])
 
 
 @cached(16)
-def _together(*groups: Any) -> Any:
-    """All processes of groups that lie across each other, as one; made once."""
+def _united(*groups: Any) -> Any:
+    """The union of process groups along different axes of a mesh, as one group; cached."""
     if len(groups) == 1:
         return groups[0]
     ranks = [dist.get_rank()]

@@ -1,50 +1,43 @@
-"""Local gradients of sharded weights."""
+"""Local gradients of sharded weights, with pending (partial) sums reduced."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from untuned.distributed.shards import is_sharded, local
 
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import Placement
-
 
 def local_gradients(weights: Sequence[Tensor]) -> list[Tensor]:
-    """What lies here of the weights' gradients, wherever each weight's part is.
+    """The local shards of the weights' gradients, placed as the weights are.
 
-    Where processes hold copies of weights, and each a summand of their gradients, the summands of
-    all weights are added up together.
+    Where a weight is replicated and its gradient a `Partial` DTensor, the sums of all such
+    weights are one all-reduce for each mesh and dtype.
     """
     grads: list[Any] = [weight.grad for weight in weights]
-    if not any(map(is_sharded, grads)):
+    if {*map(type, grads)} == {Tensor} or not any(map(is_sharded, grads)):
         return grads
-    summands: dict[tuple[Any, ...], list[int]] = {}
-    for i, weight in enumerate(weights):
-        if is_sharded(grads[i]) and grads[i].placements != weight.placements:  # type: ignore[attr-defined]
-            due = _due(grads[i], weight)
+    partial: dict[tuple[Any, ...], list[int]] = {}
+    for i, (grad, weight) in enumerate(zip(grads, weights, strict=True)):
+        if is_sharded(grad) and grad.placements != weight.placements:  # type: ignore[attr-defined]
+            due = _partial_placements(grad, weight)
             if due is None:
-                grads[i] = grads[i].redistribute(placements=weight.placements)  # type: ignore[attr-defined]
+                grads[i] = grad.redistribute(placements=weight.placements)  # type: ignore[attr-defined]
             else:
-                summands.setdefault((grads[i].device_mesh, due, grads[i].dtype), []).append(i)
+                partial.setdefault((grad.device_mesh, due, grad.dtype), []).append(i)
     parts = list(map(local, grads))
-    for (mesh, due, _), indices in summands.items():
-        totals = _added_up([parts[i] for i in indices], mesh, due)
+    for (mesh, due, _), indices in partial.items():
+        totals = _reduced([parts[i] for i in indices], mesh, due)
         for i, total in zip(indices, totals, strict=True):
             parts[i] = total
     return parts
 
 
-def _due(grad: Any, weight: Any) -> tuple[Placement, ...] | None:
-    """The sums that make a gradient lie as its weight does, for each dimension of the mesh.
-
-    None if it takes more than sums.
-    """
+def _partial_placements(grad: Any, weight: Any) -> tuple[Any, ...] | None:
+    """The gradient's `Partial` placements, `Replicate` elsewhere; None if sums are not enough."""
     from torch.distributed.tensor import Replicate
 
     pairs = list(zip(grad.placements, weight.placements, strict=True))
@@ -55,8 +48,8 @@ def _due(grad: Any, weight: Any) -> tuple[Placement, ...] | None:
     return tuple(Replicate() if has == wants else has for has, wants in pairs)
 
 
-def _added_up(parts: Sequence[Tensor], mesh: DeviceMesh, due: Sequence[Placement]) -> list[Tensor]:
-    """The sums of tensors of which each process has a summand, in one collective."""
+def _reduced(parts: Sequence[Tensor], mesh: Any, due: Sequence[Any]) -> list[Tensor]:
+    """Tensors of which each rank has a summand, all-reduced together."""
     from torch.distributed.tensor import DTensor, Replicate
 
     flat = DTensor.from_local(torch.cat([part.flatten() for part in parts]), mesh, due)

@@ -1,4 +1,4 @@
-"""Orthogonalised blocks of tensors that are sharded over processes."""
+"""Spectral duals of sharded tensors."""
 
 from __future__ import annotations
 
@@ -14,38 +14,42 @@ from untuned.geometry.orthogonal import Duals, spectral_duals
 
 
 def sharded_duals(
-    frame: BlockVector,
+    vector: BlockVector,
     shards: Sequence[Shard | None],
     indices: Sequence[int],
     tensors: Sequence[Tensor],
 ) -> Duals:
-    """`orthogonalise` of each block; blocks of one shape go together.
+    """`spectral_duals` of tensors, local shards of them for local shards.
 
-    A block of more than two dimensions is a matrix of its first by all others. Of sharded tensors
-    each process makes its share (`exchange.py`).
+    Each rank orthogonalises its share of the sharded tensors (`exchange.py`), and all plain ones.
+
+    Args:
+        vector: the blocks of a group's tensors.
+        shards: the local shard of each of them.
+        indices: the tensors to orthogonalise.
+        tensors: theirs, local, in the order of `indices`.
     """
-    blocks = [frame.unsharded.blocks[i] for i in indices]
+    blocks = list(map(vector.unsharded.blocks.__getitem__, indices))
+    if not isinstance(vector, ShardedBlockVector):
+        return spectral_duals(blocks, tensors)
     sharded = [n for n, i in enumerate(indices) if (shard := shards[i]) and shard.axes]
     if not sharded:
         return spectral_duals(blocks, tensors)
-    assert isinstance(frame, ShardedBlockVector)
-    exchange = frame.exchange([indices[n] for n in sharded])
+    exchange = vector.exchange([indices[n] for n in sharded])
     wholes = exchange.gathered([tensors[n] for n in sharded])
-    mine = [sharded[n] for n in exchange.mine]
-    plain = sorted({*range(len(indices))} - {*sharded})  # copies are whole, too
-    made = spectral_duals(
-        [blocks[n] for n in (*plain, *mine)], [*(tensors[n] for n in plain), *wholes.values()]
+    plain = [n for n in range(len(indices)) if n not in sharded]  # copies are whole, too
+    made = [*plain, *(sharded[n] for n in exchange.mine)]
+    duals = spectral_duals(
+        [blocks[n] for n in made], [*(tensors[n] for n in plain), *wholes.values()]
     )
-    directions = dict(zip(plain, made.directions, strict=False))  # after them come `mine`
-    norms = dict(zip(plain, made.norms, strict=False))
-    own = slice(len(plain), None)
+    directions, norms = (dict(zip(made, each, strict=True)) for each in duals)
     parts = exchange.returned(
-        dict(zip(exchange.mine, made.directions[own], strict=True)),
-        dict(zip(exchange.mine, made.norms[own], strict=True)),
+        {n: directions[sharded[n]] for n in exchange.mine},
+        {n: norms[sharded[n]] for n in exchange.mine},
         [math.prod(blocks[n].stack) for n in sharded],
     )
     for n, direction, norm in zip(sharded, *parts, strict=True):
         directions[n] = direction
-        norms[n] = frame.local_numbers(indices[n], norm.view(blocks[n].stack))
+        norms[n] = vector.local_numbers(indices[n], norm.view(blocks[n].stack))
     order = range(len(indices))
     return Duals([directions[n] for n in order], [norms[n] for n in order])

@@ -10,19 +10,23 @@ import torch
 from torch import Tensor
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-from untuned.geometry.layer import BlockView
-
-CACHED = 2**17  # entries of squares that are added to: they stay in the cache
-SMALL = 2**15  # entries of a tensor that is rather copied than treated on its own
-BATCH = 2**18  # entries of such copies: they stay in the cache
+CACHED = 2**17  # entries of a running sum that stays in the CPU's cache
+SMALL = 2**15  # entries of a tensor that is cheaper copied into a batch than treated on its own
+BATCH = 2**18  # entries of a batch: its copy stays in the cache
 
 
 def norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """The norms over `dims`, flattened; without dims each entry's own size."""
+    """Frobenius norms of the blocks of one tensor, (blocks,).
+
+    Args:
+        tensor: viewed with its blocks as dimensions of their own.
+        dims: the dimensions that a block spans; none: each entry is a block.
+        dtype: of the sums and the result.
+    """
     if not dims:
         return tensor.to(dtype).abs().flatten()
     on_cpu = tensor.device.type == "cpu" and tensor.is_contiguous()
-    if dims == (0, 1) and on_cpu and tensor.numel():
+    if dims == (0, 1) and on_cpu and tensor.ndim > 2 and tensor.numel():
         return _submatrix_norms(tensor.flatten(1), tensor[0, 0].numel(), dtype)
     norms: Tensor = torch.linalg.vector_norm(tensor, dim=dims, dtype=dtype)
     return norms.flatten()
@@ -45,31 +49,35 @@ def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tenso
 
 
 class RowBatch(NamedTuple):
-    """Tensors whose blocks follow each other in the vector."""
+    """Tensors whose blocks are adjacent in the vector: [start, stop)."""
 
     indices: list[int]
-    length: int  # of their rows, which are their blocks, if there are several tensors
-    start: int  # where their blocks stand in the vector, up to `stop`
+    length: int  # of a row; where there are several tensors, rows are their blocks
+    start: int
     stop: int
 
     def of(self, vector: Tensor) -> Tensor:
-        """Numbers of their blocks, beside `rows`: (blocks, 1)."""
+        """Their part of a vector (blocks,), broadcastable to `rows`: (rows, 1)."""
         return vector[self.start : self.stop, None]
 
     def rows(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Their blocks side by side, (blocks, length): a copy."""
-        flat: Tensor = _flatten_dense_tensors([tensors[i] for i in self.indices])
+        """A copy of the tensors of this batch, out of all: (rows, length)."""
+        flat: Tensor = _flatten_dense_tensors(list(map(tensors.__getitem__, self.indices)))
         return flat.view(-1, self.length)
 
     def put_(self, rows: Tensor, tensors: Sequence[Tensor]) -> None:
-        """Write their blocks back."""
-        targets = [tensors[i] for i in self.indices]
+        """Copy `rows`, (rows, length), back into the tensors of this batch, out of all."""
+        targets = list(map(tensors.__getitem__, self.indices))
         torch._foreach_copy_(targets, _unflatten_dense_tensors(rows.flatten(), targets))
 
 
-def row_length(blocks: BlockView) -> int:
-    """The entries of each block of a small tensor, if they lie side by side; else 0."""
-    shape, dims = blocks.shape, blocks.dims
+def row_length(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
+    """Entries of a block of a small tensor whose blocks are contiguous rows; else 0.
+
+    Args:
+        shape: the tensor's, with its blocks as dimensions of their own.
+        dims: the dimensions that a block spans.
+    """
     rows = len(shape) - len(dims)
     small = 0 < math.prod(shape) <= SMALL
     return math.prod(shape[rows:]) if small and dims == tuple(range(rows, len(shape))) else 0
@@ -78,22 +86,25 @@ def row_length(blocks: BlockView) -> int:
 def row_batches(
     indices: Sequence[int], counts: Sequence[int], lengths: Sequence[int], start: int
 ) -> list[RowBatch]:
-    """Tensors in order; small ones, if alike, in runs that are done at once.
+    """Batches of adjacent tensors with rows of one length, up to `BATCH` entries each.
 
-    Given how many blocks each has, the `row_length` of these (0 also of what has to be treated on
-    its own), and where the first stands in the vector. Alike are those whose rows are of one
-    length. Many small tensors would otherwise cost as many operations, which take longer than a
-    copy of them side by side.
+    Many small tensors would otherwise cost as many operations, which take longer than a copy.
+
+    Args:
+        indices: of the tensors, in the vector's order.
+        counts: the number of blocks of each.
+        lengths: the `row_length` of each; 0 where a tensor must be treated on its own.
+        start: the place of the first block in the vector.
     """
-    runs: list[RowBatch] = []
+    batches: list[RowBatch] = []
     room = before = 0
     for i, count, length in zip(indices, counts, lengths, strict=True):
         if length and length == before and count * length <= room:
-            last = runs.pop()
-            runs.append(RowBatch([*last.indices, i], length, last.start, start + count))
+            last = batches.pop()
+            batches.append(RowBatch([*last.indices, i], length, last.start, start + count))
         else:
-            runs.append(RowBatch([i], length, start, start + count))
+            batches.append(RowBatch([i], length, start, start + count))
             room, before = BATCH, length
         room -= count * length
         start += count
-    return runs
+    return batches

@@ -130,7 +130,6 @@ def _joined(
 def _applied(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights that a module applies to what it is called with, and their names."""
     for name, layer in layers_of(owner).items():
-        inner = name.startswith(("weight_hh", "weight_hr")) or ("_l" in name and "_l0" not in name)
         weight = owner._parameters.get(name)
-        if layer.multiplies() and not inner and weight is not None:
+        if layer.sees_inputs() and weight is not None:
             yield name, weight

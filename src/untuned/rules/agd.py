@@ -34,7 +34,11 @@ from untuned.geometry.block_vector import BlockVector
 
 @dataclass(frozen=True)
 class AGD(Blockwise):
-    """Automatic gradient descent: no learning rate; the step follows from the architecture."""
+    """Automatic gradient descent: no learning rate; the step follows from the architecture.
+
+    Args:
+        gain: multiplies each step, in (0, inf).
+    """
 
     gain: float = hyperparameter(1.0, POSITIVE)
 

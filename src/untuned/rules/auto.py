@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from untuned.blockwise import Blockwise, Leaves, NetworkStep, Step
 from untuned.charts import Chart
 from untuned.domain import NON_NEGATIVE, hyperparameter
-from untuned.geometry import Head, assignment
+from untuned.geometry import assignment
 from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import Layer, Shape
 from untuned.rule import State
@@ -59,7 +59,11 @@ INPUT = "auto.input"  # in the state of a tensor: the size of its data; 0: not k
 
 @dataclass(frozen=True)
 class Auto(Blockwise):
-    """No learning rate, nothing to tune: see above. `horizon`: how many steps; 0: not known."""
+    """No learning rate, nothing to tune: see above.
+
+    Args:
+        horizon: the total number of optimizer steps; 0: not known.
+    """
 
     horizon: float = hyperparameter(0.0, NON_NEGATIVE)
 
@@ -169,7 +173,7 @@ def _multiplies(layer: Layer, shape: Shape) -> float:
 
 
 def _is_head(layer: Layer, shape: Shape) -> float:
-    return float(isinstance(layer, Head))
+    return float(layer.is_head())
 
 
 def _is_spectral(layer: Layer, shape: Shape) -> float:

@@ -27,7 +27,12 @@ EPS = 1e-8
 
 @dataclass(frozen=True)
 class RMSProp(Elementwise):
-    """RMSProp, without bias correction."""
+    """RMSProp, without bias correction.
+
+    Args:
+        lr: the learning rate, in [0, inf).
+        gamma: the decay of the mean square in a step, in [0, 1).
+    """
 
     lr: float = hyperparameter(0.01, NON_NEGATIVE)
     gamma: float = hyperparameter(0.99, UNIT)
