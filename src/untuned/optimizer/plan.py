@@ -98,7 +98,7 @@ class GroupPlan:
         known = known and list(map(len, self.states)) == self._lengths
         if known and not (renewed or self.sharded):
             return
-        self._found = found
+        self._found, self._lengths = found, []
         self.states = [{} if each is None else each for each in found]
         self._local = self.states
         if self.sharded:

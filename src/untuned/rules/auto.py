@@ -93,10 +93,11 @@ class Auto(Blockwise):
         every, head = (sum(map(share, groups)) for share in (_of_matrices, _of_heads))
         every, head = torch.as_tensor(every), torch.as_tensor(head)
         zero = torch.zeros_like(every)
-        product = torch.lerp(every * head, network_state.get("product", zero), DEGREE)
-        square = torch.lerp(head * head, network_state.get("square", zero), DEGREE)
+        before = {name: value.to(every) for name, value in network_state.items()}
+        product = torch.lerp(every * head, before.get("product", zero), DEGREE)
+        square = torch.lerp(head * head, before.get("square", zero), DEGREE)
         D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
-        t = network_state.get("steps", zero)
+        t = before.get("steps", zero)
         eta = (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
         return NetworkStep(eta, D, {"product": product, "square": square, "steps": t + 1})
 
