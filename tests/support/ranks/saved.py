@@ -1,12 +1,10 @@
-"""What the tests of distributed checkpoints run: `torchrun ranks_saved.py FOLDER TASK...`.
+"""What the tests of distributed checkpoints run: `main(FOLDER, TASK...)` on every rank.
 
 Tasks: `save` trains for 5 steps and saves them, sharded and whole, as so many processes;
 `load:N:KIND` goes on for 5 steps from what N processes saved (KIND: whole, sharded or flat), and
-leaves the whole weights; `straight` takes 10 steps; `initialise` takes none.
+returns the whole weights; `straight` takes 10 steps; `initialise` takes none.
 """
 
-import os
-import sys
 from pathlib import Path
 
 import torch
@@ -24,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.tensor import Shard
 
 import untuned
-from support.ranks_trained import Network, whole
+from support.ranks.trained import Network, whole
 from untuned.notation import tower_of
 
 RULES = (
@@ -114,16 +112,13 @@ def load(folder: Path, rule: str, world: int, kind: str) -> list[torch.Tensor]:
     return [whole(p) for p in model.parameters()]
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1:
-        dist.init_process_group("gloo")
-    base, results = Path(sys.argv[1]), {}
-    for task in sys.argv[2:]:
+def main(base: str, *tasks: str) -> dict[tuple[str, str], list[torch.Tensor]]:
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    results = {}
+    for task in tasks:
         for number, rule in enumerate(RULES):
             if task == "save":
-                folder = base / f"{world}-{number}"
+                folder = Path(base, f"{world}-{number}")
                 folder.mkdir(exist_ok=True)
                 save(folder, rule, world)
             elif task == "straight":
@@ -137,12 +132,5 @@ def main() -> None:
                 results[task, rule] = [whole(p) for p in model.parameters()]
             else:
                 _, source, kind = task.split(":")
-                results[task, rule] = load(base / f"{source}-{number}", rule, world, kind)
-    if world == 1 or dist.get_rank() == 0:
-        torch.save(results, base / f"results-{world}.pt")
-    if world > 1:
-        dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
+                results[task, rule] = load(Path(base, f"{source}-{number}"), rule, world, kind)
+    return results

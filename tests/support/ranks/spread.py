@@ -1,19 +1,16 @@
-"""What the tests of distributed training run on every process: `torchrun ranks.py FOLDER`.
+"""Every way to spread parameters over ranks, trained by every rule.
 
-Each case trains for 20 steps and leaves whole weights, hyperparameters, and the most collectives
-that a step took, in FOLDER; alone, a process runs the same cases on plain tensors.
+Each case trains for 10 steps and returns whole weights, hyperparameters, and the most collectives
+that a step took; alone, a process runs the same cases on plain tensors.
 """
 
-import os
-import sys
 from collections.abc import Callable
 
-import torch
 import torch.distributed as dist
 from torch import nn
 
 from support.networks import equal
-from support.ranks_trained import Chain, Network, Result, tensors, train
+from support.ranks.trained import Chain, Network, Result, tensors, train
 
 RULES = (
     "agd",
@@ -137,12 +134,8 @@ def check_ranks_agree(results: dict[tuple[str, str], tuple]) -> None:
         assert not differ, f"processes differ: {differ}"
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    folder = sys.argv[1]
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1:
-        dist.init_process_group("gloo")
+def main() -> dict[tuple[str, str], tuple]:
+    world = dist.get_world_size() if dist.is_initialized() else 1
     results = {}
     for name, run in cases(world).items():
         for rule in RULES if world < 4 else RULES_OF_MANY:
@@ -152,11 +145,4 @@ def main() -> None:
             results[name, rule] = tuple(run(rule))
     if world > 1:
         check_ranks_agree(results)
-    if world == 1 or dist.get_rank() == 0:
-        torch.save(results, f"{folder}/{world}.pt")
-    if world > 1:
-        dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()
+    return results

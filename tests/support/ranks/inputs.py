@@ -1,17 +1,11 @@
-"""What `tests/distributed/test_distributed.py` runs as two processes: Auto under DDP, FSDP2 and TP.
-
-python -m torch.distributed.run --nproc-per-node 2 tests/support/ranks_inputs.py FOLDER
-"""
-
-import sys
-from pathlib import Path
+"""Auto on two ranks: DDP, FSDP2 and tensor parallelism, on data of very different sizes."""
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 import untuned
-from support.ranks_trained import whole
+from support.ranks.trained import whole
 from untuned.rules.auto import INPUT
 
 
@@ -108,8 +102,8 @@ def size_of_a_lone_one() -> float:
 
 WAYS = {"DDP": nn.parallel.DistributedDataParallel, "FSDP2": spread, "TP": divided}
 
-if __name__ == "__main__":
-    dist.init_process_group("gloo")
+
+def main() -> tuple:
     own = slice(8 * dist.get_rank(), 8 * dist.get_rank() + 8)
     xs, ys = data()
     found = {
@@ -118,5 +112,4 @@ if __name__ == "__main__":
     }
     sizes = [expert_sizes(value) for value in (4.0, -4.0)]
     apart = size_of_others(), size_of_a_lone_one()
-    torch.save((found, sizes, apart), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
-    dist.destroy_process_group()
+    return found, sizes, apart

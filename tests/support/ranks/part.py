@@ -1,11 +1,8 @@
-"""What test_distributed.py runs as five processes: `torchrun ranks_part.py FOLDER`.
+"""What five ranks train.
 
 Four share tensors over a mesh of two dimensions, of two precisions and some as copies; the fifth,
 which the mesh knows nothing of, takes the same steps with all of them.
 """
-
-import sys
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -14,7 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import untuned
-from support.ranks_trained import whole
+from support.ranks.trained import whole
 
 PLACES = [Shard(0), Shard(1)], [Replicate(), Replicate()]
 KINDS = ((5, 8), torch.float32), ((7, 6), torch.float64), ((7, 6), torch.float32)
@@ -41,11 +38,7 @@ def train(place) -> list[Tensor]:
     return [whole(param) for param in params]
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+def main() -> list[Tensor]:
     mesh = DeviceMesh("cpu", torch.arange(4).view(2, 2))
     alone = dist.get_rank() == 4
-    found = train(lambda t, how: t if alone else distribute_tensor(t, mesh, how))
-    torch.save(found, Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
-    dist.destroy_process_group()
+    return train(lambda t, how: t if alone else distribute_tensor(t, mesh, how))
