@@ -8,7 +8,7 @@ import tyro
 import yaml
 
 import untuned
-from pages import PAGES, ROOT, text_of
+from support.pages import PAGES, ROOT, text_of
 from untuned.lab.__main__ import PROGRAMS
 from untuned.lab.bench.models import MODELS
 from untuned.lab.bench.program import Options

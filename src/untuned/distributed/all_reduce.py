@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from untuned._cache import cached
+from untuned._tensors import cached
 from untuned.distributed.shards import Shard
 from untuned.errors import ParameterError
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from untuned._dtypes import shared_dtype
+from untuned._tensors import shared_dtype
 from untuned.distributed.all_reduce import shard_group
 from untuned.distributed.shards import Shard
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from untuned._cache import cached, integers
+from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard
 from untuned.geometry.block_vector import BlockVector, layers_for

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from untuned._cache import TensorCache, cached
-from untuned._dtypes import shared_dtype
+from untuned._tensors import TensorCache, cached, shared_dtype
 from untuned.geometry.block_norms import norm, row_batches, row_length
 from untuned.geometry.layer import BlockView, Layer, Shape, View, dual_factors, matrices
 from untuned.geometry.layers import by_shape

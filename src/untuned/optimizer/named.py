@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from untuned import rules
-from untuned.optimizer import Optimizer, Params
+from untuned.optimizer.input_scale import InputScale
+from untuned.optimizer.nonfinite import readable
+from untuned.optimizer.shell import Optimizer, Params
+from untuned.rules.auto import INPUT
 
 
 class AGD(Optimizer):
@@ -61,3 +68,66 @@ class Nero(Optimizer):
     ) -> None:
         rule = rules.Nero(beta=beta) if balanced else rules.FreeNero(beta=beta)
         super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed)
+
+
+class Auto(Optimizer):
+    """Trains a network, of any kind and size, with nothing to tune and no horizon to state.
+
+    Give it the module: it then knows its layers, its head (the last matrix), and has a look at the
+    size of the data in the first forward pass, by hooks that are gone after the first step. Of
+    tensors it knows the shapes alone. `effective_lr` in the groups is `lr` times the size of the
+    step. State: one tensor for each matrix, two for each vector, embedding and head.
+
+    Args:
+        params: as in `Optimizer`; a module, if there is one.
+        lr: multiplies every step; there for schedulers.
+        horizon: of how many steps the training will be, if that is known: they then become shorter
+            along a line, to zero at its end. None: by themselves, where they undo each other.
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
+
+    Raises:
+        DomainError: a horizon below zero, or an `lr`.
+
+    See `untuned.rules.Auto` for the equations, and `Optimizer` for the other errors raised.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        *,
+        horizon: int | None = None,
+        maximize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._inputs = InputScale()
+        super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in `Optimizer`."""
+        super().add_param_group(param_group)
+        if isinstance(param_group["params"], nn.Module):
+            self._inputs.watch(param_group["params"])
+
+    def _before_step(self) -> None:
+        if self._inputs.looking and not all(_idle(group["lr"]) for group in self.param_groups):
+            self._know(self._inputs.taken())
+
+    def _know(self, sizes: Mapping[Tensor, Tensor]) -> None:
+        """Keep the sizes of data, by weight, where a loaded state does not know better."""
+        for weight in (p for group in self.param_groups for p in group["params"]):
+            if weight in sizes:
+                size = sizes[weight].to(weight.device)
+                known = self.state[weight].get(INPUT, torch.zeros_like(size)).to(size)
+                self.state[weight][INPUT] = torch.where(known > 0, known, size)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # torch also calls this to load a state
+        self.__dict__.setdefault("_inputs", InputScale())
+
+
+def _idle(lr: Tensor | float) -> bool:
+    """Whether a rate moves nothing, as of the step that torch's checkpoints take to make states."""
+    return readable(lr) and not lr.any() if isinstance(lr, Tensor) else lr == 0

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from untuned._cache import cached
+from untuned._tensors import cached
 from untuned.blockwise import Blockwise, ByShape, Leaves, Step
 from untuned.domain import POSITIVE, hyperparameter
 from untuned.errors import ParameterError
