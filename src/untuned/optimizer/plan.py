@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -198,6 +198,7 @@ class Plans:
 
     def __init__(self, tower: Tower, compile: bool | None) -> None:
         self.tower, self.compile = tower, compile
+        self.before_step: Callable[[], None] | None = None  # of a subclass, after the closure
         self._plans: dict[int, GroupPlan] = {}
 
     def begin(self, groups: Sequence[dict[str, Any]], state: States) -> list[GroupPlan]:

@@ -173,15 +173,11 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        before, take = self._before_step, take_step
+        take = take_step
         if torch.compiler.is_compiling() and not self._traceable():
-            before, take = torch.compiler.disable(before), torch.compiler.disable(take)
-        before()
+            take = torch.compiler.disable(take_step)
         take(self._plans, self.param_groups, self.state, self._guard)
         return loss
-
-    def _before_step(self) -> None:
-        """A subclass's own work between the closure and the step."""
 
     def _traceable(self) -> bool:
         """Whether a user's `torch.compile` of the whole step may trace this one.

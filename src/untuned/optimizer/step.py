@@ -35,6 +35,8 @@ def take_step(
         state: the optimizer's, by tensor.
         guard: skips the step if gradients are not finite.
     """
+    if plans.before_step is not None:
+        plans.before_step()
     moving = plans.begin(groups, state)
     if not moving:
         return
