@@ -19,7 +19,7 @@ from untuned.distributed.gradients import local_gradients
 from untuned.distributed.shards import Shard, local, shard_of, to_local
 from untuned.errors import SparseGradientError
 from untuned.execution import StepInputs, executor_of
-from untuned.execution.stochastic_rounding import SHORT, key_of
+from untuned.execution.stochastic_rounding import SHORT, Write, key_of
 from untuned.optimizer.param_groups import name_of
 from untuned.rule import State
 from untuned.tower import Tower
@@ -158,12 +158,14 @@ class GroupPlan:
         self.executor.receive_sums(totals[:count])
         self.hypergradients = dict(zip(self.hypergradients, totals[count:], strict=True))
 
-    def rounding_key(self, finite: bool | Tensor) -> Tensor:
-        """The key of this step's stochastic rounding, 0-d; counts the step if it is taken."""
+    def terms(self, finite: bool | Tensor) -> Write:
+        """The terms of writing; counts the step that 16-bit weights are rounded in, if taken."""
+        if not self.short:
+            return Write(finite)
         device = self.params[0].device
         steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
         self.group[STEPS] = steps + finite
-        return key_of(steps, self.group["seed"], self.number)
+        return Write(finite, key_of(steps, self.group["seed"], self.number))
 
     def store(self, state: States) -> None:
         """Store new entries of the tensors' states in the optimizer's; sharded like the tensors."""
