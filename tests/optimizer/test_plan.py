@@ -218,7 +218,7 @@ def test_a_plan_is_made_once_and_serves_until_something_changes(monkeypatch):
     init = plan.GroupPlan.__init__
 
     def counting(self, *args):
-        made[args[2]] += 1  # the group's number
+        made[args[3]] += 1  # the group's number
         init(self, *args)
 
     monkeypatch.setattr(plan.GroupPlan, "__init__", counting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from untuned.blockwise import Blockwise, Leaves
 from untuned.distributed.orthogonal import sharded_duals
 from untuned.distributed.sharded_blocks import ShardedBlockVector, sharded_block_vector_of
 from untuned.distributed.shards import Layout, Shard
-from untuned.execution.executor import Numbers, StepInputs
+from untuned.execution.executor import Executor, Numbers, StepInputs
 from untuned.execution.project import PieceWriter
 from untuned.execution.record import RECORD, Record, rule_state
 from untuned.execution.stochastic_rounding import Write
@@ -47,27 +47,8 @@ def block_vector_for(
 
 
 @dataclass(eq=False)
-class BlockwiseExecutor:
-    """Steps of a blockwise rule on some tensors of one geometry; see `Executor` for the methods.
-
-    Args:
-        rule: the rule, with its hyperparameters.
-        tuned: the names of those that a floor above tunes; their values come with each call, 0-d,
-            or (tensors,) if each tensor has its own.
-        weights: the tensors, or this rank's local shards.
-        shards: of each tensor its shard, None of a plain one.
-        layer: the geometry of all; None: each by its shape.
-    """
-
-    rule: Blockwise
-    tuned: Sequence[str]
-    weights: Sequence[Tensor]
-    shards: Sequence[Shard | None]
-    layer: Layer | None
-    grads: Sequence[Tensor] = field(init=False)
-    states: Sequence[State] = field(init=False)
-    recorded: list[int] = field(init=False)
-    sizes: Tensor = field(init=False)
+class BlockwiseExecutor(Executor):
+    """Steps of a blockwise rule on some tensors of one geometry."""
 
     def __post_init__(self) -> None:
         kind = type(self.rule)
@@ -174,7 +155,8 @@ class BlockwiseExecutor:
             name: value[owner] if isinstance(value, Tensor) and value.ndim else value
             for name, value in values.items()
         }
-        return self.rule.replacing(each)
+        rule: Blockwise = self.rule.replacing(each)
+        return rule
 
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
         if self._fresh:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from untuned._tensors import compute_dtype, derivatives, integers, shared_dtype
-from untuned.distributed.shards import Layout, Shard, shard_index
-from untuned.elementwise import Elementwise
+from untuned.distributed.shards import Layout, shard_index
 from untuned.execution.buckets import LARGE, Bucket, Columns, buckets_of
-from untuned.execution.executor import Numbers, StepInputs
+from untuned.execution.executor import Executor, Numbers, StepInputs
 from untuned.execution.kernels import GRAD, WEIGHT, Values, kernels
 from untuned.execution.record import MOVED, RECORD, Record, rule_state
 from untuned.execution.stochastic_rounding import SHORT, Write
@@ -25,26 +24,8 @@ NUMBERS = 64  # constants to cache: a schedule brings a new one in each step
 
 
 @dataclass(eq=False)
-class ElementwiseExecutor:
-    """Steps of an elementwise rule on some tensors; see `Executor` for the methods.
-
-    Args:
-        rule: the rule, of which only the type counts: hyperparameters come with each step.
-        tuned: the names of those that a floor above tunes.
-        weights: the tensors, or this rank's local shards.
-        shards: of each tensor its shard, None of a plain one.
-        compile: whether kernels run compiled; None: where that pays.
-    """
-
-    rule: Elementwise
-    tuned: Sequence[str]
-    weights: Sequence[Tensor]
-    shards: Sequence[Shard | None]
-    compile: bool | None
-    grads: Sequence[Tensor] = field(init=False)
-    states: Sequence[State] = field(init=False)
-    recorded: list[int] = field(init=False)
-    sizes: Tensor = field(init=False)
+class ElementwiseExecutor(Executor):
+    """Steps of an elementwise rule: hyperparameters come with each step, of the rule the type."""
 
     def __post_init__(self) -> None:
         names = list(self.rule.hyperparameters())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from untuned.distributed.shards import Layout, Shard
 from untuned.execution.project import PieceWriter
 from untuned.execution.stochastic_rounding import Write
+from untuned.geometry.layer import Layer
 from untuned.rule import State
 
 Numbers = Mapping[str, Tensor | float]
@@ -28,16 +30,33 @@ class StepInputs(NamedTuple):
     L: Tensor | int = 1
 
 
-class Executor(Protocol):
-    """Steps of one rule on some tensors, or on this rank's local shards of them."""
+@dataclass(eq=False)
+class Executor:
+    """Steps of one rule on some tensors.
 
-    rule: Any  # may be replaced by one of the same type between steps
+    Args:
+        rule: may be replaced by one of the same type between steps.
+        tuned: the names of the hyperparameters that a floor above tunes.
+        weights: the tensors, or this rank's local shards.
+        shards: of each tensor its shard, None of a plain one.
+        layer: the geometry of all tensors; None: each by its shape.
+        compile: whether kernels of elementwise rules run compiled; None: where that pays.
+    """
+
+    rule: Any
+    tuned: Sequence[str]
     weights: Sequence[Tensor]
     shards: Sequence[Shard | None]
-    sizes: Tensor  # what `measure` found, (blocks,) or (tensors,): finite if all gradients are
+    layer: Layer | None
+    compile: bool | None
+    grads: Sequence[Tensor] = field(init=False)
+    states: Sequence[State] = field(init=False)
+    recorded: list[int] = field(init=False)  # the tensors that have a record of a last step
+    sizes: Tensor = field(init=False)  # of `measure`: finite if all gradients are
 
     def begin(self, states: Sequence[State]) -> None:
         """Meet tensors, or their states, that are new."""
+        raise NotImplementedError
 
     def measure(
         self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
@@ -48,36 +67,37 @@ class Executor(Protocol):
             grads: the gradients, or this rank's local shards of them.
             last: the inputs of the last step.
             norms: whether `sizes` must be norms; else any numbers that are finite if norms are;
-                None: nobody reads them.
+                None: they are not read.
 
         Returns:
             The derivative of <last step, gradients> by each tuned value, of its shape; of sharded
             tensors this rank's partial sum.
         """
+        raise NotImplementedError
 
     def partial_sums(self) -> list[Tensor]:
         """This rank's parts of the measures, pre-scaled for the all-reduce."""
+        raise NotImplementedError
 
     def receive_sums(self, totals: list[Tensor]) -> None:
         """Replace the measures by those of whole tensors, given the all-reduced `partial_sums`."""
+        raise NotImplementedError
 
     def owner(self, index: int) -> int:
         """The tensor that `sizes[index]` belongs to."""
+        raise NotImplementedError
 
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
-        """Take a step.
+        """Take a step with the inputs `now`, after one with `last`; `how`: whether to write.
 
-        Args:
-            last: the inputs of the last step.
-            now: those of this one.
-            how: whether the step is taken, and the rounding key.
-
-        Returns:
-            The pieces that wait for moments of blocks that ranks share; None: nothing.
+        Returns the pieces that wait for moments of blocks that ranks share, if there are any.
         """
+        raise NotImplementedError
 
     def drop_record(self, last: StepInputs) -> None:
         """Drop the record of the last step, once the state is up to date."""
+        raise NotImplementedError
 
     def layout(self, index: int, name: str) -> Layout:
-        """How the state of a name of a sharded tensor lies across ranks."""
+        """How a sharded tensor's state of a name lies across ranks."""
+        raise NotImplementedError

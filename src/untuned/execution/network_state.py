@@ -25,7 +25,7 @@ def plan_step(executors: Sequence[Executor], group: dict[str, Any], level: int) 
     blockwise = [each for each in executors if isinstance(each, BlockwiseExecutor)]
     if not blockwise:
         return NetworkStep(1.0, 1)
-    rule = blockwise[0].rule
+    rule: Blockwise = blockwise[0].rule
     L = depth([each.blocks.unsharded for each in blockwise])
     leaves = [each.leaves() for each in blockwise]
     if type(rule).plan_step is Blockwise.plan_step:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from untuned.distributed.gradients import local_gradients
-from untuned.distributed.shards import Shard, local, shard_of, to_local
+from untuned.distributed.shards import local, shard_of, to_local
 from untuned.errors import SparseGradientError
 from untuned.execution import StepInputs, executor_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
@@ -32,60 +33,56 @@ STEPS = "rounding.steps"  # in a group: how many steps its 16-bit weights were r
 States = MutableMapping[Tensor, State]
 
 
+@dataclass(eq=False)
 class GroupPlan:
     """What steps of some tensors of a parameter group have in common.
 
     Args:
         tower: its ground floor moves the tensors.
+        compile: as in `Optimizer`.
         group: the parameter group.
         number: the group's among all.
         params: the tensors that move.
-        compile: as in `Optimizer`.
     """
 
-    def __init__(
-        self,
-        tower: Tower,
-        group: dict[str, Any],
-        number: int,
-        params: Sequence[Tensor],
-        compile: bool | None,
-    ) -> None:
-        self.tower, self.group, self.number, self.params = tower, group, number, params
-        self.shards: list[Shard | None] = [shard_of(param) for param in params]
+    tower: Tower
+    compile: bool | None
+    group: dict[str, Any]
+    number: int
+    params: Sequence[Tensor]
+    floor: FloorStep | None = None
+    states: Sequence[State] = ()
+    grads: Sequence[Tensor] = ()
+    last: StepInputs = field(default_factory=lambda: StepInputs({}))
+    hypergradients: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shards = [shard_of(param) for param in self.params]
         self.sharded = any(self.shards)
-        self.short = not {param.dtype for param in params}.isdisjoint(SHORT)
-        self._facts = facts_of(params)
+        self._short = not {param.dtype for param in self.params}.isdisjoint(SHORT)
+        self._facts = facts_of(self.params)
+        self._found: list[State | None] = []  # the tensors' states, None of those without
+        self._lengths: list[int] = []
         self._read_options()
-        tuned = list(tower.tuned(0))
+        tuned = list(self.tower.tuned(0))
         # a group's lr multiplies steps, unless it is the rule's own learning rate
-        self.lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
-        weights = list(map(local, params)) if self.sharded else params
-        self.executor = executor_of(self.rule, tuned, weights, self.shards, group["layer"], compile)
-        self.floor: FloorStep | None = None
+        self._lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
+        weights = list(map(local, self.params)) if self.sharded else self.params
+        layer = self.group["layer"]
+        self.executor = executor_of(self.rule, tuned, weights, self.shards, layer, self.compile)
         if tuned:
             from untuned.towers.floor_step import FloorStep  # a lone rule needs no towers
 
-            self.floor = FloorStep(tower, 0, group, self.executor)
-        self._found: list[State | None] = []  # the tensors' states, None of those without
-        self._lengths: list[int] = []
-        self.states: list[State] = []
-        self.grads: Sequence[Tensor] = []
-        self.last = StepInputs({})
-        self.hypergradients: dict[str, Tensor] = {}
+            self.floor = FloorStep(self.tower, 0, self.group, self.executor)
 
-    def serves(self, params: Sequence[Tensor]) -> bool:
-        """Whether the plan is one of these tensors, as they are now."""
-        same = len(params) == len(self.params) and all(map(operator.is_, params, self.params))
+    def serves(self, group: dict[str, Any], params: Sequence[Tensor]) -> bool:
+        """Whether the plan is one of these tensors of the group, as they are now."""
+        same = group is self.group and len(params) == len(self.params)
+        same = same and all(map(operator.is_, params, self.params))
         return same and facts_of(params) == self._facts
 
     def begin(self, grads: Sequence[Tensor], state: States) -> None:
-        """Begin a step.
-
-        Args:
-            grads: the tensors' gradients.
-            state: the optimizer's, by tensor.
-        """
+        """Begin a step, given the tensors' gradients and the optimizer's state by tensor."""
         self.grads = grads
         renewed = False
         for name, value in self._options.items():
@@ -99,8 +96,7 @@ class GroupPlan:
         if known and not (renewed or self.sharded):
             return
         self._found, self._lengths = found, []
-        self.states = [{} if each is None else each for each in found]
-        self._local = self.states
+        self.states = self._local = [{} if each is None else each for each in found]
         if self.sharded:
             self.executor.weights = list(map(local, self.params))
             self._local = list(map(to_local, self.states))
@@ -115,7 +111,7 @@ class GroupPlan:
         elif lr.ndim:
             group["lr"] = lr.view(())  # the same memory: its holder still sets it
         self.rule = self.tower.of_group(group).floors[0].rule
-        self.values = self.rule.hyperparameters()
+        self._values = self.rule.hyperparameters()
         options = {n: group[n] for n in ("lr", *self.rule.fields()) if n in group}
         # a list may change in place: its copy is never the same object
         self._options = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
@@ -135,10 +131,10 @@ class GroupPlan:
             finite: whether the step is taken at all.
         """
         group = self.group
-        scale = group["lr"] * eta if self.lr_multiplies else eta
+        scale = group["lr"] * eta if self._lr_multiplies else eta
         signed = -scale if group["maximize"] else scale
         if self.floor is None:
-            now = StepInputs(self.values, signed, L)
+            now = StepInputs(self._values, signed, L)
         else:
             now = self.floor.inputs(signed, L, finite)
         rate = now.values.get("lr", 1.0)
@@ -160,7 +156,7 @@ class GroupPlan:
 
     def terms(self, finite: bool | Tensor) -> Write:
         """The terms of writing; counts the step that 16-bit weights are rounded in, if taken."""
-        if not self.short:
+        if not self._short:
             return Write(finite)
         device = self.params[0].device
         steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
@@ -175,33 +171,35 @@ class GroupPlan:
                 if shard is not None:
                     shard.store(own, here, functools.partial(self.executor.layout, i))
         lengths = list(map(len, self.states))
-        if lengths != self._lengths:
-            for param, own in zip(self.params, self.states, strict=True):
-                if own and param not in state:
-                    state[param] = own
-            self._lengths = lengths
-            self._found = [own or None for own in self.states]
-            if not self.sharded:
-                (self.floor or self.executor).begin(self.states)
+        if lengths == self._lengths:
+            return
+        for param, own in zip(self.params, self.states, strict=True):
+            if own and param not in state:
+                state[param] = own
+        self._found, self._lengths = [own or None for own in self.states], lengths
+        if not self.sharded:
+            (self.floor or self.executor).begin(self.states)
 
 
 def facts_of(params: Sequence[Tensor]) -> list[tuple[torch.Size, torch.dtype, torch.device]]:
-    """What a plan relies on: `.to()` and `.data = ` change it in place."""
+    """What a plan relies on, and `.to()` and `.data = ` change in place."""
     return [(param.shape, param.dtype, param.device) for param in params]
 
 
+@dataclass(eq=False)
 class Plans:
     """The plans of an optimizer's parameter groups.
 
     Args:
         tower: of the optimizer.
         compile: as in `Optimizer`.
+        before_step: a subclass's own work between the closure and the step.
     """
 
-    def __init__(self, tower: Tower, compile: bool | None) -> None:
-        self.tower, self.compile = tower, compile
-        self.before_step: Callable[[], None] | None = None  # of a subclass, after the closure
-        self._plans: dict[int, GroupPlan] = {}
+    tower: Tower
+    compile: bool | None
+    before_step: Callable[[], None] | None = None
+    made: dict[int, GroupPlan] = field(default_factory=dict)
 
     def begin(self, groups: Sequence[dict[str, Any]], state: States) -> list[GroupPlan]:
         """Begin a step: the plans of the groups that have gradients.
@@ -218,7 +216,7 @@ class Plans:
         for number, group in enumerate(groups):
             params, grads = with_gradients(group)
             if params:
-                moving.append(self.of(group, number, params))
+                moving.append(self._of(group, number, params))
                 all_grads.append(grads)
         if any([plan.sharded for plan in moving]):
             each = iter(local_gradients([param for plan in moving for param in plan.params]))
@@ -227,14 +225,14 @@ class Plans:
             plan.begin(grads, state)
         return moving
 
-    def of(self, group: dict[str, Any], number: int, params: Sequence[Tensor]) -> GroupPlan:
+    def _of(self, group: dict[str, Any], number: int, params: Sequence[Tensor]) -> GroupPlan:
         """The plan of some tensors of a group: the last one if it serves, else a new one."""
-        if torch.compiler.is_compiling():  # one made while tracing must not outlive it
-            return GroupPlan(self.tower, group, number, params, self.compile)
-        plan = self._plans.get(number)
-        if plan is None or plan.group is not group or not plan.serves(params):
-            plan = GroupPlan(self.tower, group, number, params, self.compile)
-            self._plans[number] = plan
+        plan = self.made.get(number)
+        tracing = torch.compiler.is_compiling()  # a plan made while tracing must not outlive it
+        if plan is None or tracing or not plan.serves(group, params):
+            plan = GroupPlan(self.tower, self.compile, group, number, params)
+            if not tracing:
+                self.made[number] = plan
         return plan
 
 

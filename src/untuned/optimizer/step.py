@@ -124,7 +124,7 @@ def drop_idle_records(
     for number, group in enumerate(groups):
         idle = [p for p in group["params"] if RECORD in state.get(p, {}) and p not in taking]
         if idle:
-            plan = GroupPlan(plans.tower, group, number, idle, plans.compile)
+            plan = GroupPlan(plans.tower, plans.compile, group, number, idle)
             plan.begin(idle, state)
             assert plan.floor is not None
             plan.floor.drop_record()

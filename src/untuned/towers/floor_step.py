@@ -121,7 +121,7 @@ class FloorStep:
             return above
         level, plain = self.level + 1, [None] * len(numbers)
         rule, tuned = self.tower.floors[level].rule, list(self.tower.tuned(level))
-        executor = executor_of(rule, tuned, numbers, plain, layer=None, compile=False)
+        executor = executor_of(rule, tuned, numbers, plain, None, False)
         above = self._above = FloorStep(self.tower, level, self.group, executor)
         self._below = [raw.state() for raw in raws]
         self._lengths = list(map(len, self._below))
