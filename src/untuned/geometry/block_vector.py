@@ -152,12 +152,7 @@ class BlockVector:
         return numbers
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """The inner product of each block with its counterpart, (blocks,), in at least 32 bits.
-
-        Args:
-            tensors: one for each, of the local shapes; their dtypes are those computed in.
-            others: their counterparts.
-        """
+        """The inner products of blocks of `tensors` and `others`, (blocks,), in >= 32 bits."""
         dots = []
         for i in self._order:
             dtype = torch.promote_types(tensors[i].dtype, torch.float32)
