@@ -12,8 +12,9 @@ from torch import Tensor
 from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard
-from untuned.geometry.block_vector import BlockVector, layers_for
+from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import BlockView, Layer, Shape, View
+from untuned.geometry.layers import by_shape
 
 
 class ShardedBlockVector(BlockVector):
@@ -174,11 +175,18 @@ class _LocalView:
 
 
 @cached(256)
-def sharded_block_vector_of(
-    layer: Layer | None,
-    shapes: tuple[Shape, ...],
-    view: View,
-    shards: tuple[Shard | None, ...],
-) -> ShardedBlockVector:
-    """The `ShardedBlockVector` of tensors of one layer, or, if None, each by its shape; cached."""
-    return ShardedBlockVector(layers_for(layer, shapes), shapes, view, shards)
+def block_vector_of(
+    layer: Layer | None, shapes: tuple[Shape, ...], view: View, shards: tuple[Shard | None, ...]
+) -> BlockVector:
+    """The `BlockVector` of some tensors, a `ShardedBlockVector` if any is sharded; cached.
+
+    Args:
+        layer: the geometry of all of them; None: each by its shape.
+        shapes: their global shapes.
+        view: what a block is: `matrices` or `neurons`.
+        shards: the local shard of each tensor; None for a plain one.
+    """
+    layers = [layer or by_shape(tuple(shape)) for shape in shapes]
+    if any(shards):
+        return ShardedBlockVector(layers, shapes, view, shards)
+    return BlockVector(layers, shapes, view)

@@ -68,13 +68,8 @@ class Shard:
         """The number of different parts; further ranks hold copies of these."""
         return math.prod(map(self.mesh.size, self.axes))
 
-    def to_dtensor(self, part: Tensor, layout: Layout) -> DTensor:
-        """A DTensor on this shard's mesh.
-
-        Args:
-            part: its local shard.
-            layout: its global shape and placements.
-        """
+    def _to_dtensor(self, part: Tensor, layout: Layout) -> DTensor:
+        """The DTensor of a layout on this shard's mesh, of which `part` is local."""
         from torch.distributed.tensor import DTensor
 
         shape = torch.Size(layout.shape)
@@ -95,7 +90,7 @@ class Shard:
             del state[name]
         for name, value in here.items():
             if name not in state or local(state[name]) is not value:
-                state[name] = self.to_dtensor(value, layout(name)) if value.ndim else value
+                state[name] = self._to_dtensor(value, layout(name)) if value.ndim else value
 
 
 def shard_index(shard: Shard | None) -> int:

@@ -11,14 +11,14 @@ from torch import Tensor
 from untuned._tensors import compute_dtype, derivatives, integers
 from untuned.blockwise import Blockwise, Leaves
 from untuned.distributed.orthogonal import sharded_duals
-from untuned.distributed.sharded_blocks import ShardedBlockVector, sharded_block_vector_of
+from untuned.distributed.sharded_blocks import ShardedBlockVector, block_vector_of
 from untuned.distributed.shards import Layout, Shard
 from untuned.execution.executor import Executor, Numbers, StepInputs
 from untuned.execution.project import PieceWriter
 from untuned.execution.record import RECORD, Record, rule_state
 from untuned.execution.stochastic_rounding import Write
 from untuned.execution.write import write_, write_states_
-from untuned.geometry.block_vector import BlockVector, block_vector_of
+from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import Layer
 from untuned.geometry.orthogonal import Duals, spectral_duals
 from untuned.rule import State
@@ -38,12 +38,9 @@ def block_vector_for(
         weights: tensors, or this rank's local shards.
         shards: of each weight its shard, None of a plain one.
     """
-    view = type(rule).view
-    if not any(shards):
-        return block_vector_of(layer, tuple([weight.shape for weight in weights]), view)
     pairs = zip(weights, shards, strict=True)
-    shapes = [w.shape if shard is None else shard.layout.shape for w, shard in pairs]
-    return sharded_block_vector_of(layer, tuple(shapes), view, tuple(shards))
+    shapes = tuple([w.shape if shard is None else shard.layout.shape for w, shard in pairs])
+    return block_vector_of(layer, shapes, type(rule).view, tuple(shards))
 
 
 @dataclass(eq=False)

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from untuned._tensors import TensorCache, cached, shared_dtype
+from untuned._tensors import TensorCache, shared_dtype
 from untuned.geometry.block_norms import norm, row_batches, row_length
 from untuned.geometry.layer import BlockView, Layer, Shape, View, dual_factors, matrices
-from untuned.geometry.layers import by_shape
 
 
 def _radius(layer: Layer, shape: Shape) -> float:
@@ -153,12 +152,7 @@ class BlockVector:
         return numbers
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """The inner product of each block with its counterpart, (blocks,), in at least 32 bits.
-
-        Args:
-            tensors: one for each, of the local shapes; their dtypes are those computed in.
-            others: their counterparts.
-        """
+        """The inner products of blocks of `tensors` and `others`, (blocks,), in >= 32 bits."""
         dots = []
         for i in self._order:
             dtype = torch.promote_types(tensors[i].dtype, torch.float32)
@@ -210,19 +204,6 @@ class BlockVector:
         for i in self.parted:
             views[i] = views[i].view(self.blocks[i].shape)
         return views
-
-
-def layers_for(layer: Layer | None, shapes: Sequence[Shape]) -> list[Layer]:
-    """The layer of each tensor: the given one, or that of its shape."""
-    return [layer or by_shape(tuple(shape)) for shape in shapes]
-
-
-@cached(256)
-def block_vector_of(
-    layer: Layer | None, shapes: tuple[Shape, ...], view: View = matrices
-) -> BlockVector:
-    """The `BlockVector` of tensors of one layer, or, if None, each by its shape; cached."""
-    return BlockVector(layers_for(layer, shapes), shapes, view)
 
 
 def depth(vectors: Iterable[BlockVector]) -> int:

@@ -77,15 +77,9 @@ class Layer:
         raise NotImplementedError
 
     def dual(self, grad: Tensor) -> Tensor:
-        """The unit-size direction of steepest descent: `radius * g / ||g||_F`, block by block.
+        """The unit-size direction of steepest descent, for the gradient of the whole tensor.
 
-        It is zero where the gradient is, and <grad, dual(grad)> = radius * sum ||g||_F.
-
-        Args:
-            grad: the gradient of the whole tensor.
-
-        Returns:
-            A tensor of its shape and dtype.
+        `radius * g / ||g||_F`, block by block; zero where the gradient is zero.
         """
         if not grad.numel():
             return grad.clone()
@@ -139,7 +133,7 @@ class Layer:
             generator: of random numbers, on the weight's device; None: torch's own.
 
         Returns:
-            False, and the weight unchanged, if the layer does not define an initialisation.
+            False, and the weight unchanged, if the layer defines no initialisation.
         """
         return False
 
@@ -162,11 +156,10 @@ def random_orthogonal(
 ) -> Tensor:
     """Orthogonal matrices from the Haar distribution, times `radius`.
 
-    Q of a Gaussian matrix's QR decomposition, with signs from R's diagonal. Rows are orthonormal
-    where there are fewer of them, else columns.
+    Q of a Gaussian matrix's QR decomposition, with signs from R's diagonal.
 
     Args:
-        shape: (..., rows, columns).
+        shape: (..., rows, columns); the fewer of rows and columns are orthonormal.
         radius: the singular values.
         like: a tensor on the device wanted; 16-bit dtypes give float32, for want of a QR.
         generator: of random numbers; None: torch's own.

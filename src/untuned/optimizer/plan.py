@@ -99,7 +99,8 @@ class GroupPlan:
         self.states = self._local = [{} if each is None else each for each in found]
         if self.sharded:
             self.executor.weights = list(map(local, self.params))
-            self._local = list(map(to_local, self.states))
+            pairs = zip(self.states, self.shards, strict=True)
+            self._local = [own if shard is None else to_local(own) for own, shard in pairs]
         (self.floor or self.executor).begin(self._local)
 
     def _read_options(self) -> None:
