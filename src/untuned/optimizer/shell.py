@@ -199,8 +199,13 @@ class Optimizer(torch.optim.Optimizer):
         Raises `StateError`, before anything is changed, if the state is of another rule or tower.
         """
         layers = [group["layer"] for group in self.param_groups]
-        hook = saving.Check(self.tower)
-        handle = self.register_load_state_dict_pre_hook(hook)  # it sees what other hooks made
+        given: dict[str, Any] = {}
+
+        def check(_: torch.optim.Optimizer, loaded: dict[str, Any]) -> None:
+            saving.check(loaded, self.tower)
+            given.update(loaded)
+
+        handle = self.register_load_state_dict_pre_hook(check)  # it sees what other hooks made
         try:
             # torch's distributed loading leaves out "state" where there is none
             super().load_state_dict({"state": {}, **state_dict})
@@ -210,7 +215,7 @@ class Optimizer(torch.optim.Optimizer):
             for name in ("rule", "version"):
                 group.pop(name, None)
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
-        saving.restore_(self, hook.given)
+        saving.restore_(self, given)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
