@@ -56,11 +56,11 @@ class Optimizer(torch.optim.Optimizer):
         lr: what `param_groups[i]["lr"]` starts from. Where the rule finds its own step it is a
             multiplier, 1.0 by default. Schedulers act on it, and 0 moves nothing.
         maximize: climb instead of descend.
-        seed: of the dice by which 16-bit weights (bfloat16, float16) are rounded up or down, so
-            that small steps are not lost: the same on all processes, and after a resume.
-        compile: whether elementwise rules run compiled (`torch.compile`); None, the default, where
-            that pays: from 2**20 entries in large tensors. Without a working compiler they run
-            eagerly, and a `SlowExecutionWarning` says so once.
+        seed: seed of the stochastic rounding of bfloat16/float16 weights. Must be equal on all
+            ranks; results are reproducible across resume.
+        compile: whether kernels of elementwise rules are compiled (`torch.compile`). None: from
+            2**20 entries in large tensors. Without a working compiler they run eagerly, and a
+            `SlowExecutionWarning` is issued once.
 
     A module whose parameters need several geometries becomes several groups, so that there may be
     more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
