@@ -66,8 +66,6 @@ class InProcess(Executor):
 class LocalExecutor(Executor):
     """Processes of this machine, each pinned to a core and with one thread."""
 
-    slots: int
-
     def __init__(self, jobs: int | None = None) -> None:
         cores = available_cores()
         self.slots = jobs or len(cores)
@@ -75,8 +73,8 @@ class LocalExecutor(Executor):
         self._free: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
-        # Processes inherit the signal mask of these threads, so Ctrl-C reaches this process alone,
-        # which ends them in `close`. (Starting the resource tracker would unblock the signal.)
+        # Processes inherit the signal mask of these threads: Ctrl-C reaches this process alone, and
+        # it ends them in `close`. (Starting the resource tracker would unblock the signal.)
         resource_tracker.ensure_running()
         mask = signal.SIG_BLOCK, {signal.SIGINT}
         self._threads = ThreadPoolExecutor(
@@ -125,11 +123,9 @@ class _Worker:
 
     def _start(self) -> ProcessPoolExecutor:
         self._executor = ProcessPoolExecutor(
-            max_workers=1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_initialize,
-            initargs=self._settings,
-        )
+            max_workers=1, mp_context=multiprocessing.get_context("spawn"),
+            initializer=_initialize, initargs=self._settings,
+        )  # fmt: skip
         try:
             self._pid = self._executor.submit(os.getpid).result()
         except BrokenProcessPool as error:
@@ -189,8 +185,6 @@ class RayExecutor(Executor):
         jobs: trials at a time; None: one per CPU.
         address: of the cluster; None: one on this machine that ends with the comparison.
     """
-
-    slots: int
 
     def __init__(self, jobs: int | None = None, address: str | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -5,8 +5,6 @@ on experiments, and the captions of its figures, whose numbers these are. Figure
 show, for their numbers are not in that text.
 """
 
-from __future__ import annotations
-
 import itertools
 
 from untuned.lab.reproduce.experiment import (
@@ -34,6 +32,7 @@ FEW_ADAM, FEW_SGD = (1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0)
 ADAM, SGD = "adam(lr={lr})", "sgd(lr={lr})"
 DEFAULTS = {"AGD": "agd", "Adam": "adam(lr=0.001)", "SGD": "sgd(lr=0.1)"}
 IMAGENET = {"AGD": "agd", "SGD": "sgd(lr=0.1)"}
+SMALL_BREADTH = ("fcn16x128-cifar10", "vgg16-cifar10-bare")
 GPT2 = {"AGD": "agd", "AdamW": "adamw(lr=0.001)"}
 
 
@@ -59,12 +58,8 @@ def _panels(workloads: dict[str, str], full: bool) -> tuple[Line, ...]:
 
 
 def _breadth(full: bool) -> tuple[Line, ...]:
-    named = {
-        "FCN": "fcn16x512-cifar10" if full else "fcn16x128-cifar10",
-        "ResNet-18": "resnet18-cifar10-bare",
-        "VGG-16": "vgg16-cifar100-bare" if full else "vgg16-cifar10-bare",
-    }
-    return _panels(named, full)
+    fcn, vgg = ("fcn16x512-cifar10", "vgg16-cifar100-bare") if full else SMALL_BREADTH
+    return _panels({"FCN": fcn, "ResNet-18": "resnet18-cifar10-bare", "VGG-16": vgg}, full)
 
 
 def _vectors(full: bool) -> tuple[Line, ...]:

@@ -5,8 +5,6 @@ figures. Accuracies of single runs are known for the MLP alone: the other figure
 their numbers were not at hand, so those experiments compare with their own baselines.
 """
 
-from __future__ import annotations
-
 from untuned.lab.baselines.schedules import Schedule
 from untuned.lab.reproduce.agd import CIFAR, CORES, FEW_SGD, GPU, SGD, SUBSET, UNTIMED
 from untuned.lab.reproduce.experiment import (

@@ -1,7 +1,5 @@
 """The results of an experiment: rows with a verdict on each published number, as a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -54,9 +52,21 @@ class Results:
     trials: Mapping[TrialKey, Trial]
     steps: int | None = None  # overrides all budgets
 
+    def keys(self) -> dict[Line, list[TrialKey]]:
+        """The trials of each line."""
+        scale = self.experiment.at(self.size)
+        return {
+            line: [
+                TrialKey(line.workload, self.size, line.optimizer, line.schedule, seed,
+                         self.steps or line.steps or scale.steps)
+                for seed in range(scale.seeds)
+            ]
+            for line in scale.lines
+        }  # fmt: skip
+
     def trained(self) -> dict[Line, list[Trial]]:
-        """The ended trials of each line."""
-        keys = self.experiment.keys(self.size, self.steps).items()
+        """The trials of each line that have ended."""
+        keys = self.keys().items()
         return {line: [self.trials[k] for k in each if k in self.trials] for line, each in keys}
 
     def rows(self) -> list[ResultRow]:
@@ -100,12 +110,11 @@ class Results:
 
     def _baseline(self, row: ResultRow, rows: Sequence[ResultRow]) -> float:
         """The mean of a row's baseline; NaN for the baseline itself."""
-        for other in rows:
-            at = not self.experiment.each or other.line.x == row.line.x
-            label = self.experiment.baseline, row.line.panel
-            if (other.line.label, other.line.panel) == label and at and other is not row:
-                return other.mean
-        return math.nan
+        label = self.experiment.baseline, row.line.panel
+        same = (other for other in rows if (other.line.label, other.line.panel) == label)
+        each = self.experiment.each
+        means = (o.mean for o in same if o is not row and (not each or o.line.x == row.line.x))
+        return next(means, math.nan)
 
     def notes(self) -> list[str]:
         """Whether the run is smaller than the paper's, and the source of each published number."""
