@@ -102,8 +102,8 @@ class Comparison:
         folder.mkdir(parents=True, exist_ok=True)
         names = [contestant.name for contestant in self.contestants]
         tasks = [asdict(problem) for problem in self.problems]
-        told = {"seeds": self.seeds, "command": self.command}
-        saved = {"contestants": names, "tasks": tasks, **told}
+        rest = {"seeds": self.seeds, "command": self.command}
+        saved = {"contestants": names, "tasks": tasks, **rest}
         (folder / FILE).write_text(json.dumps(saved, indent=1))
 
     @classmethod

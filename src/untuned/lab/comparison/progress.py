@@ -13,31 +13,31 @@ from untuned.lab.comparison.trials import LOSS, Trial, TrialKey, Trials, train_t
 
 def train_missing(
     trials: Trials,
-    missing: Callable[[Trials], list[TrialKey]],
+    missing: Callable[[], list[TrialKey]],
     executor: Callable[[], Executor],
     console: Console,
-    left: Callable[[Trials], int] | None = None,
+    left: Callable[[], int] | None = None,
 ) -> None:
     """Train until no trial is missing; failed ones are tried again.
 
     Args:
         trials: all that have ended; new ones are appended.
-        missing: the trials to train next, asked again whenever one has ended.
+        missing: the trials to train next, evaluated whenever one has ended.
         executor: opens an executor.
         console: for the progress bar.
         left: how many are left in all; None: the missing ones.
     """
     trials.forget_failed()
-    remaining = left or (lambda ended: len(missing(ended)))
-    if not remaining(trials):
+    remaining = left or (lambda: len(missing()))
+    if not remaining():
         return
-    bar = _Bar(console, len(trials), remaining(trials))
+    bar = _Bar(console, len(trials), remaining())
     opened = executor()
     running: dict[Future[Any], TrialKey] = {}
     try:
         with bar.shown:
             while True:
-                waiting = (key for key in missing(trials) if key not in running.values())
+                waiting = (key for key in missing() if key not in running.values())
                 for key, _ in zip(waiting, range(opened.slots - len(running)), strict=False):
                     running[opened.submit(train_trial, key)] = key
                     bar.began(key)
@@ -46,7 +46,7 @@ def train_missing(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     trial = _trial_of(running.pop(future), future)
                     trials.append(trial)
-                    bar.ended(trial, remaining(trials))
+                    bar.ended(trial, remaining())
     finally:
         opened.close()
 
@@ -82,9 +82,9 @@ class _Bar:
         self._ended += 1
         self.shown.update(self._all, completed=self._ended, total=self._ended + left)
         if trial.status != "done" or not self._console.is_terminal:
-            told = trial.error or f"loss {trial.last(LOSS):.4g}, {trial.seconds:.1f} s, {left} left"
+            text = trial.error or f"loss {trial.last(LOSS):.4g}, {trial.seconds:.1f} s, {left} left"
             self._console.print(
-                f"{trial.status}: {_label(trial.key)}: {told}", markup=False, soft_wrap=True
+                f"{trial.status}: {_label(trial.key)}: {text}", markup=False, soft_wrap=True
             )
 
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -67,9 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trials = Trials(options.folder / "cells.jsonl")
         with trials.locked():
             comparison.save(options.folder)
-            train_missing(
-                trials, comparison.wanted, options.executor, console, comparison.remaining
-            )
+            wanted, left = partial(comparison.wanted, trials), partial(comparison.remaining, trials)
+            train_missing(trials, wanted, options.executor, console, left)
     except WRONG_INPUT as error:
         stop(f"error: {error}", 2)
     except OSError as error:

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from untuned.lab.comparison.executors import Executor, InProcess, LocalExecutor
 from untuned.lab.comparison.progress import train_missing
-from untuned.lab.comparison.trials import TrialKey, Trials
+from untuned.lab.comparison.trials import Trials
 from untuned.lab.config import Size
 from untuned.lab.errors import unknown
 from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
@@ -79,11 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trials = Trials(options.path() / "cells.jsonl", writes=first)
         results = Results(experiment, options.size, trials, options.steps)
         wanted = list(dict.fromkeys(key for keys in results.keys().values() for key in keys))
-
-        def missing(ended: Trials) -> list[TrialKey]:
-            return [key for key in wanted if key not in ended]
-
         with trials.locked():
+            missing = lambda: [key for key in wanted if key not in trials]  # noqa: E731
             train_missing(trials, missing, options.executor, console)
     except WRONG_INPUT as error:
         stop(f"error: {error}", 2)
@@ -93,8 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     if first:
-        command = shlex.join(["untuned", "reproduce", *given])
-        _show(results, options.path(), console, command)
+        _show(results, options.path(), console, shlex.join(["untuned", "reproduce", *given]))
     sys.exit(int(any(trials[key].status == "failed" for key in wanted if key in trials)))
 
 

@@ -109,7 +109,7 @@ class Experiment:
     x: str = ""  # in what the lines of a label differ
     each: bool = False  # a row for each `x`
     view: Literal["curves", "grid", "floors"] = "curves"  # kind of plot
-    told: str = ""  # statements of the paper without a number, and differences of this experiment
+    note: str = ""  # statements of the paper without a number, and differences of ours
 
     def at(self, size: Size) -> Scale:
         """The experiment at a size."""

@@ -119,11 +119,11 @@ class Results:
     def notes(self) -> list[str]:
         """Whether the run is smaller than the paper's, and the source of each published number."""
         by_source: dict[str, list[str]] = {}
-        for row, published in self.experiment.published.items():
-            by_source.setdefault(published.source, []).append(row)
+        for row, number in self.experiment.published.items():
+            by_source.setdefault(number.source, []).append(row)
         sources = [f"{source} ({', '.join(rows)})" for source, rows in by_source.items()]
-        told = f"Published numbers: {'; '.join(sources) or NOT_PUBLISHED}."
-        return [SMALLER, told] if self.size == "small" or self.steps else [told]
+        published = f"Published numbers: {'; '.join(sources) or NOT_PUBLISHED}."
+        return [SMALLER, published] if self.size == "small" or self.steps else [published]
 
     def fragment(self, command: str) -> str:
         """A section of docs/reproductions.md."""
@@ -136,7 +136,7 @@ class Results:
         parts = [
             f"### {e.name}",
             f"{e.figure} of {e.paper}: {e.about}.",
-            *([e.told] if e.told else []),
+            *([e.note] if e.note else []),
             f"`{command}` ({scale.extent}{budget}; on {scale.data}). {name[0].upper() + name[1:]}:",
             self.table().markdown().rstrip(),
             *self.notes(),

@@ -102,26 +102,26 @@ EXPERIMENTS = (
         TEST_ERROR,
         *_on_mnist(_against_plain(WHOLE), _against_plain((1e-4, 1e-2, 1.0)), "five minutes"),
         baseline="plain", x="first step size", view="grid",
-        told=f"{TABLES} One hidden layer of 128 tanh units, batches of 256.",
+        note=f"{TABLES} One hidden layer of 128 tanh units, batches of 256.",
     ),
     Experiment(
         "towers-heights", PAPER, "towers of growing height", "MNIST: towers of one to five SGDs",
         TEST_ERROR,
         *_on_mnist(_heights(HALVES), _heights(FEW), "eight minutes"),
         baseline="height 1", x="first step size", view="grid",
-        told="The paper says that higher towers care less about where they start: look at the "
+        note="The paper says that higher towers care less about where they start: look at the "
         "means over the grid.",
     ),
     Experiment(
         "towers-time", PAPER, "time by height", "MNIST: the time of a step by height", TIME,
         *_on_mnist(_levels(10), _levels(6), "half a minute"), x="height", each=True, view="grid",
-        told=f"{TABLES} Run it with --jobs 1 on a machine that does nothing else. Every floor "
+        note=f"{TABLES} Run it with --jobs 1 on a machine that does nothing else. Every floor "
         "takes the same time where the line is straight.",
     ),
     Experiment(
         "towers-floors", PAPER, "every floor over time", "Adam() / Adam(0.05) / SGD(1)", TEST_ERROR,
         *_on_mnist(FLOORS, FLOORS, "ten seconds", seeds=1), view="floors",
-        told="Not a figure of the paper's: what its towers do, floor by floor.",
+        note="Not a figure of the paper's: what its towers do, floor by floor.",
     ),
     Experiment(
         "towers-resnet20", PAPER, "ResNet-20",
@@ -130,7 +130,7 @@ EXPERIMENTS = (
               _grids(MOMENTUM, (0.01, 0.1, 1.0), "resnet20-cifar10")),
         Scale("5,000 images of CIFAR-10", CORES, "two minutes", 900, 1,
               _grids(MOMENTUM, (0.01, 1.0), "resnet20-cifar10")),
-        baseline="plain", x="first step size", view="grid", told=TABLES,
+        baseline="plain", x="first step size", view="grid", note=TABLES,
     ),
     Experiment(
         "towers-lstm", PAPER, "character LSTM", "a character LSTM on War and Peace", VALID_LOSS,
@@ -138,6 +138,6 @@ EXPERIMENTS = (
               _grids(NOVEL, (1e-4, 1e-3, 1e-2), "lstm-warandpeace")),
         Scale("War and Peace", CORES, "two minutes", 1200, 1,
               _grids(NOVEL, (1e-4, 1e-2), "lstm-warandpeace")),
-        baseline="Adam", x="first step size", view="grid", told=TABLES,
+        baseline="Adam", x="first step size", view="grid", note=TABLES,
     ),
 )  # fmt: skip

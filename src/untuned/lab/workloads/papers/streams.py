@@ -47,7 +47,7 @@ def _encoded(name: str, part: str, streaming: bool = False) -> Any:
 
 
 def _resnet50(name: str, classes: int, valid: str, without: bool) -> Workload:
-    """ResNet-50 on a streamed set of images; `without` biases and gains if asked for."""
+    """ResNet-50 on a streamed set of images, optionally `without` biases and gains."""
 
     def at(size: Size) -> Streamed:
         small = size == "small"
@@ -63,8 +63,8 @@ def _resnet50(name: str, classes: int, valid: str, without: bool) -> Workload:
         batch, steps = (32, 200) if small else (1024, 350 * (1_281_167 // 1024))
         return Streamed(model, train, StoredRows(held, collate), batch, steps, ACCURACY)
 
-    told = " without biases and gains of norms" if without else ""
-    return Workload(f"ResNet-50{told}, {name}, streamed", at)
+    bareness = " without biases and gains of norms" if without else ""
+    return Workload(f"ResNet-50{bareness}, {name}, streamed", at)
 
 
 def _packed(texts: dict[str, list[str]], tokenizer: Any, length: int) -> dict[str, list[list[int]]]:
