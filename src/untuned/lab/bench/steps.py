@@ -1,7 +1,7 @@
 """The cost of a step of each optimizer on one model, beside torch's fused SGD and AdamW."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from untuned.lab.baselines.methods import method_of
-from untuned.lab.bench.measure import Copy, Times, cuda_facts, peak, take_turns
+from untuned.lab.bench.measure import Call, Copy, Times, cuda_facts, peak, take_turns
 from untuned.lab.bench.memory_traffic import least_traffic
 from untuned.lab.bench.models import MODELS
 from untuned.lab.errors import UnknownNameError, unknown
@@ -96,16 +96,14 @@ def graded(model: nn.Module) -> nn.Module:
     return model
 
 
-def optimizers(
-    model: nn.Module, settings: Settings
-) -> dict[str, tuple[Optimizer, Callable[[], object]]]:
+def optimizers(model: nn.Module, settings: Settings) -> dict[str, tuple[Optimizer, Call]]:
     """The references and the optimizers, all on the same parameters, and their steps.
 
     Args:
         model: with gradients.
         settings: optimizers, eager or compiled.
     """
-    made: dict[str, tuple[Optimizer, Callable[[], object]]] = {}
+    made: dict[str, tuple[Optimizer, Call]] = {}
     for name, text in (REFERENCES | {text: text for text in settings.optimizers}).items():
         opt = method_of(text, compile=False if settings.eager else None).make(model)
         if hasattr(opt, "train"):  # those that average weights
@@ -115,9 +113,7 @@ def optimizers(
     return made
 
 
-def timed(
-    steps: dict[str, Callable[[], object]], settings: Settings
-) -> tuple[dict[str, Times], float]:
+def timed(steps: Mapping[str, Call], settings: Settings) -> tuple[dict[str, Times], float]:
     """Times of steps by name, and the bandwidth of the copy between them in bytes a second.
 
     Args:

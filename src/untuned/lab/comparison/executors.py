@@ -68,7 +68,7 @@ class LocalExecutor(Executor):
 
     def __init__(self, jobs: int | None = None) -> None:
         cores = available_cores()
-        self.slots = jobs or len(cores)
+        self.slots: int = jobs or len(cores)
         self._workers = [_Worker(i, cores[i % len(cores)]) for i in range(self.slots)]
         self._free: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
@@ -193,7 +193,7 @@ class RayExecutor(Executor):
         self._ray = ray
         ray.init(address=address, num_cpus=None if address else jobs, log_to_driver=False)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        self.slots = jobs or int(resources["CPU"])
+        self.slots: int = jobs or int(resources["CPU"])
         gpus = min(1.0, resources.get("GPU", 0) / self.slots)
         self._remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(_one_thread)
 

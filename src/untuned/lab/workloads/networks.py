@@ -129,7 +129,12 @@ def vgg11(width: int = 64) -> nn.Sequential:
 
 
 def vgg16(width: int = 64, classes: int = 10) -> nn.Sequential:
-    """Thirteen convolutions, from `width` to 8 `width` channels."""
+    """Thirteen convolutions.
+
+    Args:
+        width: channels of the first stage; the last has eight times as many.
+        classes: number of outputs.
+    """
     return _vgg((2, 2, 3, 3, 3), width, classes)
 
 

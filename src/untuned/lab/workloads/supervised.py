@@ -88,16 +88,17 @@ class Supervised:
 class SupervisedLearner(Learner):
     """A network that learns from batches; arguments as in `Task.learner`."""
 
-    task: Supervised
-
     def __init__(self, task: Supervised, fabric: Fabric, config: Config) -> None:
         if task.batch % fabric.world_size:
             raise ConfigError(
                 f"batches of {task.batch} cannot be shared by {fabric.world_size} processes"
             )
-        self.task, self.fabric, self._seed = task, fabric, config.seed
+        self.task: Supervised = task
+        self.fabric: Fabric = fabric
+        self._seed = config.seed
         torch.manual_seed(config.seed)
-        self.model = fabric.to_device(task.model())  # before optimizers take its parameters
+        # before optimizers take its parameters
+        self.model: nn.Module = fabric.to_device(task.model())
         self._compile = config.compile
 
     def attach(self, optimizer: Optimizer, scheduler: LRScheduler | None) -> None:

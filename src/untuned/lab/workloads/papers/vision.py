@@ -56,32 +56,25 @@ def _mnist(network: Callable[[Size], nn.Module], about: str, batch: int, epochs:
 
 BARE = "without biases and gains of norms, square loss"
 WORKLOADS = {
+    # Nero's (arXiv:2102.07227, figure 3); narrower at size small
     "mlp100-mnist": _mnist(
-        # Nero's (arXiv:2102.07227, figure 3); narrower at size small
         lambda size: Chain(100, 784 if size == "full" else 128, 784, bias=True),
-        "100 fully-connected layers with biases",
-        250,
-        50,
+        "100 fully-connected layers with biases", 250, 50,
     ),
+    # the towers' (arXiv:1909.13371)
     "tanh-mnist": _mnist(
-        # the towers' (arXiv:1909.13371)
         lambda _: nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10)),
-        "one hidden layer of 128 tanh units",
-        256,
-        30,
+        "one hidden layer of 128 tanh units", 256, 30,
     ),
     "vgg11-cifar10": cifar_workload(vgg11, "VGG-11 with norms", 16, 64),
     "resnet18-cifar10-bare": cifar_workload(
-        lambda width: bare(preact_resnet18(width)),
-        f"a pre-activation ResNet-18 {BARE}",
-        8,
-        64,
+        lambda width: bare(preact_resnet18(width)), f"a pre-activation ResNet-18 {BARE}", 8, 64,
         loss=square,
     ),
     "vgg16-cifar10-bare": cifar_workload(
-        lambda width: bare(vgg16(width)), f"VGG-16 {BARE}", 16, 64, loss=square
+        lambda width: bare(vgg16(width)), f"VGG-16 {BARE}", 16, 64, loss=square,
     ),
     "vgg16-cifar100-bare": cifar_workload(
-        lambda width: bare(vgg16(width, 100)), f"VGG-16 {BARE}", 16, 64, "cifar100", square
+        lambda width: bare(vgg16(width, 100)), f"VGG-16 {BARE}", 16, 64, "cifar100", square,
     ),
-}
+}  # fmt: skip
