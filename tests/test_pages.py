@@ -11,14 +11,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import untuned
-from networks import same, snapshot
-from pages import PAGES, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
+from support.networks import same, snapshot
+from support.pages import PAGES, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
 from untuned.notation import tower_of
 
 # Pages whose code other tests run: with trainers, on several processes
 ELSEWHERE = {
     "how-to/accelerate": "integration/test_accelerate.py",
-    "how-to/distributed": "test_distributed.py",
+    "how-to/distributed": "distributed/test_distributed.py",
     "how-to/huggingface": "integration/test_huggingface.py",
     "how-to/lightning": "integration/test_lightning.py",
     "how-to/precision": "integration/test_precision_page.py",

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from pages import DOCS, ROOT
+from support.pages import DOCS, ROOT
 
 spec = importlib.util.spec_from_file_location("pictures", ROOT / "website" / "pictures.py")
 pictures = importlib.util.module_from_spec(spec)

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from pages import ROOT, blocks_of
+from support.pages import ROOT, blocks_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from pages import ROOT, blocks_of
+from support.pages import ROOT, blocks_of
 
 TRAINS = """
 import importlib.util, pathlib, sys
@@ -103,7 +103,13 @@ def test_the_files_are_those_of_the_library(built):
     assert {name.split("/")[0] for name in inside if ".dist-info" not in name} == {"untuned"}
     with tarfile.open(built[1]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"pyproject.toml", "README.md", "CITATION.cff", "mkdocs.yml", "tests/pages.py"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "CITATION.cff",
+        "mkdocs.yml",
+        "tests/support/pages.py",
+    } <= names
 
 
 @pytest.mark.integration

@@ -17,7 +17,7 @@ import pytest
 from fontTools.ttLib import TTFont
 
 from lab.browser import Browser
-from pages import DOCS, ROOT
+from support.pages import DOCS, ROOT
 
 WRITTEN = {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")}
 PAGES = sorted(WRITTEN - {"results/summary.html"})  # which belongs to the comparison

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import untuned
-from networks import GPT2, LSTM, mlp, resnet
+from support.networks import GPT2, LSTM, mlp, resnet
 from untuned.lab.workloads.networks import Chain
 
 

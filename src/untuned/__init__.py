@@ -2,9 +2,8 @@
 
 from untuned import errors, geometry, rules
 from untuned.optimizer import Optimizer
-from untuned.optimizer.auto import Auto
 from untuned.optimizer.initialise import initialise_
-from untuned.optimizer.named import AGD, Nero
+from untuned.optimizer.named import AGD, Auto, Nero
 
 __all__ = ["AGD", "Auto", "Nero", "Optimizer", "errors", "geometry", "initialise_", "rules"]
 __version__ = "0.1.0"

@@ -21,21 +21,33 @@ from torch import Tensor
 
 from untuned.domain import Interval
 
-TRUST = math.log(2)
+DOUBLING = math.log(2)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A monotone map from raw numbers to hyperparameters, and its inverse."""
+    """A monotone map (a bijector) from raw numbers to hyperparameters, and its inverse.
+
+    Args:
+        value: raw numbers -> hyperparameters, element by element.
+        raw: hyperparameter -> raw number.
+        reach: the largest change of a raw number in one step.
+        low, high: the bounds of raw numbers.
+    """
 
     value: Callable[[Tensor], Tensor]
     raw: Callable[[float], float]
-    reach: float = math.inf  # how far a raw number may move in one step
-    low: float = -math.inf  # the raw numbers that it may not leave
+    reach: float = math.inf
+    low: float = -math.inf
     high: float = math.inf
 
     def step(self, before: Tensor, after: Tensor) -> Tensor:
-        """Where a raw number comes to stand that was to move from `before` to `after`."""
+        """The new raw number: `after`, within `reach` of `before` and within the bounds.
+
+        Args:
+            before: the raw number before the step.
+            after: where the step would take it; NaN: the step is not taken.
+        """
         if self.reach == math.inf:
             return after
         trusted = before + (after - before).clamp(-self.reach, self.reach)
@@ -60,8 +72,8 @@ def _half_atanh(number: float) -> float:
     return math.atanh(2 * number - 1)
 
 
-EXPONENTIAL = Chart(torch.exp, math.log, reach=TRUST, low=-80.0, high=80.0)
-LOGISTIC = Chart(torch.sigmoid, _logit, reach=TRUST, low=-16.0, high=16.0)
+EXPONENTIAL = Chart(torch.exp, math.log, reach=DOUBLING, low=-80.0, high=80.0)
+LOGISTIC = Chart(torch.sigmoid, _logit, reach=DOUBLING, low=-16.0, high=16.0)
 IDENTITY = Chart(torch.clone, _same)
 SQUARE = Chart(torch.square, math.sqrt)
 HALF_TANH = Chart(_half_tanh, _half_atanh)

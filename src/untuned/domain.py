@@ -13,7 +13,13 @@ from untuned.errors import DomainError
 
 @dataclass(frozen=True)
 class Interval:
-    """The real numbers from `low`, which belongs to it if `closed_low`, to below `high`."""
+    """The real numbers in (low, high), and `low` itself if `closed_low`.
+
+    Args:
+        low: the lower end.
+        high: the upper end, never included.
+        closed_low: whether `low` is included.
+    """
 
     low: float
     high: float
@@ -26,9 +32,16 @@ class Interval:
         return f"{'(['[self.closed_low]}{self.low:g}, {self.high:g})"
 
     def check(self, name: str, value: Any) -> None:
-        """Raise `DomainError`, naming the hyperparameter, unless `value` is a number in here."""
+        """Check that a value is a number in the interval, also once rounded to float32.
+
+        Args:
+            name: of the hyperparameter, for the message.
+            value: anything that a user may have given.
+
+        Raises:
+            DomainError: if it is not.
+        """
         try:
-            # nor may it become the upper end when it is rounded to the 32 bits of most weights
             inside = not isinstance(value, str) and float(value) in self
             inside = inside and ctypes.c_float(float(value)).value < self.high
         except (TypeError, ValueError, RuntimeError):
@@ -43,9 +56,12 @@ UNIT = Interval(0.0, 1.0, closed_low=True)
 
 
 def hyperparameter(default: Any, domain: Interval, names: tuple[str, ...] = ()) -> Any:
-    """A field of a rule: its initial value, and the domain that it may not leave.
+    """A dataclass field of a rule.
 
-    A tuple of hyperparameters, such as Adam's betas, says the name of each.
+    Args:
+        default: the initial value; a tuple for several hyperparameters in one field.
+        domain: the interval that each value must stay in.
+        names: of the hyperparameters in a tuple, such as Adam's betas.
     """
     return dataclasses.field(default=default, metadata={"domain": domain, "names": names})
 

@@ -1,14 +1,16 @@
-"""Floors and towers, as you write them: which rule tunes what of which.
+"""Floors and towers, as you write them: which rule tunes which hyperparameters of which.
 
-What the floors then do is in `tower.py`.
+How the floors then move is in `towers/floor_step.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from untuned.charts import Chart
 from untuned.domain import domains_of, names_of
@@ -20,8 +22,11 @@ from untuned.tunable import Tunable
 class Floor:
     """A rule in a tower, and which of its hyperparameters the floor above tunes.
 
-    Left to itself that is every one that starts inside its domain; one that starts on the edge
-    (a momentum of 0) is switched off and stays so.
+    Args:
+        rule: the rule.
+        names: the hyperparameters that are tuned; None: each that starts inside its domain. One
+            that starts on the edge (a momentum of 0) is switched off and stays so.
+        own: the hyperparameters of which each tensor has its own.
 
     Raises:
         UnknownHyperparameterError: the rule has none of that name, or it cannot be tuned.
@@ -29,8 +34,8 @@ class Floor:
     """
 
     rule: Tunable
-    names: tuple[str, ...] | None = None  # those tuned; None: all that can be
-    own: tuple[str, ...] = ()  # of these, those of which each tensor has its own
+    names: tuple[str, ...] | None = None
+    own: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         charted = self.rule.charted()
@@ -144,3 +149,38 @@ class Tower:
     def tuned(self, level: int) -> dict[str, Chart]:
         """The hyperparameters of a floor that the one above tunes; the top floor's are fixed."""
         return self.floors[level].tuned() if level + 1 < len(self.floors) else {}
+
+
+def store_key(level: int, name: str) -> str:
+    """The key in a parameter group, or a tensor's state, of a floor's raw number."""
+    return f"floor{level}.{name}"
+
+
+def hyperparameters_of(
+    tower: Tower, group: Mapping[str, Any], states: Sequence[Mapping[str, Any]]
+) -> list[dict[str, float]]:
+    """The hyperparameters of each floor by name, as numbers. Synchronises with the device once.
+
+    Args:
+        tower: the tower.
+        group: a parameter group: holds the ground floor's options and all floors' raw numbers.
+        states: of the group's tensors: hold the raw numbers that each tensor has of its own.
+    """
+    floors = []
+    for level, floor in enumerate(tower.of_group(group).floors):
+        values: dict[str, Any] = {}
+        for name, value in floor.rule.hyperparameters().items():
+            chart, key = tower.tuned(level).get(name), store_key(level, name)
+            if name in floor.own and chart:
+                names = group.get("param_names", range(len(states)))
+                for label, state in zip(names, states, strict=True):
+                    values[f"{name}[{label}]"] = chart.value(state[key]) if key in state else value
+            else:
+                values[name] = chart.value(group[key]) if chart and key in group else value
+        floors.append(values)
+    if not any(floors):
+        return floors
+    numbers = [torch.as_tensor(v, dtype=torch.float64) for floor in floors for v in floor.values()]
+    device = next((n.device for n in numbers if n.device.type != "cpu"), torch.device("cpu"))
+    each = iter(torch.stack([number.to(device) for number in numbers]).tolist())
+    return [{name: next(each) for name in floor} for floor in floors]

@@ -3,8 +3,8 @@
 import pytest
 import torch.nn.functional as F
 
-from networks import numbers, resnet, same, snapshot
-from pages import RULES, fallen, initialised_twin, optimizer, run_page, train_plainly
+from support.networks import numbers, resnet, same, snapshot
+from support.pages import RULES, fallen, initialised_twin, optimizer, run_page, train_plainly
 
 pytestmark = pytest.mark.integration
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import untuned
-from networks import GPT2, numbers, same, snapshot
-from pages import RULES, fallen, initialised_twin, run_page
+from support.networks import GPT2, numbers, same, snapshot
+from support.pages import RULES, fallen, initialised_twin, run_page
 
 pytestmark = [
     pytest.mark.integration,

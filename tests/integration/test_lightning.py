@@ -6,8 +6,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from networks import numbers, resnet, same, snapshot
-from pages import (
+from support.networks import numbers, resnet, same, snapshot
+from support.pages import (
     RULES,
     fallen,
     initialised_twin,

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from networks import resnet
-from pages import run_page
+from support.networks import resnet
+from support.pages import run_page
 
 pytestmark = pytest.mark.integration
 

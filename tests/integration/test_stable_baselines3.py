@@ -3,8 +3,8 @@
 import pytest
 
 import untuned
-from networks import numbers, same, snapshot
-from pages import run_page
+from support.networks import numbers, same, snapshot
+from support.pages import run_page
 
 pytestmark = pytest.mark.integration
 

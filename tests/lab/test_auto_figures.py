@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pages import ROOT
+from support.pages import ROOT
 
 pytestmark = pytest.mark.integration
 

@@ -74,7 +74,7 @@ def test_what_is_one_number_a_tensor_is_not_worked_out_for_each_entry(text, monk
         return seen.entries
 
     stacked = entries()
-    monkeypatch.setattr("untuned.execution.small_buckets.MANY", 10**9)
+    monkeypatch.setattr("untuned.execution.buckets.MANY", 10**9)
     assert stacked < 0.7 * entries()
 
 

@@ -82,7 +82,7 @@ def test_muon_moves_hidden_matrices_as_torchs_and_the_rest_as_adamw():
 
 
 def test_convolutions_and_tied_heads_are_not_for_muon():
-    from networks import gpt2
+    from support.networks import gpt2
 
     model = gpt2()
     hidden = set(map(id, hidden_matrices(model)))

@@ -1,1 +1,1 @@
-"""Parameters sharded over processes."""
+"""Parameters sharded over ranks."""

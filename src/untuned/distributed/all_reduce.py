@@ -1,71 +1,75 @@
-"""What processes tell each other in a step, in as few collectives as can be.
+"""Cross-process reductions of one optimizer step, fused into a single all-reduce.
 
-What a rule must know of whole tensors (the norms of blocks, hypergradients, the moments of neurons)
-are sums, of which each process has a part; those of all parameters are added up in one collective.
-Every process then holds the same numbers, bit for bit, and decides alike.
+What a rule must know of whole tensors (norms of blocks, hypergradients, moments of neurons) are
+sums, of which each rank has a part. Every rank then holds the same numbers, bit for bit, and
+decides alike.
 
-Processes that hold copies of the same part each bring their share of it, so that meshes of any
-dimensions, and plain tensors beside sharded ones, are all one sum over the processes.
+Ranks that hold copies of one shard each contribute their share of it, so that meshes of any
+dimensions, and plain tensors beside sharded ones, are all one sum over the ranks.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from untuned._cache import cached
-from untuned.distributed.shards import Shard, is_sharded, local
+from untuned._tensors import cached
+from untuned.distributed.shards import Shard
 from untuned.errors import ParameterError
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import Placement
 
 
 class Summand(Protocol):
-    """What has numbers to add up over processes."""
+    """An object whose numbers are sums over ranks."""
 
     @property
     def shards(self) -> Sequence[Shard | None]:
-        """Of each tensor that it is about."""
+        """The local shard of each of its tensors; None for a plain tensor."""
 
-    def additive(self) -> list[Tensor]:
-        """Its parts of the sums: what each tensor adds, times the number of that one's parts."""
+    def partial_sums(self) -> list[Tensor]:
+        """This rank's sums, those of each tensor times the number of its shards."""
 
-    def take(self, totals: list[Tensor]) -> None:
-        """Go on with the sums, of the same shapes."""
+    def receive_sums(self, totals: list[Tensor]) -> None:
+        """Replace the partial sums by the all-reduced ones, of the same order and shapes."""
 
 
-def join(summands: Sequence[Summand]) -> None:
-    """Add up what processes have, in one collective, if any parameter is sharded at all."""
-    every = (shard for summand in summands for shard in summand.shards)
-    shards = list(dict.fromkeys(shard for shard in every if shard is not None))
+def sum_over_ranks(summands: Sequence[Summand]) -> None:
+    """All-reduce the partial sums of all summands together; no collective if none is sharded."""
+    every = itertools.chain.from_iterable(map(operator.attrgetter("shards"), summands))
+    shards = list(dict.fromkeys(filter(None, every)))
     if not shards:
         return
-    numbers = [summand.additive() for summand in summands]
+    numbers = [summand.partial_sums() for summand in summands]
     device = shards[0].mesh.device_type
     flat = [number.double().flatten() for each in numbers for number in each]
     everything = torch.cat([number.to(device) for number in flat])
-    groups, copies = groups_of(shards)
-    everything /= copies  # in 64 bits: squares do not overflow, and halves are exact
+    groups, ranks = process_groups(shards)
+    everything /= ranks  # in float64: squares do not overflow, and halves are exact
     for group in groups:
         dist.all_reduce(everything, group=group)
     totals = iter(everything.split([number.numel() for number in flat]))
     for summand, each in zip(summands, numbers, strict=True):
-        summand.take([next(totals).view(number.shape).to(number) for number in each])
+        summand.receive_sums([next(totals).view(number.shape).to(number) for number in each])
 
 
-def groups_of(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
-    """The processes to add up over, as groups one after the other; and how many they are.
+def process_groups(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
+    """The process groups to reduce over, one after the other.
 
-    Those that hold parts, and if asked for also those that hold copies. In an order that all
-    processes agree on: that of the parameters. Raises `ParameterError`.
+    Args:
+        shards: in the order of the parameters, so that all ranks agree on that of the groups.
+        copies: also reduce over ranks that hold copies of one shard.
+
+    Returns:
+        The groups, and the number of ranks in all of them.
+
+    Raises:
+        ParameterError: if meshes overlap and none is a dimension of the other.
     """
     every = ((s.mesh, range(s.mesh.ndim) if copies else s.axes) for s in shards)
     axes = dict.fromkeys((mesh, axis) for mesh, own in every for axis in own)
@@ -85,14 +89,14 @@ def groups_of(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any],
     return [groups[ranks] for ranks in maximal], count
 
 
-def group_of(shards: Iterable[Shard]) -> Any:
-    """The processes that hold different parts, as one group; each must ask for it."""
-    return _together(*groups_of(shards)[0])
+def shard_group(shards: Iterable[Shard]) -> Any:
+    """One process group of all ranks that hold different shards; a collective call."""
+    return _united(*process_groups(shards)[0])
 
 
 @cached(16)
-def _together(*groups: Any) -> Any:
-    """All processes of groups that lie across each other, as one; made once."""
+def _united(*groups: Any) -> Any:
+    """The union of process groups along different axes of a mesh, as one group; cached."""
     if len(groups) == 1:
         return groups[0]
     ranks = [dist.get_rank()]
@@ -101,53 +105,3 @@ def _together(*groups: Any) -> Any:
         dist.all_gather_object(every, ranks, group)
         ranks = sorted(itertools.chain(*every))
     return dist.new_group(ranks, use_local_synchronization=True)  # the world need not know
-
-
-def gradients_of(weights: Sequence[Tensor]) -> list[Tensor]:
-    """What lies here of the weights' gradients, wherever each weight's part is.
-
-    Where processes hold copies of weights, and each a summand of their gradients, the summands of
-    all weights are added up together.
-    """
-    grads: list[Any] = [weight.grad for weight in weights]
-    if not any(map(is_sharded, grads)):
-        return grads
-    summands: dict[tuple[Any, ...], list[int]] = {}
-    for i, weight in enumerate(weights):
-        if is_sharded(grads[i]) and grads[i].placements != weight.placements:  # type: ignore[attr-defined]
-            due = _due(grads[i], weight)
-            if due is None:
-                grads[i] = grads[i].redistribute(placements=weight.placements)  # type: ignore[attr-defined]
-            else:
-                summands.setdefault((grads[i].device_mesh, due, grads[i].dtype), []).append(i)
-    parts = list(map(local, grads))
-    for (mesh, due, _), indices in summands.items():
-        totals = _added_up([parts[i] for i in indices], mesh, due)
-        for i, total in zip(indices, totals, strict=True):
-            parts[i] = total
-    return parts
-
-
-def _due(grad: Any, weight: Any) -> tuple[Placement, ...] | None:
-    """The sums that make a gradient lie as its weight does, for each dimension of the mesh.
-
-    None if it takes more than sums.
-    """
-    from torch.distributed.tensor import Replicate
-
-    pairs = list(zip(grad.placements, weight.placements, strict=True))
-    if any(
-        has != wants and not (has.is_partial() and wants.is_replicate()) for has, wants in pairs
-    ):
-        return None
-    return tuple(Replicate() if has == wants else has for has, wants in pairs)
-
-
-def _added_up(parts: Sequence[Tensor], mesh: DeviceMesh, due: Sequence[Placement]) -> list[Tensor]:
-    """The sums of tensors of which each process has a summand, in one collective."""
-    from torch.distributed.tensor import DTensor, Replicate
-
-    flat = DTensor.from_local(torch.cat([part.flatten() for part in parts]), mesh, due)
-    total = local(flat.redistribute(placements=[Replicate()] * mesh.ndim))
-    each = total.split([part.numel() for part in parts])
-    return [one.view(part.shape) for one, part in zip(each, parts, strict=True)]

@@ -1,58 +1,54 @@
-"""Sharded tensors, made whole on one process each, and what is made of them sent back.
+"""Whole tensors from shards, each on an owner rank, and results back to shards.
 
-What needs whole matrices (`spectral.py`) would otherwise have every process gather every matrix and
-do the work of all. Here each tensor has an owner, the work is shared out evenly, and parts travel
-twice: to the owner, and back. Each way is one collective for all tensors.
+What needs whole matrices (`orthogonal.py`) would otherwise have every rank gather every matrix and
+do the work of all. Here each tensor has an owner and the work is balanced. Each way is one
+all-to-all for all tensors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from untuned._dtypes import shared_dtype
-from untuned.distributed.all_reduce import group_of
+from untuned._tensors import shared_dtype
+from untuned.distributed.all_reduce import shard_group
 from untuned.distributed.shards import Shard
 
 
 class Exchange:
-    """Which process owns which of some sharded tensors.
+    """The owners of some sharded tensors; `mine` are the indices that this rank owns.
 
-    To be made, and used, by all processes that hold parts of them, in step.
+    To be made, and used, by all ranks that hold shards, in step.
     """
-
-    mine: list[int]  # the tensors that this process owns
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shapes = [shard.layout.shape for shard in shards]
-        self._group = group_of(shards)
-        self._device = shards[0].mesh.device_type  # the weights may wait on the host (offloaded)
-        self._processes = range(dist.get_world_size(self._group))
-        self._here = dist.get_rank(self._group)
-        self._boxes: list[Any] = [None for _ in self._processes]
+        self._group = shard_group(shards)
+        self._device = shards[0].mesh.device_type  # weights may be offloaded to the host
+        self._ranks = range(dist.get_world_size(self._group))
+        self._rank = dist.get_rank(self._group)
+        self._boxes: list[Any] = [None for _ in self._ranks]
         dist.all_gather_object(self._boxes, [shard.box for shard in shards], self._group)
-        self._owners = self._shared_out()
-        self.mine = self._of(self._here)
+        self._owned: list[list[int]] = [[] for _ in self._ranks]
+        self._share_out()
+        self.mine = self._owned[self._rank]
 
-    def _shared_out(self) -> list[int]:
-        """The owner of each tensor: the largest first, each to whom has least to do."""
-        loads, owners = [0 for _ in self._processes], [0] * len(self._shapes)
-        order = sorted(range(len(owners)), key=lambda i: -math.prod(self._shapes[i]))
-        for i in order:
+    def _share_out(self) -> None:
+        """Give each tensor, the largest first, to the rank with the fewest entries so far."""
+        loads, owners = [0 for _ in self._ranks], [0] * len(self._shapes)
+        for i in sorted(range(len(owners)), key=lambda i: -math.prod(self._shapes[i])):
             owners[i] = loads.index(min(loads))
             loads[owners[i]] += math.prod(self._shapes[i])
-        return owners
+        for i, owner in enumerate(owners):
+            self._owned[owner].append(i)
 
-    def _of(self, process: int) -> list[int]:
-        return [i for i, owner in enumerate(self._owners) if owner == process]
-
-    def _sent(self, send: Sequence[Sequence[Tensor]], sizes: Sequence[int]) -> list[Tensor]:
-        """To each process what is meant for it; what comes from each, of these sizes."""
+    def _all_to_all(self, send: Sequence[Sequence[Tensor]], sizes: Sequence[int]) -> list[Tensor]:
+        """Send tensors to each rank; receive as many entries from each as `sizes` says."""
         counts = [sum(part.numel() for part in each) for each in send]
         flat = torch.cat([self._nothing, *(part.flatten() for each in send for part in each)])
         given = flat.to(self._device)
@@ -60,50 +56,48 @@ class Exchange:
         dist.all_to_all_single(out, given, list(sizes), counts, group=self._group)
         return list(out.to(flat.device).split(list(sizes)))
 
+    def _entries(self, rank: int, tensors: Iterable[int]) -> list[int]:
+        """The number of entries of a rank's shard of each tensor."""
+        return [math.prod(self._boxes[rank][i].size) for i in tensors]
+
     def gathered(self, parts: Sequence[Tensor]) -> dict[int, Tensor]:
-        """The whole tensors that are `mine`, of which every process has a part."""
+        """The whole tensors that are `mine`, by index, given the local shard of every tensor."""
         self._dtypes = [part.dtype for part in parts]
         self._nothing = parts[0].new_empty(0, dtype=shared_dtype(parts))  # in which all travel
-        send = [[parts[i] for i in self._of(process)] for process in self._processes]
-        sizes = [sum(self._entries(process, self.mine)) for process in self._processes]
+        send = [[parts[i] for i in owned] for owned in self._owned]
+        sizes = [sum(self._entries(rank, self.mine)) for rank in self._ranks]
         wholes = {i: parts[i].new_empty(self._shapes[i]) for i in self.mine}
-        for process, chunk in zip(self._processes, self._sent(send, sizes), strict=True):
-            pieces = chunk.split(self._entries(process, self.mine))
+        for rank, chunk in enumerate(self._all_to_all(send, sizes)):
+            pieces = chunk.split(self._entries(rank, self.mine))
             for i, piece in zip(self.mine, pieces, strict=True):
-                box = self._boxes[process][i]
+                box = self._boxes[rank][i]
                 wholes[i][box.place] = piece.view(box.size)
         return wholes
 
     def returned(
         self, wholes: Mapping[int, Tensor], numbers: Mapping[int, Tensor], counts: Sequence[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The parts of all tensors that belong here, and some numbers of each, so many.
+        """The inverse of `gathered`: each owner sends results back.
 
-        Given those that are `mine`.
+        Args:
+            wholes: the results for the tensors that are `mine`, of their global shapes.
+            numbers: per-block numbers of the same tensors.
+            counts: the number of blocks of every tensor.
+
+        Returns:
+            This rank's shard of every result, and all its per-block numbers, flat.
         """
         send = [
-            [
-                tensor
-                for i in self.mine
-                for tensor in (wholes[i][self._boxes[process][i].place], numbers[i])
-            ]
-            for process in self._processes
+            [part for i in self.mine for part in (wholes[i][boxes[i].place], numbers[i])]
+            for boxes in self._boxes
         ]
-        own = self._entries(self._here, range(len(self._shapes)))
-        sizes = [
-            [size for i in self._of(process) for size in (own[i], counts[i])]
-            for process in self._processes
-        ]
-        found: dict[int, tuple[Tensor, Tensor]] = {}
-        chunks = self._sent(send, [sum(each) for each in sizes])
-        for process, chunk in zip(self._processes, chunks, strict=True):
-            pieces = iter(chunk.split(sizes[process]))
-            for i in self._of(process):
-                size, dtype = self._boxes[self._here][i].size, self._dtypes[i]
-                found[i] = next(pieces).view(size).to(dtype), next(pieces).to(dtype)
-        every = [found[i] for i in range(len(self._shapes))]
-        return [part for part, _ in every], [number for _, number in every]
-
-    def _entries(self, process: int, tensors: Sequence[int]) -> list[int]:
-        """How many entries of each of some tensors a process has."""
-        return [math.prod(self._boxes[process][i].size) for i in tensors]
+        own = self._entries(self._rank, range(len(self._shapes)))
+        sizes = [[size for i in owned for size in (own[i], counts[i])] for owned in self._owned]
+        parts, each = {}, {}
+        for rank, chunk in enumerate(self._all_to_all(send, list(map(sum, sizes)))):
+            pieces = iter(chunk.split(sizes[rank]))
+            for i in self._owned[rank]:
+                size, dtype = self._boxes[self._rank][i].size, self._dtypes[i]
+                parts[i], each[i] = next(pieces).view(size).to(dtype), next(pieces).to(dtype)
+        order = range(len(self._shapes))
+        return [parts[i] for i in order], [each[i] for i in order]

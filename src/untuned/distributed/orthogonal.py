@@ -1,4 +1,4 @@
-"""Orthogonalised blocks of tensors that are sharded over processes."""
+"""Spectral duals of sharded tensors."""
 
 from __future__ import annotations
 
@@ -10,42 +10,46 @@ from torch import Tensor
 from untuned.distributed.sharded_blocks import ShardedBlockVector
 from untuned.distributed.shards import Shard
 from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.orthogonal import Duals, duals_of
+from untuned.geometry.orthogonal import Duals, spectral_duals
 
 
-def duals(
-    frame: BlockVector,
+def sharded_duals(
+    vector: BlockVector,
     shards: Sequence[Shard | None],
     indices: Sequence[int],
     tensors: Sequence[Tensor],
 ) -> Duals:
-    """`orthogonal` of each block; blocks of one shape go together.
+    """`spectral_duals` of tensors, local shards of them for local shards.
 
-    A block of more than two dimensions is a matrix of its first by all others. Of sharded tensors
-    each process makes its share (`exchange.py`).
+    Each rank orthogonalises its share of the sharded tensors (`exchange.py`), and all plain ones.
+
+    Args:
+        vector: the blocks of a group's tensors.
+        shards: the local shard of each of them.
+        indices: the tensors to orthogonalise.
+        tensors: theirs, local, in the order of `indices`.
     """
-    blocks = [frame.unsharded.blocks[i] for i in indices]
+    blocks = list(map(vector.unsharded.blocks.__getitem__, indices))
+    if not isinstance(vector, ShardedBlockVector):
+        return spectral_duals(blocks, tensors)
     sharded = [n for n, i in enumerate(indices) if (shard := shards[i]) and shard.axes]
     if not sharded:
-        return duals_of(blocks, tensors)
-    assert isinstance(frame, ShardedBlockVector)
-    exchange = frame.exchange([indices[n] for n in sharded])
+        return spectral_duals(blocks, tensors)
+    exchange = vector.exchange([indices[n] for n in sharded])
     wholes = exchange.gathered([tensors[n] for n in sharded])
-    mine = [sharded[n] for n in exchange.mine]
-    plain = sorted({*range(len(indices))} - {*sharded})  # copies are whole, too
-    made = duals_of(
-        [blocks[n] for n in (*plain, *mine)], [*(tensors[n] for n in plain), *wholes.values()]
+    plain = [n for n in range(len(indices)) if n not in sharded]  # copies are whole, too
+    made = [*plain, *(sharded[n] for n in exchange.mine)]
+    duals = spectral_duals(
+        [blocks[n] for n in made], [*(tensors[n] for n in plain), *wholes.values()]
     )
-    directions = dict(zip(plain, made.directions, strict=False))  # after them come `mine`
-    norms = dict(zip(plain, made.norms, strict=False))
-    own = slice(len(plain), None)
+    directions, norms = (dict(zip(made, each, strict=True)) for each in duals)
     parts = exchange.returned(
-        dict(zip(exchange.mine, made.directions[own], strict=True)),
-        dict(zip(exchange.mine, made.norms[own], strict=True)),
+        {n: directions[sharded[n]] for n in exchange.mine},
+        {n: norms[sharded[n]] for n in exchange.mine},
         [math.prod(blocks[n].stack) for n in sharded],
     )
     for n, direction, norm in zip(sharded, *parts, strict=True):
         directions[n] = direction
-        norms[n] = frame.local_numbers(indices[n], norm.view(blocks[n].stack))
+        norms[n] = vector.local_numbers(indices[n], norm.view(blocks[n].stack))
     order = range(len(indices))
     return Duals([directions[n] for n in order], [norms[n] for n in order])

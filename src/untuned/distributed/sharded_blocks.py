@@ -1,4 +1,4 @@
-"""Frames of what this process holds of sharded tensors."""
+"""`BlockVector`s of the local shards of tensors."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from untuned._cache import cached, integers
+from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard
-from untuned.geometry.block_vector import BlockVector, layers_for
+from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import BlockView, Layer, Shape, View
-from untuned.geometry.row_batches import Run
+from untuned.geometry.layers import by_shape
 
 
 class ShardedBlockVector(BlockVector):
-    """The blocks of which a part is here, seen through the part that is here.
+    """The blocks of which this rank has entries, seen through its local shards.
 
-    Norms and inner products are then parts, too, to be joined (`collectives.py`). Where a tensor is
-    sharded along a dimension that its blocks divide (fused queries, keys and values over rows),
-    shards end in the midst of blocks: the view then has a *cell* for each place along it, and
-    all blocks of the tensor count as being here.
+    Norms and inner products are then partial sums, to be all-reduced (`all_reduce.py`). Where a
+    tensor is sharded along a dimension that its blocks divide (fused queries, keys and values over
+    rows), shards end amid blocks: the local view then has a *cell* for each place along it, and
+    all blocks of the tensor count as local.
+
+    Args:
+        layers, shapes, view: as of `BlockVector`; shapes are global.
+        shards: the local shard of each tensor; None for a plain one.
     """
-
-    total: int
-    runs: list[Run]
 
     def __init__(
         self,
@@ -36,121 +37,118 @@ class ShardedBlockVector(BlockVector):
         view: View,
         shards: Sequence[Shard | None],
     ) -> None:
-        self._seen: dict[int, _Seen] = {}
+        self._views: dict[int, _LocalView] = {}
         super().__init__(layers, shapes, view)
         self.shards: Sequence[Shard | None] = shards
-        self._network = BlockVector(layers, shapes, view)
+        self.unsharded = BlockVector(layers, shapes, view)
         self.total = len(self.whole) + sum(self.counts)
-        numbers = self.unsharded.spread(torch.arange(self.total))
-        self._seen = {i: _Seen(s, self.blocks[i]) for i, s in enumerate(shards) if s is not None}
         self._exchanges: dict[tuple[int, ...], Exchange] = {}
         self._cells: dict[int, list[int]] = {}  # the number of each cell's block in its tensor
-        for i, seen in self._seen.items():
-            if seen.cut:
-                self._cells[i] = seen.cells().flatten().tolist()
-            self.blocks[i] = seen.here()
-            self.stacks[i] = seen.stack()
-        self.runs = self._in_runs()
-        here = [self.local_numbers(i, numbers[i]).flatten() for i in (*self.whole, *self.parted)]
-        self._here: list[int] = torch.cat(here).tolist()  # the number of each block here
+        for i, shard in enumerate(shards):
+            if shard is not None:
+                seen = self._views[i] = _LocalView(shard, self.blocks[i])
+                self.blocks[i], self.stacks[i] = seen.view, seen.stack
+                if seen.cut:
+                    self._cells[i] = seen.cells().flatten().tolist()
+        self._see(self.blocks, self.stacks)
+        numbers = self.unsharded.spread(torch.arange(self.total))
+        here = [self.local_numbers(i, number) for i, number in enumerate(numbers)]
+        self._local: list[int] = self.gather(here).tolist()  # the global number of each local block
 
-    def _numbers(self, key: tuple[Any, ...], numbers: list[int], device: torch.device) -> Tensor:
-        """As a tensor on a device, kept with the frame: there may be one for every neuron."""
-        return self._kept.found((*key, device), lambda: torch.tensor(numbers).long().to(device))
-
-    @property
-    def unsharded(self) -> BlockVector:
-        return self._network
+    def _numbers(self, key: Any, numbers: list[int], device: torch.device) -> Tensor:
+        """As a tensor on a device, cached with this object: there may be one for every neuron."""
+        return self._constants.found((key, device), lambda: torch.tensor(numbers).long().to(device))
 
     def local_entries(self, vector: Tensor) -> Tensor:
-        return vector[self._numbers(("here",), self._here, vector.device)]
+        return vector[self._numbers("local", self._local, vector.device)]
 
     def shard_counts(self, device: torch.device) -> Tensor:
         each = [1 if shard is None else shard.parts for shard in self.shards]
         return integers(each, device)[self.owner(device)]
 
     def scatter(self, sums: Tensor) -> Tensor:
-        here = self._numbers(("here",), self._here, sums.device)
-        return sums.new_zeros(self.total).index_add(0, here, sums * self.shard_counts(sums.device))
+        local = self._numbers("local", self._local, sums.device)
+        sums = sums * self.shard_counts(sums.device)
+        return sums.new_zeros(self.total).index_add(0, local, sums)
 
     def local_numbers(self, index: int, value: Tensor) -> Tensor:
-        seen = self._seen.get(index)
+        seen = self._views.get(index)
         if seen is None or seen.cut or value.shape != self.unsharded.stacks[index]:
             return value
-        return value[seen.place()].clone()
+        return value[seen.place].clone()
 
     def exchange(self, indices: Sequence[int]) -> Exchange:
-        found = self._exchanges.get(tuple(indices))
-        if found is None:
-            shards = [shard for i in indices if (shard := self.shards[i]) is not None]
-            found = self._exchanges[tuple(indices)] = Exchange(shards)
-        return found
+        """The `Exchange` of some of the sharded tensors; cached, the first call a collective."""
+        key = tuple(indices)
+        if key not in self._exchanges:
+            shards = [shard for i in key if (shard := self.shards[i]) is not None]
+            self._exchanges[key] = Exchange(shards)
+        return self._exchanges[key]
 
     def layout(self, index: int) -> Layout:
-        """How numbers of a tensor's blocks lie across the processes."""
-        return self._seen[index].layout()
+        """The layout of a sharded tensor's per-block numbers."""
+        return self._views[index].layout()
 
     def is_divided(self, index: int) -> bool:
-        return index in self._seen and self._seen[index].divided
+        return index in self._views and self._views[index].divided
 
     def sum_cells(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
         if index not in self._cells:
             return numbers
         sums = numbers.new_zeros(math.prod(self.stacks[index]))
-        cells = self._numbers(("cells", index), self._cells[index], numbers.device)
+        cells = self._numbers(index, self._cells[index], numbers.device)
         sums.index_add_(0, cells, numbers.square() if root else numbers)
         return sums.sqrt() if root else sums
 
     def per_view(self, vector: Tensor) -> list[Tensor]:
-        spread = super().per_view(vector)
+        each = super().per_view(vector)
         for i, cells in self._cells.items():
-            numbers = spread[i].flatten()[self._numbers(("cells", i), cells, vector.device)]
-            spread[i] = numbers.view(self.blocks[i].stack)
-        return spread
+            numbers = each[i].flatten()[self._numbers(i, cells, vector.device)]
+            each[i] = numbers.view(self.blocks[i].stack)
+        return each
 
 
-class _Seen:
-    """A tensor's blocks and this process's shard of the tensor.
+class _LocalView:
+    """The blocks of a tensor, seen in its local shard.
 
-    The blocks' view has the tensor's dimensions, of which it may `split` one in two.
+    The view of the whole tensor, `blocks`, has the tensor's dimensions, of which it may divide one
+    in two, `split`. Where the tensor is sharded along that one, the local view is `cut`. Blocks are
+    `divided` where several ranks may have entries of one block. `stack` is the shape of one number
+    for each local block.
     """
 
     def __init__(self, shard: Shard, blocks: BlockView) -> None:
         self.shard, self.blocks = shard, blocks
-        shape = shard.layout.shape
-        differ = [d for d in range(len(shape)) if blocks.shape[d] != shape[d]]
-        last = len(shape) - 1
+        shape, last = shard.layout.shape, len(shard.layout.shape) - 1
+        differ = [dim for dim in range(last + 1) if blocks.shape[dim] != shape[dim]]
         self.split = min([*differ, last]) if len(blocks.shape) > len(shape) else len(shape)
         self.cut = self.split in shard.dims
         self.divided = self.cut or any(self._dim(dim) in blocks.dims for dim in shard.dims)
+        self.view = self._cut_view() if self.cut else self._uncut_view()
+        self.stack = blocks.stack if self.cut else self.view.stack
 
     def _dim(self, dim: int) -> int:
         """The view's dimension for one of the tensor's, if that is not the one split."""
         return dim + (dim > self.split)
 
-    def place(self) -> tuple[slice, ...]:
-        """Where the shard lies in the stack of a view that it does not cut."""
-        place = [slice(None)] * len(self.blocks.shape)
-        box = self.shard.box
-        for dim in self.shard.dims:
-            if self._dim(dim) not in self.blocks.dims:
-                place[self._dim(dim)] = slice(box.start[dim], box.start[dim] + box.size[dim])
-        return tuple(place)
+    def _cut_view(self) -> BlockView:
+        dims = {dim if dim < self.split else dim - 1 for dim in self.blocks.dims}
+        return BlockView(self.shard.box.size, tuple(sorted(dims - {self.split})))
 
-    def here(self) -> BlockView:
-        """How to view the shard."""
-        size = self.shard.box.size
-        if self.cut:
-            dims = {dim if dim < self.split else dim - 1 for dim in self.blocks.dims}
-            return BlockView(size, tuple(sorted(dims - {self.split})))
+    def _uncut_view(self) -> BlockView:
         shape = list(self.blocks.shape)
         for dim in self.shard.dims:
-            shape[self._dim(dim)] = size[dim]
+            shape[self._dim(dim)] = self.shard.box.size[dim]
         return BlockView(tuple(shape), self.blocks.dims)
 
-    def stack(self) -> Shape:
-        """The shape of a number for each block here."""
-        return self.blocks.stack if self.cut else self.here().stack
+    @property
+    def place(self) -> tuple[slice, ...]:
+        """The index of the local blocks in the stack of all, where the view is not cut."""
+        place = [slice(None)] * len(self.blocks.shape)
+        for dim in self.shard.dims:
+            if self._dim(dim) not in self.blocks.dims:
+                place[self._dim(dim)] = self.shard.box.place[dim]
+        return tuple(place)
 
     def cells(self) -> Tensor:
         """The number of the block that each cell of a cut view belongs to."""
@@ -158,15 +156,11 @@ class _Seen:
         numbers = torch.arange(math.prod(stack)).view(stack)
         divided = [*stack[:split], *self.blocks.shape[split : split + 2], *stack[split + 2 :]]
         numbers = numbers.expand(divided).flatten(split, split + 1)
-        box, here = self.shard.box, self.here()
-        place = [
-            slice(None) if dim in here.dims else slice(start, start + size)
-            for dim, (start, size) in enumerate(zip(box.start, box.size, strict=True))
-        ]
-        return numbers[tuple(place)]
+        places = enumerate(self.shard.box.place)
+        return numbers[tuple(slice(None) if d in self.view.dims else at for d, at in places)]
 
     def layout(self) -> Layout:
-        """How numbers of blocks lie across the processes: as what they are numbers of."""
+        """The layout of per-block numbers, which lie as the entries of their blocks do."""
         return Layout(self.blocks.stack, tuple(map(self._placed, self.shard.layout.placements)))
 
     def _placed(self, placed: Any) -> Any:
@@ -181,11 +175,18 @@ class _Seen:
 
 
 @cached(256)
-def sharded_block_vector_of(
-    layer: Layer | None,
-    shapes: tuple[Shape, ...],
-    view: View,
-    shards: tuple[Shard | None, ...],
-) -> ShardedBlockVector:
-    """The frame of shards of tensors of one layer, or each by its shape; made once."""
-    return ShardedBlockVector(layers_for(layer, shapes), shapes, view, shards)
+def block_vector_of(
+    layer: Layer | None, shapes: tuple[Shape, ...], view: View, shards: tuple[Shard | None, ...]
+) -> BlockVector:
+    """The `BlockVector` of some tensors, a `ShardedBlockVector` if any is sharded; cached.
+
+    Args:
+        layer: the geometry of all of them; None: each by its shape.
+        shapes: their global shapes.
+        view: what a block is: `matrices` or `neurons`.
+        shards: the local shard of each tensor; None for a plain one.
+    """
+    layers = [layer or by_shape(tuple(shape)) for shape in shapes]
+    if any(shards):
+        return ShardedBlockVector(layers, shapes, view, shards)
+    return BlockVector(layers, shapes, view)

@@ -1,14 +1,15 @@
-"""Shards: what this process holds of parameters that are spread over several.
+"""Local shards of DTensors.
 
-Rules and executors work on plain tensors: on what lies here of each parameter, its gradient and its
-state. What they must know of whole tensors comes from `collectives.py`.
+Rules and executors work on plain tensors: the local shard of each parameter, its gradient and its
+state. What they must know of whole tensors comes from `all_reduce.py`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,82 +19,86 @@ from torch import Tensor, nn
 
 from untuned.geometry.layer import Shape
 
-State = dict[str, Tensor]
-
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import DTensor, Placement
+    from torch.distributed.tensor import DTensor
 
 
 class Box(NamedTuple):
     """Where a shard lies in the whole tensor."""
 
-    start: Shape
-    size: Shape
+    start: Shape  # its first index along each dimension
+    size: Shape  # its own shape
 
     @property
     def place(self) -> tuple[slice, ...]:
-        """What to index the whole tensor with."""
+        """The index of the shard in the whole tensor."""
         ends = zip(self.start, self.size, strict=True)
         return tuple(slice(start, start + size) for start, size in ends)
 
 
 class Layout(NamedTuple):
-    """How a whole tensor lies across processes."""
+    """How a tensor lies across ranks."""
 
-    shape: Shape
-    placements: tuple[Placement, ...]
+    shape: Shape  # of the whole tensor
+    placements: tuple[Any, ...]  # along each dimension of the mesh
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One process's part of a tensor."""
+    """One rank's part of a tensor."""
 
     mesh: DeviceMesh
     layout: Layout
     box: Box
 
-    @property
+    @functools.cached_property
     def axes(self) -> list[int]:
-        """The dimensions of the mesh along which processes hold different parts."""
+        """The dimensions of the mesh along which ranks hold different parts."""
         placements = enumerate(self.layout.placements)
         return [axis for axis, placed in placements if not placed.is_replicate()]
 
-    @property
+    @functools.cached_property
     def dims(self) -> set[int]:
         """The dimensions of the tensor along which it is divided."""
-        placements: Iterable[Any] = self.layout.placements
-        return {placed.dim for placed in placements if not placed.is_replicate()}
+        return {self.layout.placements[axis].dim for axis in self.axes}
 
-    @property
+    @functools.cached_property
     def parts(self) -> int:
-        """How many different parts there are; the processes' others are copies of these."""
-        return math.prod(self.mesh.size(axis) for axis in self.axes)
+        """The number of different parts; further ranks hold copies of these."""
+        return math.prod(map(self.mesh.size, self.axes))
 
-    def whole(self, part: Tensor, layout: Layout) -> DTensor:
-        """The tensor of which every process has such a part."""
+    def _to_dtensor(self, part: Tensor, layout: Layout) -> DTensor:
+        """The DTensor of a layout on this shard's mesh, of which `part` is local."""
         from torch.distributed.tensor import DTensor
 
         shape = torch.Size(layout.shape)
         stride = torch.empty(shape, device="meta").stride()
         return DTensor.from_local(part, self.mesh, layout.placements, shape=shape, stride=stride)
 
-    def keep(self, state: State, here: State, layout: Callable[[str], Layout]) -> None:
-        """Make a state hold what is kept `here`, each tensor of the layout that its name has."""
+    def store(
+        self, state: dict[str, Tensor], here: dict[str, Tensor], layout: Callable[[str], Layout]
+    ) -> None:
+        """Write local state back into a parameter's state, as DTensors.
+
+        Args:
+            state: of the DTensor parameter, updated in place.
+            here: the local state; 0-d tensors, the same on all ranks, are stored as they are.
+            layout: name -> layout of the state's tensor of that name.
+        """
         for name in state.keys() - here.keys():
             del state[name]
         for name, value in here.items():
             if name not in state or local(state[name]) is not value:
-                state[name] = self.whole(value, layout(name)) if value.ndim else value
+                state[name] = self._to_dtensor(value, layout(name)) if value.ndim else value
 
 
-def part_of(shard: Shard | None) -> int:
-    """Which of a tensor's parts is here; of a plain one, the only one."""
+def shard_index(shard: Shard | None) -> int:
+    """The rank's number among the different parts of a tensor; 0 for a plain one."""
     number = 0
-    if shard is None:
-        return number
-    for axis in shard.axes:
-        number = number * shard.mesh.size(axis) + shard.mesh.get_local_rank(axis)
+    if shard is not None:
+        for axis in shard.axes:
+            number = number * shard.mesh.size(axis) + shard.mesh.get_local_rank(axis)
     return number
 
 
@@ -106,25 +111,25 @@ def is_sharded(tensor: Tensor) -> bool:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What lies here of a tensor: itself, if it is a plain one."""
+    """The local shard of a DTensor, waited for; a plain tensor itself."""
     if not is_sharded(tensor):
         return tensor
     with torch.no_grad():
         part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
-    return part.wait() if hasattr(part, "wait") else part  # it may still be on its way
+    return part.wait() if hasattr(part, "wait") else part
 
 
-def opened(state: State) -> State:
-    """What lies here of a state."""
+def to_local(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A parameter's state with the local shards of its tensors."""
     return {name: local(value) for name, value in state.items()}
 
 
-KNOWN = 4096  # layouts, of which a network has a few, asked for in every step
+KNOWN = 4096  # layouts; a network has a few
 _known: dict[tuple[Any, ...], Shard] = {}
 
 
 def shard_of(tensor: Tensor) -> Shard | None:
-    """The shard of a tensor that is here; None of a plain one, which all is."""
+    """The local shard of a DTensor, cached; None for a plain tensor."""
     if not is_sharded(tensor):
         return None
     sharded: Any = tensor
@@ -140,8 +145,13 @@ def shard_of(tensor: Tensor) -> Shard | None:
 
 
 @torch.no_grad()
-def fill_(tensor: Tensor, value: Tensor) -> None:
-    """Fill a sharded tensor with a whole one, as the first process of the mesh has it."""
+def fill_sharded_(tensor: Tensor, value: Tensor) -> None:
+    """Fill a DTensor with the values of the mesh's first rank, in place.
+
+    Args:
+        tensor: the DTensor.
+        value: the whole tensor; overwritten on other ranks.
+    """
     shard = shard_of(tensor)
     assert shard is not None
     for axis in range(shard.mesh.ndim):

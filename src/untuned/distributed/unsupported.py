@@ -1,10 +1,9 @@
-"""Refusing to be given, unknown to us, one process's share of the parameters.
+"""Refusal of parameters that are one rank's share of the network, unknown to their optimizer.
 
-`ZeroRedundancyOptimizer` has an optimizer on each process for some whole parameters; the first
-`FullyShardedDataParallel` has for each some pieces of flattened ones. An elementwise rule does not
-mind. A step that follows from the whole network does: each process would find another one, for a
-network that is not there; and weights that are balanced before the first step would be so on one
-process only.
+`ZeroRedundancyOptimizer` gives each rank's optimizer some whole parameters; the first
+`FullyShardedDataParallel` pieces of flattened ones. An elementwise rule does not mind. A step that
+follows from the whole network would be silently wrong: each rank would find another one, and
+weights that are balanced before the first step would be so on one rank only.
 """
 
 from __future__ import annotations
@@ -14,16 +13,21 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from untuned.elementwise import Elementwise
 from untuned.errors import ParameterError
-from untuned.tower import Tower
 
 
-def check_whole(tower: Tower, params: Iterable[Tensor]) -> None:
-    """Raise `ParameterError` if a tower that needs the whole network is to see a share of it."""
-    elementwise = isinstance(tower.floors[0].rule, Elementwise) and len(tower.floors) == 1
+def check_whole(tower: str, params: Iterable[Tensor]) -> None:
+    """Refuse one rank's share of the parameters, for a tower that needs the whole network.
+
+    Args:
+        tower: its name, for the message.
+        params: the parameters that the optimizer is given.
+
+    Raises:
+        ParameterError: if they come from `ZeroRedundancyOptimizer` or the first FSDP.
+    """
     flattened = any(getattr(param, "_fsdp_flattened", False) for param in params)
-    if not elementwise and (flattened or _sharing()):
+    if flattened or _in_zero():
         wrapper = "FullyShardedDataParallel" if flattened else "ZeroRedundancyOptimizer"
         raise ParameterError(
             f"params is one process's share of the parameters, but {tower} needs the whole "
@@ -32,8 +36,8 @@ def check_whole(tower: Tower, params: Iterable[Tensor]) -> None:
         )
 
 
-def _sharing() -> bool:
-    """Whether a `ZeroRedundancyOptimizer` of several processes is who calls: it does not say so."""
+def _in_zero() -> bool:
+    """Whether a `ZeroRedundancyOptimizer` of several ranks is a caller: nothing says so."""
     module = sys.modules.get("torch.distributed.optim.zero_redundancy_optimizer")
     frame = sys._getframe() if module is not None else None
     while frame is not None:

@@ -2,252 +2,218 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from untuned._cache import integers
-from untuned._dtypes import compute_dtype
-from untuned.blockwise import Blockwise, Leaves, Step
-from untuned.distributed.orthogonal import duals
-from untuned.distributed.sharded_blocks import ShardedBlockVector, sharded_block_vector_of
+from untuned._tensors import compute_dtype, derivatives, integers
+from untuned.blockwise import Blockwise, Leaves
+from untuned.distributed.orthogonal import sharded_duals
+from untuned.distributed.sharded_blocks import ShardedBlockVector, block_vector_of
 from untuned.distributed.shards import Layout, Shard
-from untuned.execution.kernels import RECORD, derivatives, forget_, own
-from untuned.execution.project import Finish
+from untuned.execution.executor import Executor, Numbers, StepInputs
+from untuned.execution.project import PieceWriter
+from untuned.execution.record import RECORD, Record, rule_state
 from untuned.execution.stochastic_rounding import Write
-from untuned.execution.write import keep_, write_
-from untuned.geometry.block_vector import BlockVector, block_vector_of
-from untuned.geometry.layer import Layer, Shape
+from untuned.execution.write import write_, write_states_
+from untuned.geometry.block_vector import BlockVector
+from untuned.geometry.layer import Layer
+from untuned.geometry.orthogonal import Duals, spectral_duals
 from untuned.rule import State
-
-# What a tower keeps of the last step beside its gradient: the measures, and the state before it
-SIZES, BEFORE = "tower.sizes", "tower.before."
-
-Values = Mapping[str, Tensor | float]
 
 
 def block_vector_for(
     rule: Blockwise,
     layer: Layer | None,
-    shapes: Sequence[Shape],
+    weights: Sequence[Tensor],
     shards: Sequence[Shard | None],
 ) -> BlockVector:
-    """The blocks of weights of one layer, or each by its shape, as the rule sees them.
+    """The blocks of some weights, as a rule sees them.
 
-    Shapes are those of whole tensors.
+    Args:
+        rule: says what a block is (`Blockwise.view`).
+        layer: the geometry of all weights; None: each by its shape.
+        weights: tensors, or this rank's local shards.
+        shards: of each weight its shard, None of a plain one.
     """
-    view = type(rule).view
-    if any(shard is not None for shard in shards):
-        return sharded_block_vector_of(layer, tuple(shapes), view, tuple(shards))
-    return block_vector_of(layer, tuple(shapes), view)
+    pairs = zip(weights, shards, strict=True)
+    shapes = tuple([w.shape if shard is None else shard.layout.shape for w, shard in pairs])
+    return block_vector_of(layer, shapes, type(rule).view, tuple(shards))
 
 
-class BlockwiseExecutor:
-    """Some tensors of one geometry that a blockwise rule moves, in one step.
+@dataclass(eq=False)
+class BlockwiseExecutor(Executor):
+    """Steps of a blockwise rule on some tensors of one geometry."""
 
-    Values of hyperparameters are 0-d, or one a tensor, (tensors,); `tuned` names those that a floor
-    above moves. Of sharded tensors, what is here, and `shards` says what that is.
-    """
+    def __post_init__(self) -> None:
+        kind = type(self.rule)
+        self.blocks = block_vector_for(self.rule, self.layer, self.weights, self.shards)
+        self._remembers = kind.init is not Blockwise.init
+        self._radial: Tensor | None = None
+        self._counter: Tensor | None = None
 
-    rule: Blockwise
-    tuned: list[str]
-    layer: Layer | None
-    weights: Sequence[Tensor]
-    grads: Sequence[Tensor]
-    states: Sequence[State]
-    shards: Sequence[Shard | None]
-    frame: BlockVector
-    fresh: list[int]
-    recorded: list[int]
-    sizes: Tensor
+    def begin(self, states: Sequence[State]) -> None:
+        self.states = states
+        fresh = self._remembers and not all([rule_state(state) for state in states])
+        self._fresh = [i for i, s in enumerate(states) if not rule_state(s)] if fresh else []
+        self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
-    def __init__(
-        self,
-        rule: Blockwise,
-        tuned: Sequence[str],
-        weights: Sequence[Tensor],
-        grads: Sequence[Tensor],
-        states: Sequence[State],
-        shards: Sequence[Shard | None],
-        layer: Layer | None,
-    ) -> None:
-        self.rule, self.tuned, self.layer = rule, list(tuned), layer
-        self.weights, self.shards = weights, shards
-        self.frame = self._frame(range(len(weights)))
-        self.renew(weights, grads, states)
+    def measure(
+        self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
+    ) -> dict[str, Tensor]:
+        self.grads = grads
+        self.sizes = self.rule.measure(self.blocks, grads)
+        kind = type(self.rule)
+        if kind.measures_radial:
+            self._radial = self.blocks.dots(grads, self.weights)
+        if kind.counter is not None:
+            self._counter = self._counted(kind.counter)
+        if self._fresh:
+            weights = [self.weights[i] for i in self._fresh]
+            self._initial = self._blocks_of(self._fresh).norms(weights)
+        if not self.tuned:
+            return {}
+        given = tuple([torch.as_tensor(last.values[name]).detach() for name in self.tuned])
+        if not self.recorded:
+            return {n: torch.zeros_like(v) for n, v in zip(self.tuned, given, strict=True)}
+        found, _ = derivatives(self._gain(last), given)
+        return dict(zip(self.tuned, found, strict=True))
 
-    def renew(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], states: Sequence[State]
-    ) -> None:
-        """Begin a step of the same tensors."""
-        self.weights, self.grads, self.states = weights, grads, states
-        everything = range(len(weights))
-        remembers = type(self.rule).init is not Blockwise.init
-        self.radial: Tensor | None = None
-        self.tally: Tensor | None = None
-        self.fresh = [i for i in everything if remembers and not own(states[i])]
-        self.recorded = [i for i in everything if RECORD in states[i]]
-
-    def _frame(self, indices: Sequence[int]) -> BlockVector:
+    def _blocks_of(self, indices: Sequence[int]) -> BlockVector:
         """The blocks of some of the tensors."""
-        shards = [self.shards[i] for i in indices]
-        shapes = [
-            self.weights[i].shape if shard is None else shard.layout.shape
-            for i, shard in zip(indices, shards, strict=True)
-        ]
-        return block_vector_for(self.rule, self.layer, shapes, shards)
+        weights, shards = [self.weights[i] for i in indices], [self.shards[i] for i in indices]
+        return block_vector_for(self.rule, self.layer, weights, shards)
 
-    def look(self, values: Values, scale: Tensor | float, L: Tensor | int) -> dict[str, Tensor]:
-        """Measure the gradients; the hypergradients, for each tuned value.
+    def _counted(self, name: str) -> Tensor:
+        """The rule's counter of each local block, (blocks,): zero of tensors that are new."""
+        numbers = []
+        for state, stack in zip(self.states, self.blocks.stacks, strict=True):
+            numbers.append(state[name] if name in state else self.sizes.new_zeros(stack))
+        return self.blocks.gather(numbers).to(self.sizes)
 
-        These are the derivatives of <last step, gradients>, or what the parts here add to them;
-        `values`, `scale` and `L` are what the last step was taken with.
-        """
-        self.sizes = self.rule.measure(self.frame, self.grads)
-        if type(self.rule).measures_radial:
-            self.radial = self.frame.dots(self.grads, self.weights)
-        if (name := type(self.rule).counter) is not None:
-            self.tally = self._remembered(name)
-        if self.fresh:
-            self._initial = self._frame(self.fresh).norms([self.weights[i] for i in self.fresh])
-        return self._pull(values, scale, L) if self.tuned else {}
-
-    def _remembered(self, name: str) -> Tensor:
-        """A number of each block here: zero of tensors that the rule has not met."""
-        pairs = zip(self.states, self.frame.stacks, strict=True)
-        numbers = [s[name] if name in s else self.sizes.new_zeros(stack) for s, stack in pairs]
-        return self.frame.gather(numbers).to(self.sizes)
-
-    def additive(self) -> list[Tensor]:
-        """The squares of the measures, and of the norms of new weights."""
-        squares = [self.frame.scatter(self.sizes.double().square())]
-        if self.fresh:
+    def partial_sums(self) -> list[Tensor]:
+        sums = [self.blocks.scatter(self.sizes.double().square())]
+        if self._fresh:
             initial = self._initial.double().square()
-            squares.append(self._frame(self.fresh).scatter(initial))
-        radial = [] if self.radial is None else [self.radial]
-        # all who see a block know its number: the sum over them is divided by how many they are
-        tally = [] if self.tally is None else [self.tally, torch.ones_like(self.tally)]
-        return [*squares, *map(self.frame.scatter, [*radial, *tally])]
+            sums.append(self._blocks_of(self._fresh).scatter(initial))
+        if self._radial is not None:
+            sums.append(self.blocks.scatter(self._radial))
+        if self._counter is not None:  # each rank that sees a block knows its number: the sum over
+            ones = torch.ones_like(self._counter)  # ranks is divided by how many they are
+            sums += [self.blocks.scatter(self._counter), self.blocks.scatter(ones)]
+        return sums
 
-    def take(self, totals: list[Tensor]) -> None:
-        """Go on with the measures of whole blocks."""
-        if self.tally is not None:
-            *totals, tally, seen = totals
-            self.tally = tally / seen
-        if self.radial is not None:
-            *totals, self.radial = totals
+    def receive_sums(self, totals: list[Tensor]) -> None:
+        if self._counter is not None:
+            *totals, counter, ranks = totals
+            self._counter = counter / ranks
+        if self._radial is not None:
+            *totals, self._radial = totals
         self.sizes, *initial = [total.sqrt().to(self.sizes) for total in totals]
         if initial:
             self._initial = initial[0]
 
-    def owner(self, block: int) -> int:
-        """The index of the tensor that one of the joined `sizes` belongs to."""
-        return int(self.frame.unsharded.owner(torch.device("cpu"))[block])
+    def owner(self, index: int) -> int:
+        return int(self.blocks.unsharded.owner(torch.device("cpu"))[index])
 
     def leaves(self) -> Leaves:
-        """What the rule sees of the whole network."""
+        """The group as `Rule.plan_step` sees it: measures of whole blocks."""
         return Leaves(
-            self.frame.unsharded, self.grads, self.sizes, self.states, self.radial, self.tally
+            self.blocks.unsharded, self.grads, self.sizes, self.states, self._radial, self._counter
         )
 
-    def _begin(self) -> None:
-        """Have the rule remember what it wants of tensors that it has not met."""
-        frame = self._frame(self.fresh)
-        initial = self.rule.init(frame.unsharded, self._initial)
-        for place, (i, state) in enumerate(zip(self.fresh, initial, strict=True)):
-            given = self.states[i]
-            given.update(
-                {k: frame.local_numbers(place, v) for k, v in state.items() if k not in given}
-            )
-            layer, shape = frame.unsharded.layers[place], frame.unsharded.shapes[place]
-            for name in self.rule.state_like_weight(layer, shape):
-                weight = self.weights[i]
-                given[name] = torch.zeros_like(weight, dtype=compute_dtype(weight))
-
-    def _pull(self, values: Values, scale: Tensor | float, L: Tensor | int) -> dict[str, Tensor]:
-        """The hypergradients, by replaying the last step."""
-        given = {name: torch.as_tensor(values[name]).detach() for name in self.tuned}
-        if not self.recorded:
-            return {name: torch.zeros_like(value) for name, value in given.items()}
-        states = [self.states[i] for i in self.recorded]
-        frame = self._frame(self.recorded)
-        leaves = Leaves(
-            frame,
-            [state[RECORD] for state in states],
-            frame.gather([state[SIZES] for state in states]),
-            [{name: state[BEFORE + name] for name in own(state)} for state in states],
-        )
+    def _gain(self, last: StepInputs) -> Callable[..., tuple[Tensor, Tensor]]:
+        """<last step, gradients>, 0-d, as a function of the tuned values: replays the last step."""
+        records = [Record.of(self.states[i]) for i in self.recorded]
+        grads = [self.grads[i] for i in self.recorded]
+        blocks = self._blocks_of(self.recorded)
+        sizes = [record.sizes for record in records if record.sizes is not None]
+        before = [dict(record.before) for record in records]
+        leaves = Leaves(blocks, [record.grad for record in records], blocks.gather(sizes), before)
 
         def gain(*tuned: Tensor) -> tuple[Tensor, Tensor]:
-            replaced = {**values, **dict(zip(given, tuned, strict=True))}
-            step = self._step(replaced, leaves, scale, L, self.recorded)
-            dots = frame.dots(step.directions, [self.grads[i] for i in self.recorded])
-            dots = dots.to(step.coefficients.dtype) * frame.shard_counts(dots.device)
+            values = {**last.values, **dict(zip(self.tuned, tuned, strict=True))}
+            rule = self._with(values, blocks, self.recorded)
+            step = rule.update(leaves, last.scale * getattr(rule, "lr", 1.0), last.L)
+            dots = blocks.dots(step.directions, grads)
+            dots = dots.to(step.coefficients.dtype) * blocks.shard_counts(dots.device)
             total = torch.dot(step.coefficients, dots)
             return total, total
 
-        pulls, _ = derivatives(gain, tuple(given.values()))
-        return dict(zip(given, pulls, strict=True))
+        return gain
 
-    def move(
-        self, values: Values, scale: Tensor | float, L: Tensor | int, how: Write
-    ) -> Finish | None:
-        """Take the step, `scale` times as long; returns what remains to be done, if anything."""
-        if self.fresh:
-            self._begin()
-        sizes = self.frame.local_entries(self.sizes)
-        orthogonalise = functools.partial(duals, self.frame, self.shards)
-        leaves = Leaves(self.frame, self.grads, sizes, self.states, orthogonalise=orthogonalise)
-        records = self._records(sizes) if self.tuned else []
-        step = self._step(values, leaves, scale, L, range(len(self.weights)))
-        finish = write_(self.weights, step, leaves, how, type(self.rule).projection)
-        for state, record in zip(self.states, records, strict=False):
-            state.update({k: torch.zeros_like(v) for k, v in record.items() if k not in state})
+    def _with(self, values: Numbers, blocks: BlockVector, indices: Sequence[int]) -> Blockwise:
+        """The rule with these hyperparameters; a tensor's own ones reach each of its blocks."""
+        device = self.weights[0].device
+        owner = integers(indices, device)[blocks.owner(device)]
+        each = {
+            name: value[owner] if isinstance(value, Tensor) and value.ndim else value
+            for name, value in values.items()
+        }
+        rule: Blockwise = self.rule.replacing(each)
+        return rule
+
+    def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
+        if self._fresh:
+            self._start()
+        rule, sizes = self.rule, self.blocks.local_entries(self.sizes)
+        leaves = Leaves(
+            self.blocks, self.grads, sizes, self.states, orthogonalise=self._orthogonalised
+        )
+        records: list[State] = []
+        if self.tuned:
+            rule = self._with(now.values, self.blocks, range(len(self.weights)))
+            records = self._records(sizes)
+        step = rule.update(leaves, now.scale * getattr(rule, "lr", 1.0), now.L)
+        writer = write_(self.weights, self.shards, step, leaves, how, type(rule).projection)
         if records:
-            keep_(records, self.states, how)
-        return finish
+            self._write_records_(records, how)
+        return writer
 
-    def layout(self, index: int, name: str) -> Layout:
-        """How what is remembered of a sharded tensor under a name lies across processes."""
-        shard, frame = self.shards[index], self.frame
-        assert shard is not None
-        assert isinstance(frame, ShardedBlockVector)
-        own = self.rule.state_like_weight(frame.layers[index], shard.layout.shape)
-        return shard.layout if name == RECORD or name in own else frame.layout(index)
+    def _orthogonalised(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> Duals:
+        """U V^T of each block of some of the tensors, wherever their shards are."""
+        if isinstance(self.blocks, ShardedBlockVector):
+            return sharded_duals(self.blocks, self.shards, indices, tensors)
+        return spectral_duals([self.blocks.blocks[i] for i in indices], tensors)
+
+    def _start(self) -> None:
+        """Initialise what the rule remembers of new tensors."""
+        blocks = self._blocks_of(self._fresh)
+        initial = self.rule.init(blocks.unsharded, self._initial)
+        for place, (i, state) in enumerate(zip(self._fresh, initial, strict=True)):
+            given, weight = self.states[i], self.weights[i]
+            for name, value in state.items():
+                if name not in given:
+                    given[name] = blocks.local_numbers(place, value)
+            layer, shape = blocks.unsharded.layers[place], blocks.unsharded.shapes[place]
+            for name in self.rule.state_like_weight(layer, shape):
+                given[name] = torch.zeros_like(weight, dtype=compute_dtype(weight))
 
     def _records(self, sizes: Tensor) -> list[State]:
-        """What a replay of the coming step needs to know."""
-        return [
-            {RECORD: grad, SIZES: size, **{BEFORE + n: v.clone() for n, v in own(state).items()}}
-            for grad, size, state in zip(
-                self.grads, self.frame.spread(sizes), self.states, strict=True
-            )
-        ]
+        """What a replay of the coming step needs of each tensor."""
+        each = zip(self.grads, self.blocks.spread(sizes), self.states, strict=True)
+        records = []
+        for grad, size, state in each:
+            before = {name: value.clone() for name, value in rule_state(state).items()}
+            records.append(Record(grad, sizes=size, before=before).entries())
+        return records
 
-    def _step(
-        self,
-        values: Values,
-        leaves: Leaves,
-        scale: Tensor | float,
-        L: Tensor | int,
-        indices: Sequence[int],
-    ) -> Step:
-        """The rule's step; a value that each tensor has of its own reaches each of its blocks."""
-        rule = self.rule
-        if self.tuned:
-            device = leaves.sizes.device
-            owner = integers(indices, device)[leaves.blocks.owner(device)]
-            rule = rule.replacing(
-                {
-                    name: value[owner] if isinstance(value, Tensor) and value.ndim else value
-                    for name, value in values.items()
-                }
-            )
-        return rule.update(leaves, scale * getattr(rule, "lr", 1.0), L)
+    def _write_records_(self, records: Sequence[State], how: Write) -> None:
+        for state, record in zip(self.states, records, strict=True):
+            for name, value in record.items():
+                if name not in state:
+                    state[name] = torch.zeros_like(value)
+        write_states_(records, self.states, how)
 
-    def settle(self) -> None:
-        """Forget the last step."""
+    def layout(self, index: int, name: str) -> Layout:
+        shard, blocks = self.shards[index], self.blocks
+        assert shard is not None
+        assert isinstance(blocks, ShardedBlockVector)
+        like_weight = self.rule.state_like_weight(blocks.layers[index], shard.layout.shape)
+        return shard.layout if name == RECORD or name in like_weight else blocks.layout(index)
+
+    def drop_record(self, last: StepInputs) -> None:
         for i in self.recorded:
-            forget_(self.states[i])
+            Record.drop(self.states[i])

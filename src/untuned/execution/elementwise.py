@@ -1,223 +1,218 @@
-"""How elementwise rules run: kernels over slabs."""
+"""How elementwise rules run: kernels over buckets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from untuned._cache import integers
-from untuned._dtypes import compute_dtype, shared_dtype
-from untuned.distributed.shards import Layout, Shard, part_of
-from untuned.elementwise import Elementwise
-from untuned.execution.buckets import Columns, Slab, kernel, leaves
-from untuned.execution.kernels import GRAD, MOVED, RECORD, WEIGHT, Values, forget_, kernels, own
-from untuned.execution.small_buckets import LARGE, slabs_of
+from untuned._tensors import compute_dtype, derivatives, integers, shared_dtype
+from untuned.distributed.shards import Layout, shard_index
+from untuned.execution.buckets import LARGE, Bucket, Columns, buckets_of
+from untuned.execution.executor import Executor, Numbers, StepInputs
+from untuned.execution.kernels import GRAD, WEIGHT, Values, kernels
+from untuned.execution.record import MOVED, RECORD, Record, rule_state
 from untuned.execution.stochastic_rounding import SHORT, Write
 from untuned.rule import State
 
 WORTHWHILE = 2**20  # entries in large tensors from which compiling saves more time than it takes
+NUMBERS = 64  # constants to cache: a schedule brings a new one in each step
 
 
-class ElementwiseExecutor:
-    """Some tensors that an elementwise rule moves, in one step.
+@dataclass(eq=False)
+class ElementwiseExecutor(Executor):
+    """Steps of an elementwise rule: hyperparameters come with each step, of the rule the type."""
 
-    Values of hyperparameters are 0-d, or one a tensor, (tensors,); `tuned` names those that a floor
-    above moves. A state holds what the rule remembers under its own names, and the record of the
-    last step.
-    """
+    def __post_init__(self) -> None:
+        names = list(self.rule.hyperparameters())
+        self._positions = tuple([names.index(name) for name in self.tuned])
+        self._kernels = kernels(type(self.rule), self._positions)
+        self._method = ("lone", "tangent", "replay")[min(len(self.tuned), 2)]
+        large = sum([weight.numel() for weight in self.weights if weight.numel() >= LARGE])
+        self._compile = large >= WORTHWHILE if self.compile is None else self.compile
+        self._dtype = shared_dtype(self.weights)
+        self._parts = [1 if shard is None else shard.parts for shard in self.shards]
+        self._numbers: dict[tuple[float, torch.dtype], Tensor] = {}
+        self.grads = self.weights  # a column for kernels that read no gradient, before any came
 
-    rule: Elementwise
-    tuned: list[str]
-    shards: Sequence[Shard | None]
-    weights: Sequence[Tensor]
-    grads: Sequence[Tensor]
-    states: Sequence[State]
-    recorded: list[int]
-    sizes: Tensor
-
-    def __init__(
-        self,
-        rule: Elementwise,
-        tuned: Sequence[str],
-        weights: Sequence[Tensor],
-        grads: Sequence[Tensor],
-        states: Sequence[State],
-        shards: Sequence[Shard | None],
-        compile: bool | None,
-    ) -> None:
-        self.rule, self.tuned, self.shards = rule, list(tuned), shards
-        names = list(rule.hyperparameters())
-        self._picked = tuple(names.index(name) for name in tuned)
-        self._kernels = kernels(type(rule), self._picked)
-        self._way = ("lone", "tangent", "replay")[min(len(self.tuned), 2)]
-        large = sum(weight.numel() for weight in weights if weight.numel() >= LARGE)
-        self._dtype = shared_dtype(weights)
-        self._compile = large >= WORTHWHILE if compile is None else compile
-        self.renew(weights, grads, states)
-
-    def renew(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor], states: Sequence[State]
-    ) -> None:
-        """Begin a step of the same tensors."""
-        self.weights, self.grads, self.states = weights, grads, states
-        for weight, state in zip(weights, states, strict=True):
-            if not own(state):
-                short = weight.dtype in SHORT
-                state.update(self.rule.init(weight.to(compute_dtype(weight)) if short else weight))
+    def begin(self, states: Sequence[State]) -> None:
+        self.states = states
+        for weight, state in zip(self.weights, states, strict=True):
+            if not rule_state(state):
+                like = weight.to(compute_dtype(weight)) if weight.dtype in SHORT else weight
+                state.update(self.rule.init(like))
         self.recorded = [i for i, state in enumerate(states) if RECORD in state]
+        self._buckets: dict[tuple[int, ...], list[Bucket]] = {}
 
-    def look(
-        self, values: Mapping[str, Tensor], scale: Tensor, norms: bool = False
+    def measure(
+        self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
     ) -> dict[str, Tensor]:
-        """Measure the gradients, if need be by their norms; the hypergradients of tuned values.
-
-        These are the derivatives of <last step, gradients>, or what the parts here add to them;
-        `values` and `scale` are what the last step was taken with.
-        """
+        self.grads = grads
+        if norms is None and not self.tuned:
+            return {}
         sizes: list[Any] = [None] * len(self.weights)
-        pulls = {name: torch.zeros_like(values[name]) for name in self.tuned}
-        for slab in self._slabs(self.recorded):
-            each, measures = self._pulled(slab, values, scale)
-            for i, measure in zip(slab.indices, measures, strict=True):
+        found = {n: torch.zeros_like(torch.as_tensor(last.values[n])) for n in self.tuned}
+        for bucket in self._buckets_of(self.recorded) if self.tuned else ():
+            measures: Sequence[Any] = ()
+            if self._method == "tangent":
+                measures = self._add_products_(found, bucket)
+            else:
+                (given,), scale = self._given(bucket, (last.values,), last.scale)
+                squares: Any = 0.0
+                for buffers in bucket.buffers(self._columns(bucket), write=False):
+                    tuned = bucket.tuned(given, self._positions, buffers)
+                    if bucket.tiled(buffers):
+                        pull = bucket.kernel(self._kernels, "hypergradients", buffers)
+                        each, square = pull(given, scale, buffers, *tuned)
+                    else:
+                        gain = functools.partial(self._kernels.gain, given, scale, buffers)
+                        each, square = derivatives(gain, tuned)
+                    squares = squares + square.sum()
+                    self._add_(found, bucket, [bucket.totals(one) for one in each])
+                measures = [squares.sqrt()] if len(bucket.indices) == 1 else ()
+            for i, measure in zip(bucket.indices, measures, strict=False):
                 sizes[i] = measure
-            for name, pull in zip(self.tuned, each, strict=True):
-                pull = pull * self._parts[slab.indices[0]]
-                if values[name].ndim:
-                    places = integers(slab.indices, pull.device)
-                    pulls[name].index_add_(0, places, pull.expand(len(places)))
-                else:
-                    pulls[name] += pull.sum()
         rest = [i for i, size in enumerate(sizes) if size is None or norms]
-        for i, norm in zip(rest, self._norms(rest), strict=True):
-            sizes[i] = norm
-        self.sizes = torch.stack(sizes)  # of each tensor a number, finite if its gradient is
-        return pulls
+        if rest:
+            chosen = [grads[i] for i in rest]
+            for i, norm in zip(rest, torch._foreach_norm(chosen, 2, self._dtype), strict=True):
+                sizes[i] = norm
+        self.sizes = torch.stack(sizes)
+        return found
 
-    def additive(self) -> list[Tensor]:
-        """The squares of the sizes."""
+    def _add_products_(self, found: dict[str, Tensor], bucket: Bucket) -> Sequence[Any]:
+        """<d(last step)/dh, gradient> of a bucket's tensors; sizes that are finite if these are."""
+        tangents = [self.states[i][RECORD] for i in bucket.indices]
+        dots = bucket.dots(tangents, [self.grads[i] for i in bucket.indices])
+        self._add_(found, bucket, [dots])
+        return dots.abs().unbind()
+
+    def _add_(self, found: dict[str, Tensor], bucket: Bucket, each: Sequence[Tensor]) -> None:
+        """Add hypergradients of a bucket's tensors, or of all of them together, to those found."""
+        for total, part in zip(found.values(), each, strict=True):
+            part = part * self._parts[bucket.indices[0]]
+            if total.ndim:
+                places = integers(bucket.indices, part.device)
+                total.index_add_(0, places, part.to(total.dtype).expand(len(places)))
+            else:
+                total += part.sum()
+
+    def partial_sums(self) -> list[Tensor]:
         return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]
 
-    def take(self, totals: list[Tensor]) -> None:
-        """Go on with the sizes of whole tensors."""
+    def receive_sums(self, totals: list[Tensor]) -> None:
         self.sizes = totals[0].sqrt().to(self.sizes)
 
-    @property
-    def _parts(self) -> list[int]:
-        """Of how many parts each tensor is one."""
-        return [1 if shard is None else shard.parts for shard in self.shards]
+    def owner(self, index: int) -> int:
+        return index
 
-    def _norms(self, indices: Sequence[int]) -> list[Tensor]:
-        """The norms of the chosen gradients."""
-        grads = [self.grads[i] for i in indices]
-        return list(torch._foreach_norm(grads, 2, self._dtype)) if grads else []
+    def apply(self, last: StepInputs, now: StepInputs, how: Write) -> None:
+        for name, indices, values in self._passes(last, now, how):
+            for bucket in self._buckets_of(indices):
+                given, scale = self._given(bucket, values, now.scale)
+                each = bucket.buffers(self._columns(bucket), write=True)
+                for number, buffers in enumerate(each):
+                    terms = how
+                    if how.key is not None:
+                        first = bucket.indices[0]
+                        terms = how.fold_in(first, number, shard_index(self.shards[first]))
+                    kernel = bucket.kernel(self._kernels, name, buffers)
+                    kernel(*given, scale, terms, buffers)
 
-    def _pulled(
-        self, slab: Slab, values: Mapping[str, Tensor], scale: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """For each tuned value what the slab's tensors add, each or all; and their sizes."""
-        if self._way == "tangent":
-            tangents = [self.states[i][RECORD] for i in slab.indices]
-            dots = slab.dots(tangents, [self.grads[i] for i in slab.indices])
-            return [dots], list(dots.abs().unbind())
-        given, scale = self._given(slab, values), scale.to(self._precision(slab))
-        pulls: list[Any] = [0.0] * len(self.tuned)
-        squares: Any = 0.0
-        for run in slab.runs(self._columns(slab), write=False):
-            chosen = leaves(slab, given, self._picked, run)
-            each, square = kernel(slab, self._kernels, "pull", run)(given, chosen, scale, run)
-            squares = squares + square.sum()
-            pulls = [pull + slab.totals(one) for pull, one in zip(pulls, each, strict=True)]
-        return pulls, self._norms(slab.indices) if len(slab.indices) > 1 else [squares.sqrt()]
+    def _passes(
+        self, last: StepInputs, now: StepInputs, how: Write
+    ) -> list[tuple[str, Sequence[int], Sequence[Numbers]]]:
+        """Which kernels take the step, of which tensors, with which sets of hyperparameters."""
+        every = range(len(self.weights))
+        if not self.tuned:
+            return [("lone", every, (now.values,))]
+        first = self._start_records(how)
+        if self._method == "tangent":
+            return [("tangent", every, (now.values,))]
+        passes: list[tuple[str, Sequence[int], Sequence[Numbers]]] = []
+        if self.recorded:
+            passes.append(("replay", self.recorded, (last.values, now.values)))
+        if first:
+            passes.append(("first", first, (now.values,)))
+        return passes
 
-    def owner(self, block: int) -> int:
-        """The index of the tensor that one of the sizes belongs to."""
-        return block
+    def _start_records(self, how: Write) -> list[int]:
+        """Allocate the records of tensors that have none; returns their indices."""
+        if len(self.recorded) == len(self.weights):
+            return []
+        first = sorted({*range(len(self.weights))} - {*self.recorded})
+        for i in first:
+            weight, dtype = self.weights[i], compute_dtype(self.weights[i])
+            moved = None
+            if self._method == "replay":
+                moved = torch.ones((), dtype=dtype, device=weight.device) * how.finite
+            record = Record(torch.zeros_like(weight, dtype=dtype), moved)
+            self.states[i].update(record.entries())
+        self._buckets.clear()  # states have other entries now
+        return first
 
-    def move(
-        self,
-        before: Mapping[str, Tensor],
-        values: Mapping[str, Tensor],
-        scale: Tensor,
-        how: Write,
-    ) -> None:
-        """Take the step, `scale` times as long; the last one was taken with the values `before`."""
-        fresh = sorted(set(range(len(self.weights))) - set(self.recorded))
-        for i in fresh if self.tuned else ():
-            weight = self.weights[i]
-            self.states[i][RECORD] = torch.zeros_like(weight, dtype=compute_dtype(weight))
-            if self._way == "replay":
-                self.states[i][MOVED] = (
-                    torch.ones((), dtype=compute_dtype(weight), device=weight.device) * how.finite
-                )
-        if self._way == "replay":
-            self._run_("replay", self.recorded, (before, values), scale, how)
-            self._run_("first", fresh, (values,), scale, how)
-        else:
-            self._run_(self._way, range(len(self.weights)), (values,), scale, how)
-
-    def _run_(
-        self,
-        name: str,
-        indices: Sequence[int],
-        values: Sequence[Mapping[str, Tensor]],
-        scale: Tensor,
-        how: Write,
-    ) -> None:
-        """Run a kernel on the chosen tensors."""
-        for slab in self._slabs(indices):
-            given = [self._given(slab, each) for each in values]
-            length = scale.to(self._precision(slab))
-            for turn, run in enumerate(slab.runs(self._columns(slab), write=True)):
-                first = slab.indices[0]
-                own_dice = how.turn(first, turn, part_of(self.shards[first]))
-                kernel(slab, self._kernels, name, run)(*given, length, own_dice, run)
-
-    def settle(self, values: Mapping[str, Tensor]) -> None:
-        """Forget the last step, of which the state must first be brought up to date."""
-        if self._way == "replay":
-            for slab in self._slabs(self.recorded):
-                given = self._given(slab, values)
-                for run in slab.runs(self._columns(slab), write=True):
-                    self._kernels.settle(given, run)
+    def drop_record(self, last: StepInputs) -> None:
+        if self._method == "replay":
+            for bucket in self._buckets_of(self.recorded):
+                (given,), _ = self._given(bucket, (last.values,), 0.0)
+                for buffers in bucket.buffers(self._columns(bucket), write=True):
+                    self._kernels.settle(given, buffers)
         for i in self.recorded:
-            forget_(self.states[i])
+            Record.drop(self.states[i])
 
     def layout(self, index: int, name: str) -> Layout:
-        """How what is remembered of a sharded tensor under a name lies across processes."""
         shard = self.shards[index]
         assert shard is not None
         return shard.layout
 
-    def _slabs(self, indices: Sequence[int]) -> list[Slab]:
-        """The chosen tensors in slabs: of one kind, and with the same things remembered."""
-        kinds: dict[tuple[Any, ...], list[int]] = {}
-        for i in indices:
-            shard = self.shards[i]
-            spread = None if shard is None else (shard.mesh, *shard.axes)
-            kinds.setdefault((self.weights[i].dtype, spread, *self.states[i]), []).append(i)
-        return [
-            slab for kind in kinds.values() for slab in slabs_of(kind, self.weights, self._compile)
-        ]
+    def _buckets_of(self, indices: Sequence[int]) -> list[Bucket]:
+        """The chosen tensors in buckets: of one dtype and sharding, and with the same state."""
+        key = tuple(indices)
+        if key not in self._buckets:
+            kinds: dict[tuple[Any, ...], list[int]] = {}
+            for i in indices:
+                shard = self.shards[i]
+                spread = None if shard is None else (shard.mesh, *shard.axes)
+                kinds.setdefault((self.weights[i].dtype, spread, *self.states[i]), []).append(i)
+            buckets = [buckets_of(kind, self.weights, self._compile) for kind in kinds.values()]
+            self._buckets[key] = [bucket for each in buckets for bucket in each]
+        return self._buckets[key]
 
-    def _precision(self, slab: Slab) -> torch.dtype:
-        """In what to calculate with a slab."""
-        return compute_dtype(self.weights[slab.indices[0]])
+    def _given(
+        self, bucket: Bucket, values: Sequence[Numbers], scale: Tensor | float
+    ) -> tuple[list[Values], Tensor]:
+        """Sets of hyperparameters, and the scale, in a bucket's compute dtype and shape."""
+        weight = self.weights[bucket.indices[0]]
+        dtype = compute_dtype(weight)
+        flat: list[Any] = [scale]
+        for each in values:
+            flat += each.values()
+        for place, value in enumerate(flat):
+            if isinstance(value, Tensor):
+                flat[place] = value.to(weight.device, dtype)
+                continue
+            if (value, dtype) not in self._numbers:
+                if len(self._numbers) >= NUMBERS:
+                    self._numbers.clear()
+                made = torch.full((), value, dtype=dtype, device=weight.device)
+                self._numbers[value, dtype] = made
+            flat[place] = self._numbers[value, dtype]
+        count = len(values[0])
+        sets = [flat[i : i + count] for i in range(1, len(flat), count)] if count else [()]
+        return [bucket.values(tuple(each)) for each in sets], flat[0]
 
-    def _given(self, slab: Slab, values: Mapping[str, Tensor]) -> Values:
-        """Hyperparameters as a slab's kernels want them, in its precision."""
-        dtype = self._precision(slab)
-        return slab.values(tuple(value.to(dtype) for value in values.values()))
-
-    def _columns(self, slab: Slab) -> Columns:
-        """What a slab's runs consist of."""
-        columns: dict[str, list[Any]] = {
-            WEIGHT: [self.weights[i].detach() for i in slab.indices],
-            GRAD: [self.grads[i] for i in slab.indices],
+    def _columns(self, bucket: Bucket) -> Columns:
+        """The tensors that a bucket's buffers are made of."""
+        columns: dict[str, list[Tensor]] = {
+            WEIGHT: [self.weights[i].detach() for i in bucket.indices],
+            GRAD: [self.grads[i] for i in bucket.indices],
         }
-        first = self.states[slab.indices[0]]
-        for name in (*own(first), *(name for name in (RECORD, MOVED) if name in first)):
-            columns[name] = [self.states[i][name] for i in slab.indices]
+        states = [self.states[i] for i in bucket.indices]
+        for name in states[0]:
+            if "." not in name or name in (RECORD, MOVED):
+                columns[name] = [state[name] for state in states]
         return columns

@@ -1,16 +1,17 @@
-"""What is done to weights after a step, piece by piece: they are projected and rounded."""
+"""Projections and rounding: weights written piece by piece, while a piece is in the cache."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from untuned.blockwise import Projection
-from untuned.distributed.sharded_blocks import ShardedBlockVector
-from untuned.distributed.shards import Shard, part_of
+from untuned.distributed.all_reduce import sum_over_ranks
+from untuned.distributed.shards import Shard, shard_index
 from untuned.execution.stochastic_rounding import SHORT, Write
 from untuned.geometry.block_vector import BlockVector
 
@@ -20,129 +21,132 @@ if TYPE_CHECKING:
     Place = slice | EllipsisType
 
 PIECES = {"cpu": 2**20}  # entries to work on at once: they stay in the cache
-LARGEST = 2**26  # elsewhere: what is made on the way should not be large
+LARGEST = 2**26  # elsewhere: intermediate results should not be large
 
 
 class Piece(NamedTuple):
     """Some rows of a weight, viewed as blocks."""
 
-    tensor: int  # its index
-    row: int  # the first
+    weight: int  # its index
+    place: Place  # its rows in the view
     view: Tensor
-    exact: Tensor  # the same, in at least 32 bits
+    exact: Tensor  # the same in the compute dtype
     moved: Tensor | None  # which blocks have moved; None: all
 
+    def of(self, numbers: Tensor) -> Tensor:
+        """Of numbers that broadcast to the whole view, those that broadcast to the piece."""
+        return numbers[self.place] if numbers.ndim and len(numbers) != 1 else numbers
 
-class Finish:
-    """What is done to weights after a step: they are projected and rounded.
 
-    Where a block is divided between processes its piece waits until all have theirs: it is then a
-    summand (`collectives.py`).
+@dataclass(eq=False)
+class PieceWriter:
+    """Writes pieces of weights: projects, then rounds them.
+
+    A piece whose blocks are divided between ranks waits for the moments of whole blocks, which are
+    all-reduced for all groups together (`all_reduce.Summand`).
     """
 
-    frame: BlockVector
+    blocks: BlockVector
+    shards: Sequence[Shard | None]
     how: Write
     projection: Projection | None
-    shards: Sequence[Shard | None]
+    waiting: list[Piece] = field(default_factory=list)
 
-    def __init__(self, frame: BlockVector, how: Write, projection: Projection | None) -> None:
-        self.frame, self.how, self.projection = frame, how, projection
-        whole: list[Shard | None] = [None] * len(frame.shapes)
-        self.shards = frame.shards if isinstance(frame, ShardedBlockVector) else whole
-        self.waiting: list[Piece] = []
-
-    def _waits(self, index: int) -> bool:
-        alone = self.projection is None or self.frame.entries(index) < 2
-        return not alone and self.frame.is_divided(index)
-
-    def places(self, index: int, view: Tensor) -> Iterator[Place]:
-        """Where the pieces of a tensor are that fit the cache, if blocks do not need it whole."""
+    def pieces(self, index: int, view: Tensor, moved: Tensor | None) -> Iterator[Piece]:
+        """The pieces of a weight that fit the cache; one, if its blocks are needed whole."""
         size = PIECES.get(view.device.type, LARGEST)
-        spans = self.projection is not None and 0 in self.frame.blocks[index].dims
-        if view.numel() <= size or spans or self._waits(index):
-            yield ...
-            return
-        rows = max(1, size // view[0].numel())
-        for start in range(0, len(view), rows):
-            yield slice(start, start + rows)
-
-    def open(self, index: int, view: Tensor, place: Place, mask: Tensor | None) -> Piece:
-        """A piece to be written, exactly."""
-        part = view[place]
-        exact = part.float() if part.dtype in SHORT else part
-        start = place.start if isinstance(place, slice) else 0
-        return Piece(index, start, part, exact, None if mask is None else within(mask, place, part))
+        spans = self.projection is not None and 0 in self.blocks.blocks[index].dims
+        places: list[Place] = [...]
+        if view.numel() > size and not spans and not self._waits(index):
+            rows = max(1, size // view[0].numel())
+            places = [slice(start, start + rows) for start in range(0, len(view), rows)]
+        for place in places:
+            part = view[place]
+            exact = part.float() if part.dtype in SHORT else part
+            piece = Piece(index, place, part, exact, None)
+            yield piece if moved is None else piece._replace(moved=piece.of(moved))
 
     def close(self, piece: Piece) -> None:
         """Project a piece and round it, or have it wait."""
-        if self._waits(piece.tensor):
+        if self._waits(piece.weight):
             self.waiting.append(piece)
             return
-        if self.projection is not None and self.frame.entries(piece.tensor) > 1:
-            dims = self.frame.blocks[piece.tensor].dims
-            self._restore_(piece, self.projection.moments(piece.exact, dims))
+        if self.projection is not None and self.blocks.entries(piece.weight) > 1:
+            dims = self.blocks.blocks[piece.weight].dims
+            self._project_(piece, self.projection, self.projection.moments(piece.exact, dims))
         self._round_(piece)
 
-    def restore_(self, rows: Tensor, moved: Tensor | None) -> None:
-        """Project blocks that are the rows of a matrix."""
-        if self.projection is not None and rows.shape[1] > 1:
-            sums = self.projection.moments(rows, (1,))
-            self.projection.restore_(rows, sums, rows.shape[1], moved)
+    def _waits(self, index: int) -> bool:
+        alone = self.projection is None or self.blocks.entries(index) < 2
+        return not alone and self.blocks.is_divided(index)
 
-    def _restore_(self, piece: Piece, sums: Sequence[Tensor]) -> None:
-        assert self.projection is not None
-        entries = self.frame.entries(piece.tensor)
-        self.projection.restore_(piece.exact, sums, entries, piece.moved)
+    def _project_(self, piece: Piece, projection: Projection, sums: Sequence[Tensor]) -> None:
+        projection.restore_(piece.exact, sums, self.blocks.entries(piece.weight), piece.moved)
 
     def _round_(self, piece: Piece) -> None:
         if piece.exact is not piece.view:
-            part = part_of(self.shards[piece.tensor])
-            how = self.how.turn(piece.tensor, piece.row, part)
+            row = piece.place.start if isinstance(piece.place, slice) else 0
+            how = self.how.fold_in(piece.weight, row, shard_index(self.shards[piece.weight]))
             piece.view.copy_(how.rounded(piece.exact, piece.view.dtype))
 
-    def additive(self) -> list[Tensor]:
-        """The moments of the pieces that wait."""
+    def partial_sums(self) -> list[Tensor]:
+        """This rank's moments of the pieces that wait, (all blocks,) each."""
         assert self.projection is not None
-        return [self.frame.scatter(sums) for sums in self._sums(self.projection)]
-
-    def _sums(self, projection: Projection) -> list[Tensor]:
         found = {}
         for piece in self.waiting:
-            sums = projection.moments(piece.exact, self.frame.blocks[piece.tensor].dims)
-            found[piece.tensor] = [self.frame.sum_cells(piece.tensor, s.flatten()) for s in sums]
-        kinds = range(len(next(iter(found.values()))))
+            sums = self.projection.moments(piece.exact, self.blocks.blocks[piece.weight].dims)
+            found[piece.weight] = [self.blocks.sum_cells(piece.weight, s.flatten()) for s in sums]
         like = self.waiting[0].exact
-        nothing = [like.new_zeros(stack) for stack in self.frame.stacks]
-        for i in self.frame.whole:
-            nothing[i] = like.new_zeros(())
-        return [
-            self.frame.gather(
-                [found[i][kind] if i in found else zeros for i, zeros in enumerate(nothing)]
-            )
+        zeros = self.blocks.spread(like.new_zeros(len(self.blocks.whole) + sum(self.blocks.counts)))
+        kinds = range(len(next(iter(found.values()))))
+        each = [
+            [found[i][kind] if i in found else zero for i, zero in enumerate(zeros)]
             for kind in kinds
         ]
+        return [self.blocks.scatter(self.blocks.gather(one)) for one in each]
 
-    def take(self, totals: list[Tensor]) -> None:
-        """Go on with the pieces that waited, given the moments of whole blocks."""
-        kinds = [self.frame.per_view(self.frame.local_entries(total)) for total in totals]
+    def receive_sums(self, totals: list[Tensor]) -> None:
+        """Project and round the pieces that waited, given the moments of whole blocks."""
+        assert self.projection is not None
+        kinds = [self.blocks.per_view(self.blocks.local_entries(total)) for total in totals]
         for piece in self.waiting:
-            self._restore_(piece, [kind[piece.tensor] for kind in kinds])
+            self._project_(piece, self.projection, [kind[piece.weight] for kind in kinds])
             self._round_(piece)
 
 
-class Arrival(Finish):
-    """The same of weights as they come; what already is where it belongs stays, bit for bit.
+class InitialProjection(PieceWriter):
+    """Projects weights as the optimizer is given them; balanced blocks stay, bit for bit.
 
     So an optimizer built anew on weights that another left, as after a resume, changes none.
     """
 
-    def _restore_(self, piece: Piece, sums: Sequence[Tensor]) -> None:
-        assert self.projection is not None
-        entries, eps = self.frame.entries(piece.tensor), torch.finfo(piece.view.dtype).eps
-        astray = self.projection.astray(sums, entries, eps)
-        super()._restore_(piece._replace(moved=astray), sums)
+    def _project_(self, piece: Piece, projection: Projection, sums: Sequence[Tensor]) -> None:
+        entries, eps = self.blocks.entries(piece.weight), torch.finfo(piece.view.dtype).eps
+        moved = projection.astray(sums, entries, eps)
+        super()._project_(piece._replace(moved=moved), projection, sums)
 
 
-def within(numbers: Tensor, place: Place, piece: Tensor) -> Tensor:
-    """Of numbers that broadcast to a tensor, those that broadcast to a piece of it."""
-    return numbers[place] if numbers.ndim and len(numbers) != 1 else numbers
+@torch.no_grad()
+def project_all_(
+    weights: Sequence[Tensor],
+    blocks: BlockVector,
+    shards: Sequence[Shard | None],
+    key: Tensor | None,
+    projection: Projection,
+) -> None:
+    """Project every block of some weights, in place.
+
+    Args:
+        weights: tensors, or this rank's local shards.
+        blocks: their blocks.
+        shards: of each weight its shard, None of a plain one.
+        key: of the stochastic rounding of 16-bit weights.
+        projection: the rule's.
+    """
+    for turn in range(2):  # the first may be rough
+        writer = InitialProjection(blocks, shards, Write(key=key).fold_in(turn), projection)
+        for i, view in enumerate(blocks.views(weights)):
+            for piece in writer.pieces(i, view, None):
+                writer.close(piece)
+        if writer.waiting:
+            sum_over_ranks([writer])

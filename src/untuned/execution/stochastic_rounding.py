@@ -1,12 +1,12 @@
-"""Writing to weights of 16 bits, so that steps too small for them are not lost.
+"""Stochastic rounding of 16-bit weights, so that steps too small for them are not lost.
 
-Next to a weight of 1 bfloat16 knows nothing nearer than 0.004, and float16 nothing nearer than
-0.0005: rounded to the nearest, steps of less than half of that leave a weight where it is, always.
-Rounded up or down at random, with the odds that make it right on average, they add up (Croci et
-al. 2022, "Stochastic rounding: implementation, error analysis and applications").
+Next to a weight of 1 bfloat16 resolves 0.004, and float16 0.0005: rounded to nearest, steps of
+less than half of that leave a weight unchanged, always. Rounded up or down at random, with the odds
+that make it right on average, they add up (Croci et al. 2022, "Stochastic rounding:
+implementation, error analysis and applications").
 
-The dice are a hash of the entry's place and of a key that changes with every step: the same on
-every process that holds a copy of the weight, and after a resume.
+The random bits are a hash of the entry's position and of a key that changes with every step: the
+same on every rank that holds a copy of the weight, and after a resume.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ MIX = (0x2C1B3C6D, 0x297A2D39, 0x1B56C4E9)
 
 
 def key_of(*numbers: Tensor | int) -> Tensor:
-    """One key, 0-d int32, of several integers, of which the first is a tensor."""
-    key = mixed(*numbers)
+    """A key, 0-d int32, from several integers, of which the first is a tensor."""
+    key = fold_in(*numbers)
     assert isinstance(key, Tensor)
     return key.to(torch.int32)
 
 
-def mixed(*numbers: Tensor | int) -> Tensor | int:
-    """One number below 2**31 of several: other ones make another, in all likelihood."""
+def fold_in(*numbers: Tensor | int) -> Tensor | int:
+    """Hash several integers into one below 2**31 (as `jax.random.fold_in` does)."""
     mix: Tensor | int = 0
     for number in numbers:
         mix = ((mix ^ number) * MIX[0] + MIX[1]) % 2**31
@@ -56,15 +56,15 @@ def dithered(exact: Tensor, dtype: torch.dtype, key: Tensor) -> Tensor:
 def _cut(exact: Tensor, spare: int, key: Tensor) -> Tensor:
     """Cut off the last bits of float32, after adding random ones to them: a carry rounds away."""
     last = 2**spare - 1
-    bits = _dice(exact, key) >> (32 - spare)
+    bits = _random_bits(exact, key) >> (32 - spare)
     bits &= last
     bits += exact.view(torch.int32)
     bits &= ~last
     return bits.view(torch.float32)
 
 
-def _dice(like: Tensor, key: Tensor) -> Tensor:
-    """Random bits for each entry, int32: a hash of its place and the key. Products wrap around."""
+def _random_bits(like: Tensor, key: Tensor) -> Tensor:
+    """Random bits for each entry, int32: a hash of its position and the key; products wrap."""
     bits = torch.arange(like.numel(), dtype=torch.int32, device=like.device).view(like.shape)
     bits *= MIX[2]
     bits += key
@@ -75,25 +75,29 @@ def _dice(like: Tensor, key: Tensor) -> Tensor:
 
 
 class Write(NamedTuple):
-    """On what terms weights and states are written."""
+    """The terms on which a step writes weights and states.
 
-    finite: bool | Tensor = True  # 0-d: whether at all
-    key: Tensor | None = None  # 0-d: of the dice for weights of 16 bits; None: there are none
+    finite: whether the step is taken at all; 0-d on the device where the host must not read it.
+    key: 0-d int32, of the stochastic rounding of 16-bit weights; None: there are none.
+    """
 
-    def turn(self, *numbers: int) -> Write:
-        """The same with dice of their own for one of many pieces, told by its numbers."""
-        return self if self.key is None else self._replace(key=self.key + mixed(*numbers))
+    finite: bool | Tensor = True
+    key: Tensor | None = None
+
+    def fold_in(self, *numbers: int) -> Write:
+        """The same with a key for one of many pieces, identified by its numbers."""
+        return self if self.key is None else self._replace(key=self.key + fold_in(*numbers))
 
     def over(self, old: Tensor, new: Tensor) -> Tensor:
-        """What to write over an old value: a new one, if at all."""
+        """The value to write over `old`: `new` if the step is taken."""
         return torch.where(self.finite, new, old) if isinstance(self.finite, Tensor) else new
 
     def sane(self, direction: Tensor) -> Tensor:
-        """A direction to go in; zeros if not at all, for it may hold inf or NaN then."""
+        """The direction, or zeros where the step is not taken: it may hold inf or NaN then."""
         if not isinstance(self.finite, Tensor):
             return direction
         return torch.where(self.finite, direction, 0.0)
 
     def rounded(self, exact: Tensor, dtype: torch.dtype) -> Tensor:
-        """A weight's new value as its type can hold it."""
+        """A weight's new value in its own dtype."""
         return exact if self.key is None or dtype not in SHORT else dithered(exact, dtype, self.key)

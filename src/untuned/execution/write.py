@@ -1,4 +1,4 @@
-"""How blockwise steps are written: here, and in `finish.py`, they reach weights."""
+"""Blockwise steps written to weights and states, in place."""
 
 from __future__ import annotations
 
@@ -8,105 +8,119 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from untuned._tensors import peek
 from untuned.blockwise import Leaves, Projection, Step
-from untuned.distributed.all_reduce import join
-from untuned.execution.project import Arrival, Finish, within
+from untuned.distributed.shards import Shard
+from untuned.execution.project import PieceWriter
 from untuned.execution.stochastic_rounding import Write
+from untuned.geometry.block_norms import RowBatch
 from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.row_batches import Run
-from untuned.optimizer.nonfinite import peek
 from untuned.rule import State
 
 
 def write_(
     weights: Sequence[Tensor],
+    shards: Sequence[Shard | None],
     step: Step,
     leaves: Leaves,
     how: Write,
     projection: Projection | None,
-) -> Finish | None:
-    """Add the step to weights and states, in place.
+) -> PieceWriter | None:
+    """Add a step to weights and states.
 
-    Returns what is still to be done, for all groups together, where processes share neurons.
+    Args:
+        weights: tensors, or this rank's local shards.
+        shards: of each weight its shard, None of a plain one.
+        step: coefficients (blocks,), directions, new states.
+        leaves: what the step was made from.
+        how: whether the step is taken, and the rounding key.
+        projection: the rule's, if it has one.
+
+    Returns:
+        The pieces that wait for the all-reduced moments of blocks that ranks share; None: nothing.
     """
-    if isinstance(how.finite, Tensor):  # only the device knows: step by nothing if it says no
+    if isinstance(how.finite, Tensor):  # only the device knows: the step is zero if it is skipped
         step = step._replace(coefficients=torch.where(how.finite, step.coefficients, 0.0))
         if step.decay is not None:
             step = step._replace(decay=torch.where(how.finite, step.decay, 1.0))
-    finish = None
+    writer = None
     if projection is None and how.finite is True and how.key is None:
         _add_(weights, step, leaves.blocks)
     else:
-        finish = _add_one_by_one_(weights, step, leaves, how, projection)
+        writer = PieceWriter(leaves.blocks, shards, how, projection)
+        _add_in_pieces_(weights, step, leaves, writer)
     if step.states:
-        keep_(step.states, leaves.states, how)
-    return finish
+        write_states_(step.states, leaves.states, how)
+    return writer if writer is not None and writer.waiting else None
 
 
-def _add_(weights: Sequence[Tensor], step: Step, frame: BlockVector) -> None:
+def write_states_(new: Sequence[State], states: Sequence[State], how: Write) -> None:
+    """Overwrite entries of some tensors' states by new ones."""
+    values: list[Tensor] = []
+    old: list[Tensor] = []
+    for after, before in zip(new, states, strict=True):
+        for name, value in after.items():
+            values.append(value if how.finite is True else how.over(before[name], value))
+            old.append(before[name])
+    if old:
+        torch._foreach_copy_(old, values)
+
+
+def _add_(weights: Sequence[Tensor], step: Step, blocks: BlockVector) -> None:
     """All weights at once."""
-    views, along = frame.views(weights), frame.views(step.directions)
-    each = frame.per_view(step.coefficients)
-    for i in frame.parted:
-        views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
+    views, along = blocks.views(weights), blocks.views(step.directions)
+    each = blocks.per_view(step.coefficients)
     if step.decay is not None:
-        torch._foreach_mul_(frame.views(weights), frame.per_view(step.decay))
+        torch._foreach_mul_(views, blocks.per_view(step.decay))
+    for i in blocks.parted:
+        views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
     torch._foreach_addcmul_(views, along, each)
 
 
-def _add_one_by_one_(
-    weights: Sequence[Tensor],
-    step: Step,
-    leaves: Leaves,
-    how: Write,
-    projection: Projection | None,
-) -> Finish | None:
-    """Piece by piece: a single copy at a time, and projected while it is in the cache."""
-    frame = leaves.blocks
+def _add_in_pieces_(
+    weights: Sequence[Tensor], step: Step, leaves: Leaves, writer: PieceWriter
+) -> None:
+    """Piece by piece: a single copy at a time, projected while it is in the cache."""
+    blocks, how = leaves.blocks, writer.how
     moved: Tensor | None = None
-    if projection is not None:
+    if writer.projection is not None:
         moved = (step.coefficients != 0) & (leaves.sizes > 0)
         moved = None if how.finite is True and peek(moved.all()) else moved
-    finish = Finish(frame, how, projection)
     alone = set(range(len(weights)))
-    for run in frame.runs:
-        if len(run.indices) > 1 and how.key is None and step.decay is None:
-            _add_run_(finish, run, weights, step, moved)
-            alone.difference_update(run.indices)
+    for batch in blocks.runs:
+        if len(batch.indices) > 1 and how.key is None and step.decay is None:
+            _add_batch_(writer, batch, weights, step, moved)
+            alone.difference_update(batch.indices)
     if not alone:
-        return None
-    each = frame.per_view(step.coefficients)
-    keeps = [None] * len(weights) if step.decay is None else frame.per_view(step.decay)
-    masks = [None] * len(weights) if moved is None else frame.per_view(moved)
+        return
+    each = blocks.per_view(step.coefficients)
+    decays = None if step.decay is None else blocks.per_view(step.decay)
+    masks = None if moved is None else blocks.per_view(moved)
     for i in sorted(alone):
-        view, along = frame.view(i, weights[i]), frame.view(i, step.directions[i])
-        for place in finish.places(i, view):
-            piece = finish.open(i, view, place, masks[i])
-            sane = how.sane(along[place])
-            if (keep := keeps[i]) is not None:
-                piece.exact.mul_(within(keep, place, piece.exact))
-            piece.exact.addcmul_(sane, within(each[i], place, piece.exact))
-            finish.close(piece)
-    return finish if finish.waiting else None
+        view, along = blocks.view(i, weights[i]), blocks.view(i, step.directions[i])
+        for piece in writer.pieces(i, view, None if masks is None else masks[i]):
+            direction = how.sane(along[piece.place])
+            if decays is not None:
+                piece.exact.mul_(piece.of(decays[i]))
+            piece.exact.addcmul_(direction, piece.of(each[i]))
+            writer.close(piece)
 
 
-def _add_run_(
-    finish: Finish, run: Run, weights: Sequence[Tensor], step: Step, moved: Tensor | None
+def _add_batch_(
+    writer: PieceWriter,
+    batch: RowBatch,
+    weights: Sequence[Tensor],
+    step: Step,
+    moved: Tensor | None,
 ) -> None:
     """Small tensors, side by side."""
-    rows = run.rows(weights)
-    rows.addcmul_(finish.how.sane(run.rows(step.directions)), run.of(step.coefficients))
-    finish.restore_(rows, None if moved is None else run.of(moved))
-    run.put_(rows, weights)
-
-
-def keep_(after: Sequence[State], before: Sequence[State], how: Write) -> None:
-    """Write what changes of the states, in place."""
-    new = [value for state in after for value in state.values()]
-    old = [kept[name] for state, kept in zip(after, before, strict=True) for name in state]
-    if old:
-        unsure = isinstance(how.finite, Tensor)
-        torch._foreach_copy_(old, list(map(how.over, old, new)) if unsure else new)
+    rows = batch.rows(weights)
+    rows.addcmul_(writer.how.sane(batch.rows(step.directions)), batch.of(step.coefficients))
+    if writer.projection is not None and batch.length > 1:
+        sums = writer.projection.moments(rows, (1,))
+        mask = None if moved is None else batch.of(moved)
+        writer.projection.restore_(rows, sums, batch.length, mask)
+    batch.put_(rows, weights)
 
 
 def _in_rows(
@@ -123,17 +137,3 @@ def _in_rows(
     offsets = coefficient.expand(1, 1, *weight.shape[2:]).reshape(1, -1)
     row = offsets.repeat(1, math.gcd(weight.numel() // offsets.numel(), 64))
     return weight.view(-1, row.numel()), direction.view(-1, row.numel()), row
-
-
-@torch.no_grad()
-def project_all_(
-    weights: Sequence[Tensor], frame: BlockVector, how: Write, projection: Projection | None
-) -> None:
-    """Bring every block of the weights to where the rule wants it, if it wants it anywhere."""
-    for turn in range(2 if projection is not None else 0):  # the first may be rough
-        finish = Arrival(frame, how.turn(turn), projection)
-        for i, view in enumerate(frame.views(weights)):
-            for place in finish.places(i, view):
-                finish.close(finish.open(i, view, place, None))
-        if finish.waiting:
-            join([finish])

@@ -1,5 +1,7 @@
 """The geometry of parameters: layers, and which module has which."""
 
+from untuned.geometry.assignment import by_module, layers_of
+from untuned.geometry.layer import BlockView, Layer
 from untuned.geometry.layers import (
     Bias,
     Conv,
@@ -7,7 +9,6 @@ from untuned.geometry.layers import (
     Embedding,
     Gain,
     Head,
-    Layer,
     Rows,
     Stack,
     Vector,
@@ -16,6 +17,7 @@ from untuned.geometry.layers import (
 
 __all__ = [
     "Bias",
+    "BlockView",
     "Conv",
     "Dense",
     "Embedding",
@@ -25,5 +27,7 @@ __all__ = [
     "Rows",
     "Stack",
     "Vector",
+    "by_module",
     "by_shape",
+    "layers_of",
 ]

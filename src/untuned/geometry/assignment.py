@@ -1,7 +1,7 @@
 """Which geometry a module's parameters have.
 
-Each type of module says it of the parameters that it owns, in `layers_of`; teach it another
-type with `layers_of.register`. What no type knows is *bare* and goes by its shape.
+`layers_of` dispatches on the type of the module that owns them; `layers_of.register` adds a type.
+The geometry of a parameter that no registered type owns follows from its shape.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from untuned.geometry import (
+from untuned.geometry.layer import Layer
+from untuned.geometry.layers import (
     Bias,
     Conv,
     Dense,
@@ -30,9 +31,8 @@ from untuned.geometry import (
     Vector,
     by_shape,
 )
-from untuned.geometry.layer import Layer
 
-# What queries, keys and values in one matrix are called, when a plain layer holds them.
+# Names of plain layers that hold queries, keys and values in one matrix.
 FUSED = {"c_attn", "qkv", "qkv_proj", "to_qkv", "Wqkv"}
 
 
@@ -79,12 +79,14 @@ def _recurrent(module: nn.RNNBase | nn.RNNCellBase) -> dict[str, Layer]:
     gates = 3 if isinstance(module, nn.GRU | nn.GRUCell) else gates
     kinds: dict[str, Layer] = {
         "weight_ih": Dense(gates),
-        "weight_hh": Dense(gates),
-        "weight_hr": Dense(),
+        "weight_hh": Dense(gates, inner=True),
+        "weight_hr": Dense(inner=True),
     }
     kinds |= {"bias_ih": Bias(gates), "bias_hh": Bias(gates)}
     names = module._flat_weights_names if isinstance(module, nn.RNNBase) else kinds
-    return {name: kinds["_".join(name.split("_")[:2])] for name in names}
+    upper = {name for name in names if name.startswith("weight_ih_l") and "_l0" not in name}
+    layers = {name: kinds["_".join(name.split("_")[:2])] for name in names}
+    return layers | {name: Dense(gates, inner=True) for name in upper}
 
 
 @layers_of.register
@@ -163,7 +165,7 @@ def _owned(module: nn.Module) -> Iterator[Assigned]:
 
 
 def _own_parameters(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """What a module owns itself, or through its parametrizations, which belong to it."""
+    """A module's own parameters, and those of its parametrizations."""
     if not isinstance(owner, ParametrizationList):
         yield from owner.named_parameters(recurse=False)
     if is_parametrized(owner):
@@ -173,7 +175,7 @@ def _own_parameters(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _known(known: dict[str, Layer], name: str, tensor: Tensor) -> Layer:
-    """The layer of a parameter or, if it has several dimensions, of what it was made into.
+    """The layer of a parameter or, if it has several dimensions, of the weight computed from it.
 
     `parametrizations.weight.original1`, `weight_v` (weight norm) and `weight_orig` (spectral
     norm, pruning) stand for the weight; the sizes beside them are vectors.
@@ -188,6 +190,6 @@ def _known(known: dict[str, Layer], name: str, tensor: Tensor) -> Layer:
 
 
 def all_by_shape(module: nn.Module) -> Iterator[Assigned]:
-    """Every parameter of a module with the geometry of its shape, whoever owns it."""
+    """Every parameter of a module with the geometry of its shape alone."""
     for name, tensor in module.named_parameters():
         yield Assigned(name, tensor, by_shape(tuple(tensor.shape)))

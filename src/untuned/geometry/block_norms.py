@@ -1,19 +1,32 @@
-"""Norms of the blocks of one tensor."""
+"""Norms of blocks; small tensors whose blocks are rows of one length, batched."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
-TOGETHER = 2**17  # entries of squares that are added to: they stay in the cache
+CACHED = 2**17  # entries of a running sum that stays in the CPU's cache
+SMALL = 2**15  # entries of a tensor that is cheaper copied into a batch than treated on its own
+BATCH = 2**18  # entries of a batch: its copy stays in the cache
 
 
 def norm(tensor: Tensor, dims: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """The norms over `dims`, flattened; without dims each entry's own size."""
+    """Frobenius norms of the blocks of one tensor, (blocks,).
+
+    Args:
+        tensor: viewed with its blocks as dimensions of their own.
+        dims: the dimensions that a block spans; none: each entry is a block.
+        dtype: of the sums and the result.
+    """
     if not dims:
         return tensor.to(dtype).abs().flatten()
     on_cpu = tensor.device.type == "cpu" and tensor.is_contiguous()
-    if dims == (0, 1) and on_cpu and tensor.numel():
+    if dims == (0, 1) and on_cpu and tensor.ndim > 2 and tensor.numel():
         return _submatrix_norms(tensor.flatten(1), tensor[0, 0].numel(), dtype)
     norms: Tensor = torch.linalg.vector_norm(tensor, dim=dims, dtype=dtype)
     return norms.flatten()
@@ -25,7 +38,7 @@ def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tenso
     The same reduction as `vector_norm`'s, in a sixth of its time: on a CPU that one strides through
     memory. Squares are added up a few rows at a time, in a sum that never leaves the cache.
     """
-    rows = max(1, TOGETHER // filters.shape[1])
+    rows = max(1, CACHED // filters.shape[1])
     first, *others = filters.split(rows)
     squares = first.to(dtype).square()
     for part in others:
@@ -33,3 +46,66 @@ def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tenso
         squares[: len(part)].addcmul_(part, part)
     norms: Tensor = squares.sum(0).view(-1, offsets).sum(0).sqrt()
     return norms
+
+
+class RowBatch(NamedTuple):
+    """Tensors whose blocks are adjacent in the vector: [start, stop)."""
+
+    indices: list[int]
+    length: int  # of a row; where there are several tensors, rows are their blocks
+    start: int
+    stop: int
+
+    def of(self, vector: Tensor) -> Tensor:
+        """Their part of a vector (blocks,), broadcastable to `rows`: (rows, 1)."""
+        return vector[self.start : self.stop, None]
+
+    def rows(self, tensors: Sequence[Tensor]) -> Tensor:
+        """A copy of the tensors of this batch, out of all: (rows, length)."""
+        flat: Tensor = _flatten_dense_tensors(list(map(tensors.__getitem__, self.indices)))
+        return flat.view(-1, self.length)
+
+    def put_(self, rows: Tensor, tensors: Sequence[Tensor]) -> None:
+        """Copy `rows`, (rows, length), back into the tensors of this batch, out of all."""
+        targets = list(map(tensors.__getitem__, self.indices))
+        torch._foreach_copy_(targets, _unflatten_dense_tensors(rows.flatten(), targets))
+
+
+def row_length(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:
+    """Entries of a block of a small tensor whose blocks are contiguous rows; else 0.
+
+    Args:
+        shape: the tensor's, with its blocks as dimensions of their own.
+        dims: the dimensions that a block spans.
+    """
+    rows = len(shape) - len(dims)
+    small = 0 < math.prod(shape) <= SMALL
+    return math.prod(shape[rows:]) if small and dims == tuple(range(rows, len(shape))) else 0
+
+
+def row_batches(
+    indices: Sequence[int], counts: Sequence[int], lengths: Sequence[int], start: int
+) -> list[RowBatch]:
+    """Batches of adjacent tensors with rows of one length, up to `BATCH` entries each.
+
+    One by one, a step of Nero takes 2.5 times as long on 100 tensors of (64, 64), 4.5 times on
+    1,000 of (16, 16): many small operations cost more than a copy.
+
+    Args:
+        indices: of the tensors, in the vector's order.
+        counts: the number of blocks of each.
+        lengths: the `row_length` of each; 0 where a tensor must be treated on its own.
+        start: the place of the first block in the vector.
+    """
+    batches: list[RowBatch] = []
+    room = before = 0
+    for i, count, length in zip(indices, counts, lengths, strict=True):
+        if length and length == before and count * length <= room:
+            last = batches.pop()
+            batches.append(RowBatch([*last.indices, i], length, last.start, start + count))
+        else:
+            batches.append(RowBatch([i], length, start, start + count))
+            room, before = BATCH, length
+        room -= count * length
+        start += count
+    return batches

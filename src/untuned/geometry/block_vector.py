@@ -1,7 +1,7 @@
-"""The blocks of many tensors, side by side in one vector.
+"""The blocks of many tensors, concatenated into one vector (blocks,).
 
-A frame is what lets a rule's arithmetic be a handful of operations on a vector, however many
-tensors, gates and submatrices there are. It holds shapes, never tensors of the network.
+So a rule's arithmetic is a handful of operations on a vector, however many tensors, gates and
+submatrices there are. A `BlockVector` holds shapes and constants, never tensors of the network.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from untuned._cache import TensorCache, cached
-from untuned._dtypes import compute_dtype, shared_dtype
-from untuned.geometry import by_shape
-from untuned.geometry.block_norms import norm
-from untuned.geometry.layer import BlockView, Layer, Shape, View, matrices
-from untuned.geometry.row_batches import Run, row_length, runs_of
+from untuned._tensors import TensorCache, shared_dtype
+from untuned.geometry.block_norms import norm, row_batches, row_length
+from untuned.geometry.layer import BlockView, Layer, Shape, View, dual_factors, matrices
 
 
 def _radius(layer: Layer, shape: Shape) -> float:
@@ -27,144 +24,150 @@ def _radius(layer: Layer, shape: Shape) -> float:
 class BlockVector:
     """Where the blocks of each of some tensors stand in the vector (blocks,).
 
-    `view` says what a block is: `matrices` or `neurons`.
-    Tensors that are one block come first, so that their norms are one `_foreach_norm`.
-    """
+    Tensors that are a single block (`whole`) come first, so that their norms are one
+    `_foreach_norm`; then those of several blocks (`parted`).
 
-    layers: Sequence[Layer]
-    shapes: Sequence[Shape]
-    blocks: list[BlockView]
-    stacks: list[Shape]
-    whole: list[int]
-    parted: list[int]
-    depth: int
-    runs: list[Run]
+    Args:
+        layers: the geometry of each tensor.
+        shapes: their global shapes.
+        view: what a block is: `matrices` or `neurons`.
+    """
 
     def __init__(
         self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View = matrices
     ) -> None:
         self.layers, self.shapes = layers, shapes
-        self.blocks = [view(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
-        self.stacks = [blocks.stack for blocks in self.blocks]  # shapes of one number a block
+        self.unsharded: BlockVector = self  # of the global tensors, where this one is of shards
+        blocks = [view(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
+        lengths = [row_length(*block) for block in blocks]
         indices = range(len(shapes))
-        self.whole = [i for i in indices if self.blocks[i].whole]
-        parted = [i for i in indices if not self.blocks[i].whole]
-        self.parted = sorted(parted, key=lambda i: row_length(self.blocks[i]))  # alike together
+        self.whole = [i for i in indices if blocks[i].whole]
+        # tensors that can share a batch follow each other
+        self.parted = sorted(set(indices) - {*self.whole}, key=lambda i: (lengths[i], i))
+        self._order = [*self.whole, *self.parted]
+        self._place = sorted(indices, key=self._order.__getitem__)  # of each tensor in `_order`
         real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
         self.depth = sum(layer.depth() for layer in real)
-        self.runs = self._in_runs()
-        self._kept = TensorCache()  # so that a step sends nothing from host to device
+        self._entries = [math.prod([block.shape[dim] for dim in block.dims]) for block in blocks]
+        self._constants = TensorCache()  # so that a step copies nothing from host to device
+        self._see(blocks, [block.stack for block in blocks])
 
-    @property
-    def counts(self) -> list[int]:
-        """How many blocks each parted tensor has."""
-        return [math.prod(self.stacks[i]) for i in self.parted]
+    def _see(self, blocks: list[BlockView], stacks: list[Shape]) -> None:
+        """View tensors as `blocks`; `stacks` are the shapes of one number for each block."""
+        self.blocks, self.stacks = blocks, stacks
+        self.counts = [math.prod(stacks[i]) for i in self.parted]
+        lengths = [0 if self.is_divided(i) else row_length(*blocks[i]) for i in self.parted]
+        self.runs = row_batches(self.parted, self.counts, lengths, len(self.whole))
 
     def owner(self, device: torch.device) -> Tensor:
-        """The index of the tensor that each block belongs to, (blocks,)."""
-
-        def make() -> Tensor:
+        """The index of the tensor that each block belongs to, int64 (blocks,)."""
+        owner = self._constants.get(device)
+        if owner is None or type(torch.empty(0)) is not Tensor:  # no fake tensor is cached
             parted = [i for i, n in zip(self.parted, self.counts, strict=True) for _ in range(n)]
-            return torch.tensor([*self.whole, *parted], dtype=torch.int64).to(device)
-
-        return self._kept.found(("owner", device), make)
+            owner = torch.tensor([*self.whole, *parted], dtype=torch.int64).to(device)
+            if type(owner) is Tensor:
+                self._constants[device] = owner
+        return owner
 
     def radius(self, like: Tensor) -> Tensor:
-        """The radius of each block, (blocks,), in the precision and on the device of `like`."""
-
+        """The radius of each block, (blocks,), with the dtype and device of `like`."""
         return self.of_layers(_radius, like)
 
     def of_layers(self, number: Callable[[Layer, Shape], float], like: Tensor) -> Tensor:
-        """A number of each block's layer, (blocks,), as precise as `like`, and where that is."""
+        """A number of each block's layer, (blocks,).
 
-        def make() -> Tensor:
+        Args:
+            number: layer, global shape -> number; a function of a module, for it is a key.
+            like: a tensor with the dtype and device wanted.
+        """
+        key = (number, like.dtype, like.device)
+        each = self._constants.get(key)
+        if each is None or type(like) is not Tensor:
             # an empty tensor has no step to take, and perhaps no fan to divide by
             numbers = [
                 number(layer, shape) if math.prod(shape) else 0.0
                 for layer, shape in zip(self.layers, self.shapes, strict=True)
             ]
             each = torch.tensor(numbers, dtype=like.dtype)[self.owner(torch.device("cpu"))]
-            return each.to(like.device)
-
-        return self._kept.found((number, like.dtype, like.device), make)
+            each = each.to(like.device)
+            if type(each) is Tensor:
+                self._constants[key] = each
+        return each
 
     def norms(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The Frobenius norm of each block, (blocks,), in at least 32 bits."""
-        dtype = shared_dtype(tensors)
-        norms = []
+        """The Frobenius norm of each block, (blocks,), in float32 or float64."""
+        dtype, norms = shared_dtype(tensors), []
         if self.whole:
-            whole = [tensors[i] for i in self.whole]
+            whole = list(map(tensors.__getitem__, self.whole))
             norms.append(torch.stack(torch._foreach_norm(whole, 2, dtype)))
         for run in self.runs:
             if len(run.indices) > 1:
                 norms.append(norm(run.rows(tensors), (1,), dtype))
                 continue
             (i,) = run.indices
-            shape, dims = self.blocks[i].shape, self.blocks[i].dims
+            shape, dims = self.blocks[i]
             norms.append(self.sum_cells(i, norm(tensors[i].view(shape), dims, dtype), root=True))
         return norms[0] if len(norms) == 1 else torch.cat(norms)
 
-    def _in_runs(self) -> list[Run]:
-        """The parted tensors, in order; small ones, if alike, in runs."""
-        lengths = [0 if self.is_divided(i) else row_length(self.blocks[i]) for i in self.parted]
-        return runs_of(self.parted, self.counts, lengths, len(self.whole))
-
-    @property
-    def unsharded(self) -> BlockVector:
-        """The frame of the whole tensors, where this is one of the parts held here."""
-        return self
-
     def local_entries(self, vector: Tensor) -> Tensor:
-        """Of numbers of all blocks of the network, (all,), those of the blocks here, (blocks,)."""
+        """Entries of the global block vector, (all,), for the blocks of this rank, (blocks,)."""
         return vector
 
     def shard_counts(self, device: torch.device) -> Tensor | float:
-        """Of how many parts the tensor of each block is one, (blocks,)."""
+        """The number of different shards of each block's tensor, (blocks,)."""
         return 1.0
 
     def scatter(self, sums: Tensor) -> Tensor:
-        """What the parts here add to sums over whole blocks, (all,), as they are to be joined."""
+        """This rank's partial per-block sums in the global block vector (all,).
+
+        They are scaled for `all_reduce.sum_over_ranks`, which averages over ranks.
+        """
         return sums
 
     def local_numbers(self, index: int, value: Tensor) -> Tensor:
-        """Of numbers of a tensor's blocks, of its stack's shape, those of the blocks here."""
+        """Per-block numbers of one tensor, for the blocks of this rank.
+
+        Args:
+            index: of the tensor.
+            value: numbers of all its blocks, of the global stack's shape; others are unchanged.
+        """
         return value
 
     def is_divided(self, index: int) -> bool:
-        """Whether processes may hold parts of the same blocks of a tensor."""
+        """Whether several ranks may hold parts of one block of a tensor."""
         return False
 
     def entries(self, index: int) -> int:
-        """How many entries each block of a tensor has, wherever they are."""
-        blocks = self.unsharded.blocks[index]
-        return math.prod(blocks.shape[dim] for dim in blocks.dims)
+        """The number of entries of each block of a tensor, on all ranks together."""
+        return self._entries[index]
 
     def sum_cells(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
-        """Numbers of the stack that a tensor is viewed as, flat, as those of its blocks.
+        """Per-block sums from sums over the cells of a tensor's view.
 
-        They are sums over entries, or square roots of such.
+        Args:
+            index: of the tensor.
+            numbers: one for each cell (a part of a block), flat.
+            root: whether numbers, and results, are square roots of sums of squares.
         """
         return numbers
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
-        """The inner product of each block with its counterpart, (blocks,), in at least 32 bits."""
+        """The inner products of blocks of `tensors` and `others`, (blocks,), in >= 32 bits."""
         dots = []
-        for i in (*self.whole, *self.parted):
-            one, other = (
-                tensor.to(compute_dtype(tensors[i])) for tensor in (tensors[i], others[i])
-            )
-            if self.blocks[i].whole:
+        for i in self._order:
+            dtype = torch.promote_types(tensors[i].dtype, torch.float32)
+            one, other = tensors[i].to(dtype), others[i].to(dtype)
+            shape, dims = self.blocks[i]
+            if len(dims) == len(shape):
                 dots.append(torch.dot(one.flatten(), other.flatten())[None])
-            else:
-                shape, dims = self.blocks[i].shape, self.blocks[i].dims
-                product = one.view(shape) * other.view(shape)
-                sums = (product.sum(dims) if dims else product).flatten()
-                dots.append(self.sum_cells(i, sums))
+                continue
+            product = one.view(shape) * other.view(shape)
+            dots.append(self.sum_cells(i, (product.sum(dims) if dims else product).flatten()))
         return torch.cat(dots)
 
     def gather(self, tensors: Sequence[Tensor]) -> Tensor:
-        """One vector (blocks,) of what `spread` would give: a number for each block."""
-        return torch.cat([tensors[i].flatten() for i in (*self.whole, *self.parted)])
+        """The inverse of `spread`: numbers of blocks, one tensor each, as a vector (blocks,)."""
+        return torch.cat(list(map(torch.flatten, map(tensors.__getitem__, self._order))))
 
     def mean(self, vector: Tensor) -> Tensor:
         """The mean over each tensor's blocks, (tensors,)."""
@@ -173,54 +176,40 @@ class BlockVector:
         return sums / counts.clamp(min=1)
 
     def dual(self, norms: Tensor) -> Tensor:
-        """What to multiply each block of the gradient with, for the unit step: (blocks,).
-
-        `dual(g) = radius * g / ||g||`, and nothing at all where the gradient is zero.
-        """
-        return torch.nan_to_num(self.radius(norms) / norms, nan=0.0, posinf=0.0)
+        """What each block of the gradient is multiplied by to become `Layer.dual`, (blocks,)."""
+        return dual_factors(self.radius(norms), norms)
 
     def spread(self, vector: Tensor) -> list[Tensor]:
-        """Numbers of blocks, (blocks,), as one tensor for each, of the shape of its stack."""
-        whole = vector[: len(self.whole)].unbind()
+        """Numbers of blocks, (blocks,), as one tensor each, of the shape of its stack."""
+        each = list(vector[: len(self.whole)].unbind())
         if not self.parted:
-            return list(whole)
-        spread = dict(zip(self.whole, whole, strict=True))
+            return each
         parted = vector[len(self.whole) :].split(self.counts)
         for i, numbers in zip(self.parted, parted, strict=True):
-            spread[i] = numbers.view(self.stacks[i])
-        return [spread[i] for i in range(len(self.shapes))]
+            each.append(numbers.view(self.stacks[i]))
+        return list(map(each.__getitem__, self._place))
 
     def per_view(self, vector: Tensor) -> list[Tensor]:
-        """Numbers of blocks, (blocks,), as one tensor for each that broadcasts to its `views`."""
+        """Numbers of blocks, (blocks,), as one tensor each that broadcasts to its `view`."""
         return self.spread(vector)
 
     def view(self, index: int, tensor: Tensor) -> Tensor:
-        """A tensor, viewed so that its blocks are dimensions of their own."""
-        blocks = self.blocks[index]
-        return tensor if blocks.whole else tensor.view(blocks.shape)
+        """The tensor of an index, viewed with its blocks as dimensions of their own."""
+        shape, dims = self.blocks[index]
+        return tensor if len(dims) == len(shape) else tensor.view(shape)
 
     def views(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """The tensors, each viewed so that its blocks are dimensions of their own."""
+        """The `view` of every tensor."""
         views = list(tensors)
         for i in self.parted:
             views[i] = views[i].view(self.blocks[i].shape)
         return views
 
 
-def layers_for(layer: Layer | None, shapes: Sequence[Shape]) -> list[Layer]:
-    """The layer of all, or each tensor's by its shape."""
-    return [layer or by_shape(tuple(shape)) for shape in shapes]
-
-
-@cached(256)
-def block_vector_of(
-    layer: Layer | None, shapes: tuple[Shape, ...], view: View = matrices
-) -> BlockVector:
-    """The frame of tensors of one layer, or each by its shape; made once, then looked up."""
-    return BlockVector(layers_for(layer, shapes), shapes, view)
-
-
-def depth(frames: Iterable[BlockVector]) -> int:
-    """L: how many layers the network has; where nothing is a matrix, each tensor is a layer."""
-    frames = list(frames)
-    return sum(frame.depth for frame in frames) or sum(len(frame.shapes) for frame in frames)
+def depth(vectors: Iterable[BlockVector]) -> int:
+    """L: the number of layers of the network; the number of tensors if it has no matrix."""
+    layers = tensors = 0
+    for vector in vectors:
+        layers += vector.depth
+        tensors += len(vector.shapes)
+    return layers or tensors

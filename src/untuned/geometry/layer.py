@@ -11,12 +11,18 @@ import torch
 from torch import Tensor
 
 from untuned.errors import ParameterError
+from untuned.geometry.block_norms import norm
 
 Shape = tuple[int, ...]
 
 
 class BlockView(NamedTuple):
-    """How to see a tensor as blocks: view it in `shape`; each block spans `dims` of that."""
+    """A tensor seen as blocks.
+
+    Args:
+        shape: to view the tensor in.
+        dims: the dimensions of the view that each block spans.
+    """
 
     shape: Shape
     dims: tuple[int, ...]
@@ -33,10 +39,29 @@ class BlockView(NamedTuple):
 
 
 def split(shape: Shape, dim: int, parts: int) -> Shape:
-    """The shape with dimension `dim` in `parts` equal parts: (..., parts, size / parts, ...)."""
+    """The shape with one dimension in two: (..., parts, size / parts, ...).
+
+    Args:
+        shape: of a tensor.
+        dim: the dimension to divide.
+        parts: the number of equal parts.
+
+    Raises:
+        ParameterError: if `parts` does not divide the size of that dimension.
+    """
     if dim >= len(shape) or shape[dim] % parts:
         raise ParameterError(f"shape {shape} does not divide into {parts} parts along {dim}")
     return (*shape[:dim], parts, shape[dim] // parts, *shape[dim + 1 :])
+
+
+def dual_factors(radius: Tensor | float, norms: Tensor) -> Tensor:
+    """What blocks of a gradient are multiplied by to become the unit step; zero of zero.
+
+    Args:
+        radius: Frobenius norm of a unit step in each block, broadcastable to `norms`.
+        norms: ||g||_F of each block.
+    """
+    return torch.nan_to_num(radius / norms, nan=0.0, posinf=0.0)
 
 
 @dataclass(frozen=True)
@@ -44,43 +69,72 @@ class Layer:
     """The geometry of one parameter tensor. Shapes are global where tensors are sharded."""
 
     def blocks(self, shape: Shape) -> BlockView:
-        """How a tensor of this shape falls into blocks; by default it is one."""
+        """The view of a tensor as blocks, each a linear map; by default one block."""
         return BlockView(shape, tuple(range(len(shape))))
 
     def radius(self, shape: Shape) -> float:
         """The Frobenius norm of a unit step in each block."""
         raise NotImplementedError
 
+    def dual(self, grad: Tensor) -> Tensor:
+        """The unit-size direction of steepest descent, for the gradient of the whole tensor.
+
+        `radius * g / ||g||_F`, block by block; zero where the gradient is zero.
+        """
+        if not grad.numel():
+            return grad.clone()
+        shape, dtype = tuple(grad.shape), torch.promote_types(grad.dtype, torch.float32)
+        view = self.blocks(shape)
+        blocks = grad.reshape(view.shape)
+        norms = norm(blocks, view.dims, dtype).view(view.stack)
+        return (blocks * dual_factors(self.radius(shape), norms)).view(shape).to(grad.dtype)
+
     def offsets(self, shape: Shape) -> float:
-        """How many contributions that `radius` takes for unrelated make an output: a kernel's."""
+        """The number of summands of an output that `radius` takes for unrelated (of a kernel)."""
         return 1.0
 
     def neurons(self, shape: Shape) -> BlockView:
-        """How the tensor falls into neurons, each the weights of one output: by default rows."""
+        """The view in which a block is the weights of one output: by default rows."""
         return BlockView(shape, tuple(range(1, len(shape))))
 
     def inputs(self, shape: Shape) -> float:
-        """How many inputs an output hears."""
-        neurons = self.neurons(shape)
-        return math.prod(neurons.shape[dim] for dim in neurons.dims)
+        """The fan-in: the number of inputs that an output depends on."""
+        view = self.neurons(shape)
+        return math.prod(view.shape[dim] for dim in view.dims)
 
     def by_entry(self, shape: Shape) -> float | None:
-        """The size of each entry of a unit step, for what moves entry by entry, as Adam does.
+        """The magnitude of each entry of a unit step, for tensors that move as under Adam.
 
-        None, the default, for what moves as a matrix, by singular values (`spectral.py`).
+        None, the default: the tensor moves as a matrix, by its singular values (`orthogonal.py`).
         """
         return None
 
     def multiplies(self) -> bool:
-        """Whether outputs grow as the tensor does, and inputs may be data."""
+        """Whether outputs scale with the tensor, so that its inputs may be data."""
         return True
 
+    def sees_inputs(self) -> bool:
+        """Whether it is applied to what its module is called with, not to a state of the module."""
+        return self.multiplies()
+
+    def is_head(self) -> bool:
+        """Whether it is the last of a network's matrices."""
+        return False
+
     def depth(self) -> int:
-        """How many of the paper's layers the tensor is; biases and gains belong to another."""
+        """How many of the paper's L layers the tensor counts for; 0 for biases and gains."""
         return 1
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
-        """Fill `weight` in place on the surface of the ball; False if there is no saying how."""
+        """Fill a weight in place, with blocks of Frobenius norm `radius` or alike.
+
+        Args:
+            weight: the whole tensor.
+            generator: of random numbers, on the weight's device; None: torch's own.
+
+        Returns:
+            False, and the weight unchanged, if the layer defines no initialisation.
+        """
         return False
 
 
@@ -97,18 +151,23 @@ def neurons(layer: Layer, shape: Shape) -> BlockView:
     return layer.neurons(shape)
 
 
-def orthogonal(
+def random_orthogonal(
     shape: Shape, radius: float, like: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Random orthogonal matrices (..., rows, columns) times `radius`, on the device of `like`.
+    """Orthogonal matrices from the Haar distribution, times `radius`.
 
-    Uniform over the orthogonal matrices: Q of a Gaussian matrix's QR, its signs those of R's
-    diagonal. Rows are orthonormal where there are fewer of them, else columns.
+    Q of a Gaussian matrix's QR decomposition, with signs from R's diagonal.
+
+    Args:
+        shape: (..., rows, columns); the fewer of rows and columns are orthonormal.
+        radius: the singular values.
+        like: a tensor on the device wanted; 16-bit dtypes give float32, for want of a QR.
+        generator: of random numbers; None: torch's own.
     """
     *stack, rows, columns = shape
     normal = torch.randn(
         (*stack, max(rows, columns), min(rows, columns)),
-        dtype=torch.promote_types(like.dtype, torch.float32),  # no QR in half precision
+        dtype=torch.promote_types(like.dtype, torch.float32),
         device=like.device,
         generator=generator,
     )

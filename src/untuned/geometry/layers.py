@@ -37,36 +37,27 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from untuned.geometry.layer import BlockView, Layer, Shape, orthogonal, split
+from untuned.geometry.layer import BlockView, Layer, Shape, random_orthogonal, split
 
-HEAD = 75.0  # by how much the outputs of a head may move where others move by one
-
-__all__ = [
-    "Bias",
-    "Conv",
-    "Dense",
-    "Embedding",
-    "Gain",
-    "Head",
-    "Layer",
-    "Rows",
-    "Stack",
-    "Vector",
-    "by_shape",
-]
+HEAD = 75.0  # how far a head's outputs may move where those of others move by one
 
 
 @dataclass(frozen=True)
 class Dense(Layer):
     """A matrix (fan_out, fan_in), or several of one shape stacked along fan_out.
 
-    `parts` is how many: 4 for an LSTM's gates, 3 for fused queries, keys and values; each moves
-    as if it had a tensor of its own. `transposed`: the tensor is (fan_in, fan_out). Dimensions
-    after the second belong to fan_in (bilinear layers).
+    Dimensions after the second belong to fan_in (bilinear layers).
+
+    Args:
+        parts: the number of matrices: 4 for an LSTM's gates, 3 for fused queries, keys and values.
+            Each moves as if it had a tensor of its own.
+        transposed: whether the tensor is (fan_in, fan_out).
+        inner: whether it is applied to states of its module (recurrent weights), not to inputs.
     """
 
     parts: int = 1
     transposed: bool = False
+    inner: bool = field(default=False, compare=False, repr=False)
 
     def blocks(self, shape: Shape) -> BlockView:
         if self.parts == 1:
@@ -82,6 +73,9 @@ class Dense(Layer):
         fan_out, fan_in = self._fans(shape)
         return math.sqrt(fan_out / self.parts / fan_in)
 
+    def sees_inputs(self) -> bool:
+        return not self.inner
+
     def _fans(self, shape: Shape) -> tuple[int, int]:
         rows, columns = shape[0], math.prod(shape[1:])
         return (columns, rows) if self.transposed else (rows, columns)
@@ -90,7 +84,7 @@ class Dense(Layer):
         shape = tuple(weight.shape)
         fan_out, fan_in = self._fans(shape)
         stacked = (self.parts, fan_out // self.parts, fan_in)
-        matrix = orthogonal(stacked, self.radius(shape), weight, generator).flatten(0, 1)
+        matrix = random_orthogonal(stacked, self.radius(shape), weight, generator).flatten(0, 1)
         weight.copy_((matrix.T if self.transposed else matrix).reshape(shape))
         return True
 
@@ -99,8 +93,11 @@ class Dense(Layer):
 class Conv(Layer):
     """Filters (fan_out, fan_in / groups, *kernel), in any number of spatial dimensions.
 
-    `transposed`: (fan_in, fan_out / groups, *kernel), and `stride` is the product of the
-    strides: an output then hears only one in `stride` of the kernel's offsets.
+    Args:
+        groups: the number of groups of channels.
+        transposed: whether the tensor is (fan_in, fan_out / groups, *kernel).
+        stride: the product of a transposed convolution's strides: an output depends on only one
+            in `stride` of the kernel's offsets.
     """
 
     groups: int = 1
@@ -140,17 +137,19 @@ class Conv(Layer):
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         shape = tuple(weight.shape)
         stacked = (math.prod(shape[2:]), *split(shape[:2], 0, self.groups))
-        submatrices = orthogonal(stacked, self._submatrix_radius(shape), weight, generator)
+        submatrices = random_orthogonal(stacked, self._submatrix_radius(shape), weight, generator)
         weight.copy_(submatrices.movedim(0, -1).reshape(shape))
         return True
 
 
 @dataclass(frozen=True)
 class Embedding(Layer):
-    """A table (entries, width) whose rows are looked up; `padding` is a row that stays zero.
+    """A table (entries, width) whose rows are looked up.
 
-    `size` is that of a row's entries. It is one, but for tables that are added to one that is
-    tied to the output head: the head wants rows of norm one, and nobody should drown them.
+    Args:
+        size: the magnitude of a row's entries. One, but width^(-1/2) for tables that are added to
+            one that is tied to the output head: the head wants rows of norm one.
+        padding: the index of a row that stays zero.
     """
 
     size: float = 1.0
@@ -188,9 +187,11 @@ class Rows(Embedding):
 
 @dataclass(frozen=True)
 class Vector(Layer):
-    """Numbers that act on their own: biases, gains, slopes; several side by side if `parts`.
+    """Numbers that act on their own: biases, gains, slopes.
 
-    `start` is what to fill it with, if anything is known of it.
+    Args:
+        parts: the number of vectors of one length in the tensor, such as the biases of gates.
+        start: the initial value; None: the tensor's own.
     """
 
     parts: int = 1
@@ -202,7 +203,7 @@ class Vector(Layer):
         return BlockView(split(shape, 0, self.parts), (1,))
 
     def neurons(self, shape: Shape) -> BlockView:
-        return BlockView(shape, ())  # each entry speaks for itself
+        return BlockView(shape, ())  # each entry is a neuron
 
     def radius(self, shape: Shape) -> float:
         return math.sqrt(math.prod(shape) / self.parts)
@@ -248,10 +249,10 @@ class Stack(Layer):
 
 @dataclass(frozen=True)
 class Head(Layer):
-    """The last of a network's matrices, of whichever kind: its outputs may be of any size.
+    """The last of a network's matrices, a layer of any `kind`: its outputs may be of any size.
 
-    What it is told apart for is `by_entry`: an output moves by the entries of a step, times as many
-    inputs, so that entries are small where there are many.
+    Only `by_entry` differs: an output moves by the entries of a step times the number of inputs,
+    so that entries are small where there are many.
     """
 
     kind: Layer
@@ -264,6 +265,9 @@ class Head(Layer):
 
     def radius(self, shape: Shape) -> float:
         return self.kind.radius(shape)
+
+    def is_head(self) -> bool:
+        return True
 
     def by_entry(self, shape: Shape) -> float | None:
         return HEAD / self.kind.inputs(shape)

@@ -21,10 +21,10 @@ from torch import Tensor
 from untuned.geometry.layer import BlockView
 
 A, B, C = 3.4445, -4.7750, 2.0315
-STEPS = 5
+ITERATIONS = 5
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def orthogonalise(matrices: Tensor) -> Tensor:
     """U V^T of each of (count, rows, columns), roughly; zero of zero."""
     wide = matrices.shape[1] <= matrices.shape[2]
     X = matrices if wide else matrices.mT
@@ -33,7 +33,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(tiny)
     if X.is_cuda:
         X = X.bfloat16()
-    for _ in range(STEPS):
+    for _ in range(ITERATIONS):
         S = X @ X.mT
         X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=B, alpha=C), X, beta=A)
     directions: Tensor = X if wide else X.mT
@@ -41,49 +41,45 @@ def orthogonal(matrices: Tensor) -> Tensor:
 
 
 class Duals(NamedTuple):
-    """Of some of a frame's tensors."""
+    """Spectral duals of some tensors."""
 
-    directions: list[Tensor]  # of their shapes
+    directions: list[Tensor]  # U V^T of each block, of the tensors' shapes
     norms: list[Tensor]  # Frobenius norms of the tensors' blocks, of the shapes of their stacks
 
 
-def duals_of(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Duals:
-    """`orthogonal` of each block of whole tensors; blocks of one shape go together.
+def spectral_duals(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Duals:
+    """`orthogonalise` each block of whole tensors, batched over blocks of one shape.
 
     A block of more than two dimensions is a matrix of its first by all others.
+
+    Args:
+        blocks: the view of each tensor.
+        tensors: whole, not sharded.
     """
-    stacks = [_stack(own, tensor) for own, tensor in zip(blocks, tensors, strict=True)]
-    norms = [
-        torch.linalg.matrix_norm(stack).view(own.stack)
-        for own, stack in zip(blocks, stacks, strict=True)
-    ]
-    together: dict[tuple[object, ...], list[int]] = {}
+    stacks = list(map(_to_matrices, blocks, tensors))
+    norms = list(map(torch.linalg.matrix_norm, stacks))
+    batches: dict[tuple[object, ...], list[int]] = {}
     for place, stack in enumerate(stacks):
-        together.setdefault((stack.dtype, *stack.shape[1:]), []).append(place)
-    for places in together.values():
-        batch = orthogonal(torch.cat([stacks[place] for place in places]))
-        parts = batch.split([len(stacks[place]) for place in places])
+        norms[place] = norms[place].view(blocks[place].stack)
+        batches.setdefault((stack.dtype, *stack.shape[1:]), []).append(place)
+    for places in batches.values():
+        batch = list(map(stacks.__getitem__, places))
+        parts = orthogonalise(torch.cat(batch)).split(list(map(len, batch)))
         for place, part in zip(places, parts, strict=True):
-            stacks[place] = part
-    made = zip(blocks, stacks, tensors, strict=True)
-    return Duals([_unstacked(own, stack, tensor) for own, stack, tensor in made], norms)
+            stacks[place] = _from_matrices(blocks[place], part).reshape(tensors[place].shape)
+    return Duals(stacks, norms)
 
 
-def _order(blocks: BlockView) -> list[int]:
-    """The dimensions of a view, those that blocks do not span first."""
-    others = [dim for dim in range(len(blocks.shape)) if dim not in blocks.dims]
-    return [*others, *blocks.dims]
-
-
-def _stack(blocks: BlockView, tensor: Tensor) -> Tensor:
+def _to_matrices(view: BlockView, tensor: Tensor) -> Tensor:
     """The blocks of a tensor as (blocks, rows, columns)."""
-    rows = blocks.shape[blocks.dims[0]]
-    columns = math.prod(blocks.shape[dim] for dim in blocks.dims[1:])
-    return tensor.reshape(blocks.shape).permute(_order(blocks)).reshape(-1, rows, columns)
+    others = len(view.shape) - len(view.dims)
+    blocks = tensor.reshape(view.shape).movedim(view.dims, [*range(others, len(view.shape))])
+    columns = math.prod(blocks.shape[others + 1 :])
+    return blocks.reshape(math.prod(blocks.shape[:others]), blocks.shape[others], columns)
 
 
-def _unstacked(blocks: BlockView, stack: Tensor, like: Tensor) -> Tensor:
-    """The tensor of which these are the blocks."""
-    order = _order(blocks)
-    back = [order.index(dim) for dim in range(len(order))]
-    return stack.view([blocks.shape[dim] for dim in order]).permute(back).reshape(like.shape)
+def _from_matrices(view: BlockView, stack: Tensor) -> Tensor:
+    """The inverse: from (blocks, rows, columns) to the view's shape."""
+    others = [size for dim, size in enumerate(view.shape) if dim not in view.dims]
+    blocks = stack.view(*others, *map(view.shape.__getitem__, view.dims))
+    return blocks.movedim([*range(len(others), len(view.shape))], view.dims)

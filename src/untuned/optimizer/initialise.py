@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parameter import is_lazy
 
-from untuned.distributed.shards import fill_, is_sharded, local
+from untuned.distributed.shards import fill_sharded_, is_sharded, local
 from untuned.errors import ParameterTypeError
 from untuned.geometry.assignment import by_module
 from untuned.geometry.layer import Layer
@@ -58,5 +58,5 @@ def _initialise_(tensor: Tensor, layer: Layer, generator: torch.Generator | None
     whole = torch.empty(tensor.shape, dtype=tensor.dtype, device=local(tensor).device)
     known = layer.initialise_(whole, generator)
     if known:
-        fill_(tensor, whole)
+        fill_sharded_(tensor, whole)
     return known

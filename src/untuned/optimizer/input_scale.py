@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from untuned.distributed.all_reduce import groups_of
+from untuned.distributed.all_reduce import process_groups
 from untuned.distributed.shards import local, shard_of
 from untuned.geometry.assignment import layers_of
 
@@ -115,7 +115,7 @@ def _joined(
         return squares
     here = [weight for weight in weights if weight is not None]
     shards = [shard for weight in here if (shard := shard_of(weight)) is not None]
-    groups = [*groups_of(shards, copies=True)[0], *copies]
+    groups = [*process_groups(shards, copies=True)[0], *copies]
     if not groups:
         return {}
     device = shards[0].mesh.device_type if shards else here[0].device
@@ -130,7 +130,6 @@ def _joined(
 def _applied(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The weights that a module applies to what it is called with, and their names."""
     for name, layer in layers_of(owner).items():
-        inner = name.startswith(("weight_hh", "weight_hr")) or ("_l" in name and "_l0" not in name)
         weight = owner._parameters.get(name)
-        if layer.multiplies() and not inner and weight is not None:
+        if layer.sees_inputs() and weight is not None:
             yield name, weight

@@ -1,21 +1,33 @@
-"""The optimizers by name: each is `Optimizer` with a rule, and says what its users must know."""
+"""The optimizers by name: each is `Optimizer` with a rule."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from untuned import rules
-from untuned.optimizer import Optimizer, Params
+from untuned.optimizer.input_scale import InputScale
+from untuned.optimizer.nonfinite import readable
+from untuned.optimizer.shell import Optimizer, Params
+from untuned.rules.auto import INPUT
 
 
 class AGD(Optimizer):
     """Automatic gradient descent (arXiv:2304.05187): the step follows from the architecture.
 
-    Nothing to tune. `lr` multiplies the automatic step and is there for schedulers; `gain`
-    makes every step that many times longer (1 in the paper). `effective_lr` in the groups is `lr`
-    times the paper's eta, without `gain`. Keeps no state per parameter. Start from
-    `untuned.initialise_(model)`. See `untuned.rules.AGD` for the equation, and `Optimizer` for
-    `params`, `maximize`, `seed` and the errors raised.
+    Nothing to tune, and no state. Start from `untuned.initialise_(model)`. `untuned.rules.AGD` has
+    the equation, `Optimizer` the errors raised.
+
+    Args:
+        params: as in `Optimizer`.
+        lr: multiplies the automatic step; for schedulers. `effective_lr` in the groups is `lr`
+            times the paper's eta, without `gain`.
+        gain: makes every step that many times longer (1 in the paper).
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
     """
 
     def __init__(
@@ -34,19 +46,24 @@ class Nero(Optimizer):
     """Nero, the neuronal rotator (arXiv:2102.07227): neurons turn on their spheres.
 
     **Constructing it changes the weights**: every neuron (the incoming weights of one output) of
-    every tensor of two or more dimensions is balanced to zero mean and unit norm, and is brought
-    back there after each step. Biases, gains and other vectors, and frozen weights, are not.
-    `balanced=False` leaves weights where they are and only takes the steps; on pretrained weights
-    that is what you want.
+    every tensor of two or more dimensions is balanced to zero mean and unit norm, and projected
+    back after each step. Vectors and frozen weights are not. State: one number a neuron.
+    `untuned.rules.Nero` has the equation, `Optimizer` the errors raised.
 
-    `lr` is about the angle, in radians, by which a neuron turns in a step; 0 moves nothing, not
-    even by projection. State: one number a neuron. See `untuned.rules.Nero` for the equation, and
-    `Optimizer` for `params`, `maximize`, `seed` and the errors raised.
+    A neuron is a row of a linear or convolutional weight, also where rows of several gates, or of
+    queries, keys and values, stand in one tensor (so is a depthwise filter); an output channel of a
+    transposed convolution; an entry's vector in an embedding. A neuron with a single weight is not
+    balanced: only its sign would be left.
 
-    What a neuron is: a row of a linear or convolutional weight, also where rows of several gates,
-    or of queries, keys and values, stand in one tensor (a depthwise filter is such a row, too); an
-    output channel of a transposed convolution; an entry's vector in an embedding. A neuron with a
-    single weight is not balanced: only its sign would be left.
+    Args:
+        params: as in `Optimizer`.
+        lr: about the angle, in radians, by which a neuron turns in a step; 0 moves nothing, not
+            even by projection.
+        beta: decay of the mean square of gradients.
+        balanced: False leaves weights where they are and takes only the steps; choose it for
+            pretrained weights.
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
     """
 
     def __init__(
@@ -61,3 +78,68 @@ class Nero(Optimizer):
     ) -> None:
         rule = rules.Nero(beta=beta) if balanced else rules.FreeNero(beta=beta)
         super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed)
+
+
+class Auto(Optimizer):
+    """Trains a network, of any kind and size, with nothing to tune and no horizon to state.
+
+    Give it the module: it then knows the layers and the head (the last matrix), and measures the
+    size of the data in the first forward pass, by hooks that it removes at the first step. Of bare
+    tensors it knows the shapes alone. `effective_lr` in the groups is `lr` times the step size.
+    State: one tensor for each matrix, two for each vector, embedding and head. `untuned.rules.Auto`
+    has the equations, `Optimizer` the other errors raised.
+
+    Args:
+        params: as in `Optimizer`; a module, if there is one.
+        lr: multiplies every step; for schedulers.
+        horizon: total number of optimizer steps, if known: the step size decays linearly to zero.
+            None: it decays adaptively, when successive gradients oppose each other (Kesten's rule).
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
+
+    Raises:
+        DomainError: a horizon below zero, or an `lr`.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        *,
+        horizon: int | None = None,
+        maximize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._inputs = InputScale()
+        super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
+        self._plans.before_step = self._take_sizes
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in `Optimizer`."""
+        super().add_param_group(param_group)
+        if isinstance(param_group["params"], nn.Module):
+            self._inputs.watch(param_group["params"])
+
+    def _take_sizes(self) -> None:
+        """Read the measured sizes of data before the first step that moves anything."""
+        if self._inputs.looking and not all(_idle(group["lr"]) for group in self.param_groups):
+            self._know(self._inputs.taken())
+
+    def _know(self, sizes: Mapping[Tensor, Tensor]) -> None:
+        """Store the sizes of data by weight, unless a loaded state has them."""
+        for weight in (p for group in self.param_groups for p in group["params"]):
+            if weight in sizes:
+                size = sizes[weight].to(weight.device)
+                known = self.state[weight].get(INPUT, torch.zeros_like(size)).to(size)
+                self.state[weight][INPUT] = torch.where(known > 0, known, size)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # torch also calls this to load a state
+        self.__dict__.setdefault("_inputs", InputScale())
+        self._plans.before_step = self._take_sizes
+
+
+def _idle(lr: Tensor | float) -> bool:
+    """Whether lr is zero, as in the no-op step that torch takes to allocate optimizer state."""
+    return readable(lr) and not lr.any() if isinstance(lr, Tensor) else lr == 0

@@ -1,8 +1,7 @@
-"""Skipped steps: counted, and told of once, without ever waiting on the device."""
+"""Steps skipped for gradients that are not finite, counted without device synchronisation."""
 
 from __future__ import annotations
 
-import ctypes
 import math
 import warnings
 from collections.abc import Callable
@@ -10,80 +9,80 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from untuned._tensors import peek
 from untuned.errors import NonFiniteGradientWarning
 
 
 def readable(tensor: Tensor) -> bool:
-    """Whether the host can look at a tensor without waiting for a device or breaking a graph."""
+    """Whether the host can read a tensor without a synchronisation or a graph break."""
     plain = type(tensor) is Tensor and tensor.device.type == "cpu"
     return plain and not torch.compiler.is_compiling()
 
 
-def peek(flag: Tensor) -> bool:
-    """A 0-d bool that lies in the host's memory, read there: no operation runs, nothing waits."""
-    return ctypes.c_bool.from_address(flag.data_ptr()).value
-
-
 class NonFiniteGuard:
-    """Watches the measures of every step for inf and NaN.
+    """Skips steps whose gradients are not finite.
 
-    The counts live where the gradients do. Until it has warned, each step also sends the first
-    culprit to the host behind its own back, and reports it whenever it turns out to be there.
+    Counters live on the gradients' device. Until the first warning, the index of the first
+    non-finite measure is also copied to pinned host memory asynchronously; the warning is raised in
+    a later step, once the copy has arrived.
     """
 
     warned: bool
 
     def __init__(self) -> None:
         self.warned = False
-        self._skipped = torch.zeros((), dtype=torch.int64, device="cpu")  # where the gradients are
-        self._culprit = torch.full((), -1, device="cpu")  # there: the first block at fault, or -1
-        self._told: Tensor | None = None  # on the host: what has arrived of it
+        self._skipped = torch.zeros((), dtype=torch.int64, device="cpu")
+        self._offender = torch.full((), -1, device="cpu")  # the first measure at fault, or -1
+        self._arrived: Tensor | None = None  # its copy on the host
 
     @property
     def skipped(self) -> int:
-        """How many steps were skipped. Waits for the device: ask it now and then."""
+        """How many steps were skipped. Synchronises with the device."""
         return int(self._skipped)
 
     def watch(self, sizes: Tensor, eta: Tensor | float) -> bool | Tensor:
-        """Whether every one of `sizes`, (blocks,), and `eta`, what became of them, is finite.
+        """Whether all gradients are finite: a bool where the host may read it, else 0-d.
 
-        A bool where the host may look, else a 0-d tensor on their device.
+        Args:
+            sizes: the measures of all groups, (blocks,).
+            eta: how far to go, which follows from them.
         """
         finite = torch.isfinite(sizes.sum() * eta)
-        if readable(finite) and peek(finite):
+        host = readable(finite)
+        if host and peek(finite):
             return True
         self._count(sizes, finite)
-        return False if readable(finite) else finite
+        return False if host else finite
 
     def _count(self, sizes: Tensor, finite: Tensor) -> None:
-        """Take note of a step that was skipped, if it was."""
+        """Count the step if it is skipped, and note the first measure at fault."""
         if self._skipped.device != sizes.device:  # the first such step only
             self._skipped = self._skipped.to(sizes.device, non_blocking=True)
-            self._culprit = self._culprit.to(sizes.device, non_blocking=True)
+            self._offender = self._offender.to(sizes.device, non_blocking=True)
         self._skipped = self._skipped + finite.logical_not()
         if not self.warned:
             first = torch.where(finite, -1, sizes.nan_to_num(nan=math.inf).argmax())
-            self._culprit = torch.where(self._culprit < 0, first, self._culprit)
+            self._offender = torch.where(self._offender < 0, first, self._offender)
 
     def report(self, name_of: Callable[[int], str]) -> None:
-        """Warn, once, if the host has heard of a culprit; `name_of` says whose a block is."""
+        """Warn, once, if an offender's index has arrived; `name_of` names a measure's parameter."""
         if self.warned or torch.compiler.is_compiling():
-            return  # a compiled step cannot look; the next that is not compiled tells
-        if self._culprit.is_meta:
+            return  # a compiled step cannot read; the next eager one warns
+        if self._offender.is_meta:
             return
-        if self._culprit.device.type == "cpu":
-            self._told = self._culprit
+        if self._offender.device.type == "cpu":
+            self._arrived = self._offender
         else:
-            if self._told is None:
-                pinned = self._culprit.device.type == "cuda"
-                self._told = torch.full((), -1, device="cpu", pin_memory=pinned)
-            self._told.copy_(self._culprit, non_blocking=True)
-        if type(self._told) is Tensor and peek(self._told >= 0):  # no fake one
+            if self._arrived is None:
+                pinned = self._offender.device.type == "cuda"
+                self._arrived = torch.full((), -1, device="cpu", pin_memory=pinned)
+            self._arrived.copy_(self._offender, non_blocking=True)
+        if type(self._arrived) is Tensor and peek(self._arrived >= 0):  # no fake one
             self.warned = True
             warnings.warn(
-                f"the gradient of {name_of(int(self._told))} holds inf or NaN, or is so large that "
-                "its norm does: the step was skipped and no weight moved. Further skips are only "
-                "counted, in `skipped_steps`",
+                f"the gradient of {name_of(int(self._arrived))} holds inf or NaN, or is so large "
+                "that its norm does: the step was skipped and no weight moved. Further skips are "
+                "only counted, in `skipped_steps`",
                 NonFiniteGradientWarning,
                 stacklevel=2,
             )

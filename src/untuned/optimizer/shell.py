@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from untuned.blockwise import Blockwise
 from untuned.distributed.shards import is_sharded, local, shard_of
 from untuned.distributed.unsupported import check_whole
+from untuned.elementwise import Elementwise
 from untuned.errors import ParameterError
 from untuned.execution.blockwise import block_vector_for
-from untuned.execution.stochastic_rounding import Write, key_of
-from untuned.execution.write import project_all_
+from untuned.execution.project import project_all_
+from untuned.execution.stochastic_rounding import key_of
 from untuned.notation import tower_of
 from untuned.optimizer import state_dict as saving
 from untuned.optimizer.nonfinite import NonFiniteGuard
@@ -32,10 +33,10 @@ from untuned.optimizer.param_groups import (
     named,
     tensors_of,
 )
-from untuned.optimizer.step import Stepping
+from untuned.optimizer.plan import Plans
+from untuned.optimizer.step import take_step
 from untuned.rule import Rule
-from untuned.tower import Floor, Tower
-from untuned.towers.values import begin, values_of
+from untuned.tower import Floor, Tower, hyperparameters_of
 
 Params = nn.Module | Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Iterable[dict[str, Any]]
 
@@ -55,11 +56,11 @@ class Optimizer(torch.optim.Optimizer):
         lr: what `param_groups[i]["lr"]` starts from. Where the rule finds its own step it is a
             multiplier, 1.0 by default. Schedulers act on it, and 0 moves nothing.
         maximize: climb instead of descend.
-        seed: of the dice by which 16-bit weights (bfloat16, float16) are rounded up or down, so
-            that small steps are not lost: the same on all processes, and after a resume.
-        compile: whether elementwise rules run compiled (`torch.compile`); None, the default, where
-            that pays: from 2**20 entries in large tensors. Without a working compiler they run
-            eagerly, and a `SlowExecutionWarning` says so once.
+        seed: seed of the stochastic rounding of bfloat16/float16 weights. Must be equal on all
+            ranks; results are reproducible across resume.
+        compile: whether kernels of elementwise rules are compiled (`torch.compile`). None: from
+            2**20 entries in large tensors. Without a working compiler they run eagerly, and a
+            `SlowExecutionWarning` is issued once.
 
     A module whose parameters need several geometries becomes several groups, so that there may be
     more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
@@ -92,6 +93,7 @@ class Optimizer(torch.optim.Optimizer):
         self.tower = tower_of(rule)
         self._compile = compile
         self._guard = NonFiniteGuard()
+        self._plans = Plans(self.tower, compile)
         defaults = self.tower.defaults() | {"maximize": maximize, "seed": seed}
         if lr is not None:
             defaults["lr"] = lr
@@ -110,11 +112,11 @@ class Optimizer(torch.optim.Optimizer):
     def hyperparameters(self) -> list[list[dict[str, float]]]:
         """For each group, floor by floor, the rule's hyperparameters by name, in their domains.
 
-        One that each tensor has of its own is there once for each, as `lr[layers.0.weight]`. Waits
-        for the device once for each group.
+        One that each tensor has of its own is listed for each, as `lr[layers.0.weight]`.
+        Synchronises with the device once for each group.
         """
         return [
-            values_of(self.tower, group, [self.state.get(p, {}) for p in group["params"]])
+            hyperparameters_of(self.tower, group, [self.state.get(p, {}) for p in group["params"]])
             for group in self.param_groups
         ]
 
@@ -127,31 +129,38 @@ class Optimizer(torch.optim.Optimizer):
     def _ground(self) -> Rule:
         """The rule that moves the weights."""
         rule = self.tower.floors[0].rule
-        assert isinstance(rule, Rule)
+        assert isinstance(rule, Rule)  # `tower_of` builds towers of nothing else
         return rule
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group as the constructor takes it: one for each geometry, if it is a module."""
         groups = groups_of(param_group, self._ground)
         check_groups(groups, self.param_groups, self._ground)
-        check_whole(self.tower, tensors_of(groups))
+        if len(self.tower.floors) > 1 or not isinstance(self._ground, Elementwise):
+            check_whole(str(self.tower), tensors_of(groups))
         for group in groups:
             self.tower.of_group(group).floors[0].check(self.tower.tuned(0))
         for group in named(groups, self.param_groups):
             super().add_param_group({"effective_lr": 0.0, **group})
-            begin(self.tower, self.param_groups[-1])
-            if isinstance(self._ground, Blockwise) and self._ground.projection is not None:
-                self._project_(self.param_groups[-1])
+            if self.tower.tuned(0):
+                from untuned.towers.state import begin  # a lone rule needs no towers
+
+                begin(self.tower, self.param_groups[-1])
+            self._project_(self.param_groups[-1])
 
     def _project_(self, group: dict[str, Any]) -> None:
-        """Bring the weights of a new group to where a blockwise rule wants them."""
-        assert isinstance(self._ground, Blockwise)
-        weights = [weight for weight in group["params"] if weight.requires_grad]
-        shards = [shard_of(weight) for weight in weights]
-        frame = block_vector_for(self._ground, group["layer"], [w.shape for w in weights], shards)
+        """Project the weights of a new group, if the rule wants them anywhere."""
+        rule = self._ground
+        projection = type(rule).projection if isinstance(rule, Blockwise) else None
+        if projection is None:
+            return
+        assert isinstance(rule, Blockwise)
+        params = [param for param in group["params"] if param.requires_grad]
+        shards = [shard_of(param) for param in params]
+        weights = [local(param) for param in params]
+        blocks = block_vector_for(rule, group["layer"], weights, shards)
         key = key_of(torch.full((), -1), group["seed"], len(self.param_groups) - 1)
-        here = [local(weight) for weight in weights]
-        project_all_(here, frame, Write(key=key), type(self._ground).projection)
+        project_all_(weights, blocks, shards, key, projection)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -161,35 +170,24 @@ class Optimizer(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move every parameter that has a gradient; returns what `closure` returns."""
         if torch.compiler.is_compiling() and not self._traceable():
-            return torch.compiler.disable(self._step)(closure)  # type: ignore[no-any-return]
-        return self._step(closure)
+            return torch.compiler.disable(self._eagerly)(closure)  # type: ignore[no-any-return]
+        return take_step(self._plans, self.param_groups, self.state, self._guard, closure)
+
+    def _eagerly(self, closure: Callable[[], float] | None) -> float | None:
+        """The step as an opaque call: of its arguments a graph would guard every option."""
+        return take_step(self._plans, self.param_groups, self.state, self._guard, closure)
 
     def _traceable(self) -> bool:
-        """Whether the compiler of a user's whole step may have ours, too.
+        """Whether a user's `torch.compile` of the whole step may trace this one.
 
-        That is where nothing is remembered, and a step is a handful of operations on lists. Others
-        have kernels that are compiled on their own; inductor makes wrong code of some if they come
-        whole (torch 2.13: numbers of 64 bits on CPU are not written).
+        It may where the rule has no state, and a step is a handful of operations on lists. Other
+        rules have kernels that are compiled on their own; inductor miscompiles some of their whole
+        steps (torch 2.13: 64-bit numbers on CPU are not written).
         """
         rule = type(self._ground)
         forgets = issubclass(rule, Blockwise) and rule.init is Blockwise.init
         params = (param for group in self.param_groups for param in group["params"])
         return forgets and len(self.tower.floors) == 1 and not any(map(is_sharded, params))
-
-    def _step(self, closure: Callable[[], float] | None) -> float | None:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._take()
-        return loss
-
-    def _take(self) -> None:
-        """Move every parameter that has a gradient."""
-        plans: dict[int, Any] = self.__dict__.setdefault("_plans", {})
-        Stepping(
-            self.tower, self.param_groups, self.state, self._guard, self._compile, plans
-        ).take()
 
     def state_dict(self) -> dict[str, Any]:
         """As in torch; the geometry as text, for people: it belongs to the model."""
@@ -201,8 +199,13 @@ class Optimizer(torch.optim.Optimizer):
         Raises `StateError`, before anything is changed, if the state is of another rule or tower.
         """
         layers = [group["layer"] for group in self.param_groups]
-        hook = saving.Check(self.tower)
-        handle = self.register_load_state_dict_pre_hook(hook)  # it sees what other hooks made
+        given: dict[str, Any] = {}
+
+        def check(_: torch.optim.Optimizer, loaded: dict[str, Any]) -> None:
+            saving.check(loaded, self.tower)
+            given.update(loaded)
+
+        handle = self.register_load_state_dict_pre_hook(check)  # it sees what other hooks made
         try:
             # torch's distributed loading leaves out "state" where there is none
             super().load_state_dict({"state": {}, **state_dict})
@@ -212,11 +215,12 @@ class Optimizer(torch.optim.Optimizer):
             for name in ("rule", "version"):
                 group.pop(name, None)
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
-        saving.restore_(self, hook.given)
+        saving.restore_(self, given)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch puts it there; groups would show it
+        self._plans = Plans(self.tower, self._compile)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {

@@ -32,7 +32,13 @@ TINY = 2e-38
 
 @dataclass(frozen=True)
 class Adam(Elementwise):
-    """Adam. Hyperparameters: `lr`, `beta1` and `beta2` (together `betas`), `eps`."""
+    """Adam. Its hyperparameters are `lr`, `beta1`, `beta2` and `eps`.
+
+    Args:
+        lr: the learning rate, in [0, inf).
+        betas: beta1 and beta2, the decays of the mean gradient and mean square, in [0, 1).
+        eps: added to the root mean square, in (0, inf).
+    """
 
     lr: float = hyperparameter(1e-3, NON_NEGATIVE)
     betas: tuple[float, float] = hyperparameter((0.9, 0.999), UNIT, names=("beta1", "beta2"))

@@ -35,32 +35,51 @@ SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such 
 
 
 def moments(weight: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The sum, and the sum of squares, over `dims`, which are kept."""
+    """The sum and the sum of squares over each neuron, (*stack).
+
+    Args:
+        weight: viewed with its neurons as dimensions of their own.
+        dims: the dimensions that a neuron spans; they become 1.
+    """
     norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
     return weight.sum(dims, keepdim=True), norm.square_()
 
 
 def rounding(sums: Sequence[Tensor], entries: int, eps: float) -> float:
-    """How far rounding takes the norms of neurons.
+    """The rounding error of norms of neurons: of entries, and of long sums, as of a random walk.
 
-    That is the rounding of entries, to `eps`, and of long sums, whose errors grow like a walk's.
+    Args:
+        sums: `moments`, in the dtype of the sums.
+        entries: of each neuron.
+        eps: the relative rounding error of the weights' dtype.
     """
     return 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums[0].dtype).eps
 
 
 def unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
-    """Which neurons are further from zero mean and unit norm than rounding takes them."""
+    """Which neurons, (*stack), are further from zero mean and unit norm than `rounding` explains.
+
+    Args:
+        sums: `moments` of the neurons.
+        entries: of each neuron.
+        eps: the relative rounding error of the weights' dtype.
+    """
     total, squares = sums
     within = rounding(sums, entries, eps)
     return ((squares - 1).abs() > within).logical_or_(total.abs() > within * math.sqrt(entries))
 
 
 def balance_(weight: Tensor, sums: Sequence[Tensor], entries: int, moved: Tensor | None) -> None:
-    """Zero mean and unit norm, in place, for the neurons that have `moved` (or all).
+    """Give neurons zero mean and unit norm, in place.
 
-    `sums` are the `moments` of the neurons. A dead neuron stays dead. Where the mean is far larger
-    than what varies about it, the norm comes out roughly: once more, with the mean at zero, mends
-    it.
+    A dead neuron stays dead. Where the mean is far larger than the deviations from it, the norm is
+    inexact: a second call, with the mean at zero, makes it exact.
+
+    Args:
+        weight: viewed with its neurons as dimensions of their own.
+        sums: `moments` of the neurons.
+        entries: of each neuron.
+        moved: which neurons to project, (*stack); None: all.
     """
     total, squares = sums
     mean = total / entries
@@ -74,18 +93,23 @@ def balance_(weight: Tensor, sums: Sequence[Tensor], entries: int, moved: Tensor
 
 @dataclass(frozen=True)
 class FreeNero(Blockwise):
-    """Nero without its constraint: steps relative to each neuron, weights where they will."""
+    """Nero without its constraint: steps relative to each neuron, weights unconstrained.
+
+    Args:
+        lr: the learning rate, about the angle by which a neuron turns in a step, in [0, inf).
+        beta: the decay of the mean square gradient of a neuron, in [0, 1).
+    """
 
     lr: float = hyperparameter(0.01, NON_NEGATIVE)
     beta: float = hyperparameter(0.999, UNIT)
 
     view: ClassVar[View] = staticmethod(neurons)
 
-    def init(self, frame: BlockVector, norms: Tensor) -> list[State]:
+    def init(self, blocks: BlockVector, norms: Tensor) -> list[State]:
         """`v` and `step` at zero, `scale` from the weights."""
-        scales = frame.mean(norms)
+        scales = blocks.mean(norms)
         scales = torch.where(scales > 0, scales, SCALE_OF_ZERO)
-        v = frame.spread(torch.zeros_like(norms))
+        v = blocks.spread(torch.zeros_like(norms))
         return [
             {"step": torch.zeros_like(scale), "v": mean.clone(), "scale": scale.clone()}
             for scale, mean in zip(scales, v, strict=True)
@@ -93,16 +117,16 @@ class FreeNero(Blockwise):
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """The paper's step; `eta` is the learning rate."""
-        frame, grads, sizes, states, *_ = leaves
-        owner = frame.owner(sizes.device)
+        blocks, grads, sizes, states, *_ = leaves
+        owner = blocks.owner(sizes.device)
         step = torch.stack([state["step"] for state in states]).to(sizes) + 1
         scale = torch.stack([state["scale"] for state in states]).to(sizes)
-        v = frame.gather([state["v"] for state in states]).to(sizes)
+        v = blocks.gather([state["v"] for state in states]).to(sizes)
         v = self.beta * v + (1 - self.beta) * sizes**2
         # a dead neuron stays where it is, and its root must not be differentiated
         size = torch.sqrt(torch.where(v > 0, v, 1.0) / (1 - self.beta ** step[owner]))
         coefficients = torch.where(v > 0, -eta * scale[owner] / size, 0.0)
-        kept = zip(step, frame.spread(v), strict=True)
+        kept = zip(step, blocks.spread(v), strict=True)
         return Step(coefficients, grads, [{"step": t, "v": v} for t, v in kept])
 
     def as_published(self) -> FreeNero:
@@ -114,7 +138,10 @@ class FreeNero(Blockwise):
 class Nero(FreeNero):
     """Nero: each neuron's weights turn on the sphere of zero mean and unit norm.
 
-    An optimizer with this rule puts them there as soon as it is given them.
+    An optimizer projects weights onto it as soon as they are added.
+
+    Args:
+        lr, beta: as of `FreeNero`.
     """
 
     projection: ClassVar[Projection | None] = Projection(moments, unbalanced, balance_)

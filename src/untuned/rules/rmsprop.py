@@ -22,12 +22,17 @@ from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
 
-EPS = 1e-8
+_EPS = 1e-8
 
 
 @dataclass(frozen=True)
 class RMSProp(Elementwise):
-    """RMSProp, without bias correction."""
+    """RMSProp, without bias correction.
+
+    Args:
+        lr: the learning rate, in [0, inf).
+        gamma: the decay of the mean square in a step, in [0, 1).
+    """
 
     lr: float = hyperparameter(0.01, NON_NEGATIVE)
     gamma: float = hyperparameter(0.99, UNIT)
@@ -39,7 +44,7 @@ class RMSProp(Elementwise):
     def update(self, grad: Tensor, state: State) -> Move:
         """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + (1 - self.gamma) * (grad.square() - state["v"])
-        return Move(-self.lr, grad * torch.rsqrt(v + EPS), {"v": v})
+        return Move(-self.lr, grad * torch.rsqrt(v + _EPS), {"v": v})
 
     def as_published(self) -> RMSProp:
         """The authors' code of arXiv:1909.13371: its own charts."""

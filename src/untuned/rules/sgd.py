@@ -26,7 +26,12 @@ from untuned.rule import State
 
 @dataclass(frozen=True)
 class SGD(Elementwise):
-    """Gradient descent. A momentum of 0 is none at all: nothing is kept, and nobody tunes it."""
+    """Gradient descent.
+
+    Args:
+        lr: the learning rate, in [0, inf).
+        momentum: in [0, 1). With 0 there is no momentum: no state, and nothing to tune.
+    """
 
     lr: float = hyperparameter(0.01, NON_NEGATIVE)
     momentum: float = hyperparameter(0.0, UNIT)

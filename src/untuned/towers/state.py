@@ -1,118 +1,158 @@
-"""What is kept of a floor of a tower from step to step.
+"""What a floor of a tower remembers from step to step.
 
-The raw numbers of its hyperparameters; what the last step was taken with, which a replay needs; and
-what its rule remembers of the network. All of it is in the group, under names that start with the
-floor's, except for hyperparameters that each tensor has of its own: they are in its state.
+The raw numbers of its hyperparameters, with what the floor above remembers of each; and the inputs
+of the last step, which a replay needs. All of it is in the parameter group, under names that start
+with the floor's; hyperparameters that each tensor has of its own are in the tensor's state.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from untuned._dtypes import shared_dtype
+from untuned._tensors import derivatives, shared_dtype
 from untuned.charts import Chart
-from untuned.rule import Rule, State
-from untuned.tower import Tower
-from untuned.towers.raw import Raw, place_of
+from untuned.domain import names_of
+from untuned.execution import StepInputs
+from untuned.rule import State
+from untuned.tower import Tower, store_key
+from untuned.tunable import Tunable
+
+HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its square must stay finite
+
+
+class RawNumber(NamedTuple):
+    """A hyperparameter's raw number, and where it is stored with what the floor above remembers."""
+
+    store: dict[str, Any]
+    key: str
+    chart: Chart
+
+    @property
+    def number(self) -> Tensor:
+        """The number itself, 0-d."""
+        return self.store[self.key]  # type: ignore[no-any-return]
+
+    def begin(self, value: float, dtype: torch.dtype, device: torch.device) -> None:
+        """Start at a hyperparameter's `value`, or go on with the stored number, on this device."""
+        if self.key not in self.store:
+            number = torch.tensor(self.chart.raw(value), dtype=dtype)
+            self.store[self.key] = number.to(device)
+        elif self.number.device != device:  # the model moved, or its state was loaded
+            self.store[self.key] = self.number.to(device)
+            self.keep({name: value.to(device) for name, value in self.state().items()})
+
+    def state(self) -> State:
+        """The state that the rule above has of the number, by name."""
+        start = f"{self.key}/"
+        return {k.removeprefix(start): v for k, v in self.store.items() if k.startswith(start)}
+
+    def keep(self, state: State) -> None:
+        """Store this state of the number, and no other."""
+        for name in self.state().keys() - state.keys():
+            del self.store[f"{self.key}/{name}"]
+        self.store.update({f"{self.key}/{name}": value for name, value in state.items()})
+
+
+def raw_gradients(raws: Sequence[RawNumber], hypergradients: Sequence[Tensor]) -> list[Tensor]:
+    """Derivatives by raw numbers, 0-d each, from those by hyperparameters: always finite."""
+
+    def gain(*numbers: Tensor) -> tuple[Tensor, Tensor]:
+        values = [raw.chart.value(number) for raw, number in zip(raws, numbers, strict=True)]
+        pairs = zip(values, hypergradients, strict=True)
+        each = [value * hypergradient.to(value.dtype) for value, hypergradient in pairs]
+        return torch.stack(each).sum(), each[0]
+
+    found = torch.stack(derivatives(gain, tuple([raw.number for raw in raws]))[0])
+    return list(found.nan_to_num(nan=0.0).clamp(-HUGE, HUGE).unbind())
 
 
 class FloorState:
-    """What is kept of one floor of a group's tower, for some tensors that it moves.
+    """What one floor of a group's tower remembers, for the tensors that it moves.
 
-    `states` are those of the tensors, opened where they are sharded. Numbers are kept where the
-    tensors are, and in the precision of the arithmetic.
+    Args:
+        tower: the tower.
+        level: the floor's, 0 on the ground.
+        group: the parameter group that stores it.
+        weights: the tensors that the floor moves: numbers lie on their device, in their dtype.
     """
 
-    level: int
-    rule: Rule
-    group: dict[str, Any]
-    states: Sequence[State]
-    own: Sequence[str]
-    charts: dict[str, Chart]
-    raws: dict[str, list[Raw]]
-
     def __init__(
-        self,
-        tower: Tower,
-        level: int,
-        rule: Rule,
-        group: dict[str, Any],
-        states: Sequence[State],
-        weights: Sequence[Tensor],
+        self, tower: Tower, level: int, group: dict[str, Any], weights: Sequence[Tensor]
     ) -> None:
-        self.level, self.rule, self.group, self.states = level, rule, group, states
+        self.level, self.group = level, group
         self.own, self.charts = tower.floors[level].own, tower.tuned(level)
-        self._dtype, self._device = shared_dtype(weights), weights[0].device
+        self.dtype, self.device = shared_dtype(weights), weights[0].device
+        self._last = {name: f"floor{level}/last.{name}" for name in ("scale", "depth")}
 
-    def begin(self) -> None:
-        """Find the raw numbers of each tuned hyperparameter: one, or one for each tensor."""
-        start = self.rule.hyperparameters()
-        self.raws = {}
+    def begin(self, rule: Tunable, states: Sequence[State]) -> None:
+        """Find the raw numbers of each tuned hyperparameter: one, or one for each tensor.
+
+        Args:
+            rule: its values are where numbers start that are not stored yet.
+            states: of the tensors; local ones where they are sharded.
+        """
+        start = rule.hyperparameters()
+        self._last |= {name: f"floor{self.level}/last.{name}" for name in start}
+        self.raws: list[RawNumber] = []
+        self.counts: dict[str, int] = {}
         for name, chart in self.charts.items():
-            stores = self.states if name in self.own else [self.group]
-            self.raws[name] = [Raw(store, place_of(self.level, name), chart) for store in stores]
-            for raw in self.raws[name]:
-                raw.begin(float(start[name]), self._dtype, self._device)
+            stores = states if name in self.own else [self.group]
+            self.counts[name] = len(stores)
+            for store in stores:
+                raw = RawNumber(store, store_key(self.level, name), chart)
+                raw.begin(float(start[name]), self.dtype, self.device)
+                self.raws.append(raw)
 
-    def values(self) -> dict[str, Any]:
-        """The hyperparameters by name, the tuned ones as their raw numbers say."""
-        values: dict[str, Any] = self.rule.hyperparameters()
-        for name, numbers in self.raws.items():
-            each = [raw.chart.value(raw.number) for raw in numbers]
+    def values(self, rule: Tunable) -> dict[str, Any]:
+        """The rule's hyperparameters by name, the tuned ones from their raw numbers."""
+        values: dict[str, Any] = rule.hyperparameters()
+        raws = iter(self.raws)
+        for name, count in self.counts.items():
+            each = [raw.chart.value(raw.number) for raw in itertools.islice(raws, count)]
             values[name] = torch.stack(each) if name in self.own else each[0]
         return values
 
-    def last(self, name: str, otherwise: Any) -> Any:
-        """Of what the last step was taken with, that of a name, if it was noted."""
-        return self.group.get(self._last(name), otherwise)
+    def last(self, values: Mapping[str, Any]) -> StepInputs:
+        """The inputs of the last step; `values` where there was none."""
+        get, keys = self.group.get, self._last
+        noted = {name: get(keys[name], value) for name, value in values.items()}
+        return StepInputs(noted, get(keys["scale"], 0.0), get(keys["depth"], 1))
 
-    def _last(self, name: str) -> str:
-        return f"floor{self.level}/last.{name}"
-
-    def last_values(self) -> dict[str, Any]:
-        """The values that the last step was taken with."""
-        return {name: self.last(name, value) for name, value in self.values().items()}
-
-    def note(self, values: Mapping[str, Tensor | float], finite: bool | Tensor) -> None:
-        """Keep what a step was taken with, if it was taken."""
-        for name, value in values.items():
+    def note(self, inputs: StepInputs, finite: bool | Tensor) -> None:
+        """Store the inputs of a step, if it is taken."""
+        noted: dict[str, Any] = {"scale": inputs.scale, "depth": inputs.L}
+        if self.level == 0:  # those that are not tuned are a schedule's, or a user's, to change
+            noted |= {n: v for n, v in inputs.values.items() if n not in self.charts}
+        for name, value in noted.items():
             new = value.clone() if isinstance(value, Tensor) else value
             if isinstance(finite, Tensor):
-                old = self.last(name, 0.0 if name == "scale" else value)
-                new = torch.where(finite, self.tensor(new), self.tensor(old))
-            self.group[self._last(name)] = new
+                old = self.group.get(self._last[name], 0.0 if name == "scale" else value)
+                new = torch.where(finite, self._tensor(new), self._tensor(old))
+            self.group[self._last[name]] = new
 
-    def memory(self, group: dict[str, Any]) -> dict[str, Tensor]:
-        """What the rule remembers of the network, kept with one group, moving or not.
-
-        It comes to where the weights are: the model may have moved, or its state been loaded.
-        """
-        start = self._network("")
-        here = {k: v.to(self._device) for k, v in group.items() if k.startswith(start)}
-        group.update(here)
-        return {k.removeprefix(start): v for k, v in here.items()}
-
-    def remember(
-        self, group: dict[str, Any], memory: Mapping[str, Tensor], finite: bool | Tensor
-    ) -> None:
-        """Keep it, if a step is taken; in place, for a captured step knows only that."""
-        for name, new in memory.items():
-            old = group.setdefault(self._network(name), torch.zeros_like(new))
-            old.copy_(torch.where(finite, new, old) if isinstance(finite, Tensor) else new)
-
-    def _network(self, name: str) -> str:
-        return f"floor{self.level}/network.{name}"
-
-    def tensors(self, values: Mapping[str, Tensor | float]) -> dict[str, Tensor]:
-        """Numbers by name as tensors."""
-        return {name: self.tensor(value) for name, value in values.items()}
-
-    def tensor(self, value: Tensor | float) -> Tensor:
-        """A number as a tensor where the weights are, in the precision of the arithmetic."""
+    def _tensor(self, value: Tensor | float) -> Tensor:
         if isinstance(value, Tensor):
-            return value.to(self._device, self._dtype)
-        return torch.full((), value, dtype=self._dtype, device=self._device)
+            return value.to(self.device, self.dtype)
+        return torch.full((), value, dtype=self.dtype, device=self.device)
+
+
+def begin(tower: Tower, group: dict[str, Any]) -> None:
+    """Start the hyperparameters that all tensors of a new group share, where the tower says.
+
+    From then on the group's options of those names would say nothing: they are removed.
+    """
+    weights = group["params"] or [torch.zeros(())]
+    rule = tower.of_group(group).floors[0].rule
+    names = names_of(type(rule))
+    shared = [name for name in tower.tuned(0) if name not in tower.floors[0].own]
+    for name in shared:
+        raw = RawNumber(group, store_key(0, name), tower.tuned(0)[name])
+        raw.begin(float(rule.hyperparameters()[name]), shared_dtype(weights), weights[0].device)
+    for field in names:
+        if field != "lr" and set(names[field]) <= set(shared):
+            group.pop(field, None)

@@ -1,0 +1,83 @@
+"""Dtypes to compute in, cached constants, host reads, derivatives."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+Made = TypeVar("Made")
+
+
+def compute_dtype(tensor: Tensor) -> torch.dtype:
+    """Compute dtype: float64 for float64 tensors, float32 for all others."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def shared_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """Dtype of a number that several tensors share: float64 if any of them is float64."""
+    for tensor in tensors:
+        if tensor.dtype == torch.float64:
+            return torch.float64
+    return torch.float32
+
+
+def cached(size: int) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
+    """`functools.lru_cache` that `torch.compile` steps around: it would warn, and trace anyway."""
+
+    def decorate(make: Callable[..., Made]) -> Callable[..., Made]:
+        look_up = functools.lru_cache(maxsize=size)(make)
+
+        @functools.wraps(make)
+        def found(*args: object) -> Made:
+            return make(*args) if torch.compiler.is_compiling() else look_up(*args)
+
+        return found
+
+    return decorate
+
+
+class TensorCache(dict[Any, Tensor]):
+    """Constant tensors by key. Under FakeTensorMode nothing is cached: each call makes anew."""
+
+    def found(self, key: Any, make: Callable[[], Tensor]) -> Tensor:
+        """The tensor of `key`, from `make()` the first time."""
+        if type(torch.empty(0)) is not Tensor:
+            return make()
+        if key not in self:
+            self[key] = make()
+        return self[key]
+
+
+_integers = TensorCache()
+
+
+def integers(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Integers as an int64 tensor (numbers,) on a device, copied there once."""
+    key = (tuple(numbers), device)
+    return _integers.found(key, lambda: torch.tensor(key[0], dtype=torch.int64).to(device))
+
+
+def peek(flag: Tensor) -> bool:
+    """The value of a 0-d bool in host memory, read without an operation: nothing synchronises."""
+    return ctypes.c_bool.from_address(flag.data_ptr()).value
+
+
+def derivatives(
+    function: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...]
+) -> tuple[list[Tensor], Tensor]:
+    """Gradients of a function's first output, 0-d, by its inputs; and its second output."""
+    if torch.compiler.is_compiling():
+        each, rest = torch.func.grad(function, argnums=tuple(range(len(inputs))), has_aux=True)(
+            *inputs
+        )
+        return list(each), rest
+    with torch.enable_grad():  # half of torch.func's time, where nothing fuses it
+        inputs = tuple([each.detach().requires_grad_() for each in inputs])
+        result, rest = function(*inputs)
+        found = torch.autograd.grad(result, inputs, materialize_grads=True)
+    return list(found), rest.detach()

@@ -1,0 +1,103 @@
+"""What an executor is: one rule's steps on some tensors, whatever kind of rule it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from untuned.distributed.shards import Layout, Shard
+from untuned.execution.project import PieceWriter
+from untuned.execution.stochastic_rounding import Write
+from untuned.geometry.layer import Layer
+from untuned.rule import State
+
+Numbers = Mapping[str, Tensor | float]
+
+
+class StepInputs(NamedTuple):
+    """The numbers that a step is taken with.
+
+    values: hyperparameters by name, 0-d, or (tensors,) where each tensor has its own.
+    scale: what the step is multiplied with, 0-d: how far, times the multiplier `lr`, signed.
+    L: the network's depth, for blockwise rules.
+    """
+
+    values: Numbers
+    scale: Tensor | float = 0.0
+    L: Tensor | int = 1
+
+
+@dataclass(eq=False)
+class Executor:
+    """Steps of one rule on some tensors.
+
+    Args:
+        rule: may be replaced by one of the same type between steps.
+        tuned: the names of the hyperparameters that a floor above tunes.
+        weights: the tensors, or this rank's local shards.
+        shards: of each tensor its shard, None of a plain one.
+        layer: the geometry of all tensors; None: each by its shape.
+        compile: whether kernels of elementwise rules run compiled; None: where that pays.
+    """
+
+    rule: Any
+    tuned: Sequence[str]
+    weights: Sequence[Tensor]
+    shards: Sequence[Shard | None]
+    layer: Layer | None
+    compile: bool | None
+    grads: Sequence[Tensor] = field(init=False)
+    states: Sequence[State] = field(init=False)
+    recorded: list[int] = field(init=False)  # the tensors that have a record of a last step
+    sizes: Tensor = field(init=False)  # of `measure`: finite if all gradients are
+
+    def begin(self, states: Sequence[State]) -> None:
+        """Meet tensors, or their states, that are new."""
+        raise NotImplementedError
+
+    def measure(
+        self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
+    ) -> dict[str, Tensor]:
+        """Measure the gradients, and pull hypergradients back through the last step.
+
+        Args:
+            grads: the gradients, or this rank's local shards of them.
+            last: the inputs of the last step.
+            norms: whether `sizes` must be norms; else any numbers that are finite if norms are;
+                None: they are not read.
+
+        Returns:
+            The derivative of <last step, gradients> by each tuned value, of its shape; of sharded
+            tensors this rank's partial sum.
+        """
+        raise NotImplementedError
+
+    def partial_sums(self) -> list[Tensor]:
+        """This rank's parts of the measures, pre-scaled for the all-reduce."""
+        raise NotImplementedError
+
+    def receive_sums(self, totals: list[Tensor]) -> None:
+        """Replace the measures by those of whole tensors, given the all-reduced `partial_sums`."""
+        raise NotImplementedError
+
+    def owner(self, index: int) -> int:
+        """The tensor that `sizes[index]` belongs to."""
+        raise NotImplementedError
+
+    def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
+        """Take a step with the inputs `now`, after one with `last`; `how`: whether to write.
+
+        Returns the pieces that wait for moments of blocks that ranks share, if there are any.
+        """
+        raise NotImplementedError
+
+    def drop_record(self, last: StepInputs) -> None:
+        """Drop the record of the last step, once the state is up to date."""
+        raise NotImplementedError
+
+    def layout(self, index: int, name: str) -> Layout:
+        """How a sharded tensor's state of a name lies across ranks."""
+        raise NotImplementedError

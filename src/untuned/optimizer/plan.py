@@ -1,0 +1,254 @@
+"""Plans: what the steps of one parameter group have in common.
+
+A plan is made once, and anew when the group's tensors change: others have gradients, or another
+shape, dtype or device. Its rule is made anew when the group's options change, and its executor
+begins anew when states do.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from untuned.distributed.gradients import local_gradients
+from untuned.distributed.shards import local, shard_of, to_local
+from untuned.errors import SparseGradientError
+from untuned.execution import StepInputs, executor_of
+from untuned.execution.stochastic_rounding import SHORT, Write, key_of
+from untuned.optimizer.param_groups import name_of
+from untuned.rule import State
+from untuned.tower import Tower
+
+if TYPE_CHECKING:
+    from untuned.towers.floor_step import FloorStep
+
+STEPS = "rounding.steps"  # in a group: how many steps its 16-bit weights were rounded in
+
+States = MutableMapping[Tensor, State]
+
+
+@dataclass(eq=False)
+class GroupPlan:
+    """What steps of some tensors of a parameter group have in common.
+
+    Args:
+        tower: its ground floor moves the tensors.
+        compile: as in `Optimizer`.
+        group: the parameter group.
+        number: the group's among all.
+        params: the tensors that move.
+    """
+
+    tower: Tower
+    compile: bool | None
+    group: dict[str, Any]
+    number: int
+    params: Sequence[Tensor]
+    floor: FloorStep | None = None
+    states: Sequence[State] = ()
+    grads: Sequence[Tensor] = ()
+    last: StepInputs = field(default_factory=lambda: StepInputs({}))
+    hypergradients: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shards = [shard_of(param) for param in self.params]
+        self.sharded = any(self.shards)
+        self._short = not {param.dtype for param in self.params}.isdisjoint(SHORT)
+        self._facts = facts_of(self.params)
+        self._found: list[State | None] = []  # the tensors' states, None of those without
+        self._lengths: list[int] = []
+        self._read_options()
+        tuned = list(self.tower.tuned(0))
+        # a group's lr multiplies steps, unless it is the rule's own learning rate
+        self._lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
+        weights = list(map(local, self.params)) if self.sharded else self.params
+        layer = self.group["layer"]
+        self.executor = executor_of(self.rule, tuned, weights, self.shards, layer, self.compile)
+        if tuned:
+            from untuned.towers.floor_step import FloorStep  # a lone rule needs no towers
+
+            self.floor = FloorStep(self.tower, 0, self.group, self.executor)
+
+    def serves(self, group: dict[str, Any], params: Sequence[Tensor]) -> bool:
+        """Whether the plan is one of these tensors of the group, as they are now."""
+        same = group is self.group and len(params) == len(self.params)
+        same = same and all(map(operator.is_, params, self.params))
+        return same and facts_of(params) == self._facts
+
+    def begin(self, grads: Sequence[Tensor], state: States) -> None:
+        """Begin a step, given the tensors' gradients and the optimizer's state by tensor."""
+        self.grads = grads
+        renewed = False
+        for name, value in self._options.items():
+            if self.group.get(name) is not value:
+                self._read_options()
+                self.executor.rule, renewed = self.rule, True
+                break
+        found = list(map(state.get, self.params))
+        known = bool(self._found) and all(map(operator.is_, found, self._found))
+        known = known and list(map(len, self.states)) == self._lengths
+        if known and not (renewed or self.sharded):
+            return
+        self._found, self._lengths = found, []
+        self.states = self._local = [{} if each is None else each for each in found]
+        if self.sharded:
+            self.executor.weights = list(map(local, self.params))
+            pairs = zip(self.states, self.shards, strict=True)
+            self._local = [own if shard is None else to_local(own) for own, shard in pairs]
+        (self.floor or self.executor).begin(self._local)
+
+    def _read_options(self) -> None:
+        """Make the rule from the group's options, and note them, to see when they change."""
+        group = self.group
+        lr = group["lr"]
+        if not isinstance(lr, Tensor) or lr.numel() != 1:
+            self.tower.floors[0].rule.check({"lr": lr})
+        elif lr.ndim:
+            group["lr"] = lr.view(())  # the same memory: its holder still sets it
+        self.rule = self.tower.of_group(group).floors[0].rule
+        self._values = self.rule.hyperparameters()
+        options = {n: group[n] for n in ("lr", *self.rule.fields()) if n in group}
+        # a list may change in place: its copy is never the same object
+        self._options = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
+
+    @property
+    def wants_norms(self) -> bool:
+        """Whether it may matter if gradients are zero: where lr is, or may be."""
+        lr = self.group["lr"]
+        return isinstance(lr, Tensor) or lr == 0
+
+    def inputs(self, eta: Tensor | float, L: Tensor | int, finite: bool | Tensor) -> StepInputs:
+        """The inputs of the coming step; writes the group's `effective_lr`.
+
+        Args:
+            eta: how far to go, 0-d, in units of the learning rate.
+            L: the network's depth.
+            finite: whether the step is taken at all.
+        """
+        group = self.group
+        scale = group["lr"] * eta if self._lr_multiplies else eta
+        signed = -scale if group["maximize"] else scale
+        if self.floor is None:
+            now = StepInputs(self._values, signed, L)
+        else:
+            now = self.floor.inputs(signed, L, finite)
+        rate = now.values.get("lr", 1.0)
+        rate = scale * (rate.mean() if isinstance(rate, Tensor) and rate.ndim else rate)
+        if isinstance(finite, Tensor):
+            rate = torch.where(finite, torch.as_tensor(rate), 0.0)
+        group["effective_lr"] = rate
+        return now
+
+    def partial_sums(self) -> list[Tensor]:
+        """This rank's parts of measures and hypergradients, for the all-reduce."""
+        return [*self.executor.partial_sums(), *self.hypergradients.values()]
+
+    def receive_sums(self, totals: list[Tensor]) -> None:
+        """Replace measures and hypergradients by those of whole tensors."""
+        count = len(totals) - len(self.hypergradients)
+        self.executor.receive_sums(totals[:count])
+        self.hypergradients = dict(zip(self.hypergradients, totals[count:], strict=True))
+
+    def terms(self, finite: bool | Tensor) -> Write:
+        """The terms of writing; counts the step that 16-bit weights are rounded in, if taken."""
+        if not self._short:
+            return Write(finite)
+        device = self.params[0].device
+        steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
+        self.group[STEPS] = steps + finite
+        return Write(finite, key_of(steps, self.group["seed"], self.number))
+
+    def store(self, state: States) -> None:
+        """Store new entries of the tensors' states in the optimizer's; sharded like the tensors."""
+        if self.sharded:
+            each = zip(self.shards, self.states, self._local, strict=True)
+            for i, (shard, own, here) in enumerate(each):
+                if shard is not None:
+                    shard.store(own, here, functools.partial(self.executor.layout, i))
+        lengths = list(map(len, self.states))
+        if lengths == self._lengths:
+            return
+        for param, own in zip(self.params, self.states, strict=True):
+            if own and param not in state:
+                state[param] = own
+        self._found, self._lengths = [own or None for own in self.states], lengths
+        if not self.sharded:
+            (self.floor or self.executor).begin(self.states)
+
+
+def facts_of(params: Sequence[Tensor]) -> list[tuple[torch.Size, torch.dtype, torch.device]]:
+    """What a plan relies on, and `.to()` and `.data = ` change in place."""
+    return [(param.shape, param.dtype, param.device) for param in params]
+
+
+@dataclass(eq=False)
+class Plans:
+    """The plans of an optimizer's parameter groups.
+
+    Args:
+        tower: of the optimizer.
+        compile: as in `Optimizer`.
+        before_step: a subclass's own work between the closure and the step.
+    """
+
+    tower: Tower
+    compile: bool | None
+    before_step: Callable[[], None] | None = None
+    made: dict[int, GroupPlan] = field(default_factory=dict)
+
+    def begin(self, groups: Sequence[dict[str, Any]], state: States) -> list[GroupPlan]:
+        """Begin a step: the plans of the groups that have gradients.
+
+        Args:
+            groups: all parameter groups.
+            state: the optimizer's, by tensor.
+
+        Raises:
+            SparseGradientError: a gradient is sparse.
+        """
+        moving: list[GroupPlan] = []
+        all_grads: list[list[Tensor]] = []
+        for number, group in enumerate(groups):
+            params, grads = with_gradients(group)
+            if params:
+                moving.append(self._of(group, number, params))
+                all_grads.append(grads)
+        if any([plan.sharded for plan in moving]):
+            each = iter(local_gradients([param for plan in moving for param in plan.params]))
+            all_grads = [[next(each) for _ in plan.params] for plan in moving]
+        for plan, grads in zip(moving, all_grads, strict=True):
+            plan.begin(grads, state)
+        return moving
+
+    def _of(self, group: dict[str, Any], number: int, params: Sequence[Tensor]) -> GroupPlan:
+        """The plan of some tensors of a group: the last one if it serves, else a new one."""
+        plan = self.made.get(number)
+        tracing = torch.compiler.is_compiling()  # a plan made while tracing must not outlive it
+        if plan is None or tracing or not plan.serves(group, params):
+            plan = GroupPlan(self.tower, self.compile, group, number, params)
+            if not tracing:
+                self.made[number] = plan
+        return plan
+
+
+def with_gradients(group: dict[str, Any]) -> tuple[list[Tensor], list[Tensor]]:
+    """The tensors of a group that have gradients, and these; raises `SparseGradientError`."""
+    params, grads = [], []
+    for index, param in enumerate(group["params"]):
+        grad = param.grad
+        if grad is None:
+            continue
+        if grad.layout != torch.strided:
+            raise SparseGradientError(
+                f"the gradient of {name_of(group, index)} is sparse; make it dense "
+                "(for an embedding: sparse=False)"
+            )
+        params.append(param)
+        grads.append(grad)
+    return params, grads

@@ -1,0 +1,136 @@
+"""What users hand over, and the parameter groups that it becomes."""
+
+import pytest
+import torch
+from torch import nn
+
+import untuned
+from support.networks import backward, perceptron, same, snapshot
+from untuned.geometry import Dense, Embedding
+
+
+def test_it_is_a_torch_optimizer_whose_groups_are_the_users():
+    model = perceptron()
+    opt = untuned.AGD(model)
+    assert isinstance(opt, torch.optim.Optimizer)
+    assert len(opt.param_groups) == 1
+    assert opt.param_groups[0]["lr"] == 1.0
+    assert opt.param_groups[0]["params"] == list(model.parameters())
+    assert opt.hyperparameters() == [[{"gain": 1.0}]]
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda m: m,
+        lambda m: m.parameters(),
+        lambda m: list(m.named_parameters()),
+        lambda m: [{"params": m}],
+        lambda m: [{"params": m[0]}, {"params": m[2].named_parameters()}],
+        lambda m: [{"params": [*m[0].parameters(), *m[2].parameters()]}],
+        lambda m: ({"params": p} for p in m.parameters()),
+    ],
+)
+def test_every_form_of_params_takes_the_same_step(give):
+    reference, model = perceptron(), perceptron()
+    model.load_state_dict(reference.state_dict())
+    for net, params in ((reference, reference), (model, give(model))):
+        opt = untuned.AGD(params)
+        backward(net)
+        opt.step()
+    for a, b in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_module_becomes_a_group_for_each_geometry_that_its_shapes_do_not_tell():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.gates, self.head = nn.Embedding(9, 4), nn.LSTM(4, 5), nn.Linear(5, 9)
+
+    model = Net()
+    opt = untuned.AGD(model)
+    layers = [group["layer"] for group in opt.param_groups]
+    assert layers[0] is None
+    assert {Embedding(), Dense(parts=4)} <= set(layers)
+    assert opt.param_groups[0]["param_names"] == ["head.weight", "head.bias"]
+    named = {p for group in opt.param_groups for p in group["params"]}
+    assert named == set(model.parameters())
+
+
+def test_a_group_may_say_its_layer():
+    weight = torch.randn(6, 4, requires_grad=True)
+    weight.grad = torch.randn(6, 4)
+    before = weight.detach().clone()
+    opt = untuned.AGD([{"params": [weight], "layer": Embedding()}])
+    opt.step()
+    moved = (weight.detach() - before).norm(dim=1) / float(opt.param_groups[0]["effective_lr"])
+    torch.testing.assert_close(moved, torch.full((6,), 2.0))  # each row its own
+
+
+def test_groups_can_be_added_late_named_or_not():
+    model, head = perceptron(), nn.Linear(3, 2)
+    opt = untuned.AGD(model)
+    opt.add_param_group({"params": head, "lr": 0.5})
+    extra = torch.zeros(2, 2, requires_grad=True)
+    opt.add_param_group({"params": [extra]})
+    assert [group["lr"] for group in opt.param_groups] == [1.0, 0.5, 1.0]
+    before = snapshot(head)
+    head(model(torch.ones(1, 6))).sum().backward()
+    opt.step()
+    assert not same(head, before)
+
+
+def test_a_refused_group_leaves_the_optimizer_as_it_was():
+    model = perceptron()
+    opt = untuned.AGD(model)
+    good, bad = torch.zeros(2, 2, requires_grad=True), torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(untuned.errors.ParameterTypeError):
+        opt.add_param_group({"params": [good, bad]})
+    assert len(opt.param_groups) == 1
+    assert len(opt.param_groups[0]["params"]) == 4
+
+
+def test_the_users_dicts_are_left_alone():
+    model = perceptron()
+    given = {"params": model, "lr": 0.5}
+    untuned.AGD([given])
+    assert given == {"params": model, "lr": 0.5}
+
+
+def test_a_tensor_listed_twice_is_one_parameter_in_its_first_place():
+    a, b = torch.randn(3, 3, requires_grad=True), torch.randn(3, 3, requires_grad=True)
+    for params in ([a, b, a], [("a", a), ("b", b), ("also", a)]):
+        group = untuned.AGD(params).param_groups[0]
+        assert [id(p) for p in group["params"]] == [id(a), id(b)]
+    assert group["param_names"] == ["a", "b"]
+
+
+def test_the_users_groups_stay_apart_by_name_or_without_in_any_order():
+    model = perceptron()
+    for groups in (
+        [{"params": [torch.zeros(2, requires_grad=True)]}, {"params": model}],
+        [{"params": model}, {"params": [torch.zeros(2, requires_grad=True)]}],
+        [{"params": []}, {"params": model}],
+        [{"params": model}, {"params": []}, {"params": [torch.zeros(2, requires_grad=True)]}],
+    ):
+        opt = untuned.AGD(groups)
+        opt.zero_grad()
+        backward(model)
+        opt.step()
+        assert len(opt.param_groups) == len(groups)
+
+
+def test_a_module_may_be_given_a_layer_as_a_whole():
+    opt = untuned.AGD([{"params": nn.Linear(4, 12, bias=False), "layer": Dense(parts=3)}])
+    assert [group["layer"] for group in opt.param_groups] == [Dense(parts=3)]
+
+
+def test_a_groups_name_stays_and_is_no_other_groups():
+    """Monitors of learning rates refuse a name that comes twice."""
+    model = nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2))
+    opt = untuned.AGD([{"params": model, "name": "body"}])
+    names = [group["name"] for group in opt.param_groups]
+    assert len(set(names)) == len(names) > 2
+    assert "body" in names
+    assert all(name.startswith("body") for name in names)

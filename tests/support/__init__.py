@@ -1,0 +1,1 @@
+"""What tests share: networks, recorded trajectories, the pages, and what other processes run."""

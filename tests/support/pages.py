@@ -1,0 +1,67 @@
+"""The pages, run as they stand, and the plain loops that their trainers replace."""
+
+import copy
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import untuned
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.rglob("*.md"))
+
+RULES = ["auto", "agd", "nero", "adam / sgd(lr=0.01)", "agd / sgd(lr=0.1)"]
+
+
+def text_of(page):
+    """A page by its name without ending, such as how-to/precision."""
+    return (DOCS / f"{page}.md").read_text(encoding="utf-8")
+
+
+def blocks_of(text):
+    """The blocks of Python in a text that are there to be run."""
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def run_page(page, blocks=slice(None), **given):
+    """Run blocks of Python of a page, or all, in one scope, and return that scope."""
+    scope = {"__name__": page} | given
+    for block in blocks_of(text_of(page))[blocks]:
+        exec(block, scope)
+    return scope
+
+
+def initialised_twin(model):
+    """A copy, initialised as the model is by the next `untuned.initialise_`: a page's first act."""
+    twin = copy.deepcopy(model)
+    torch.manual_seed(1)
+    untuned.initialise_(twin)
+    torch.manual_seed(1)
+    return twin
+
+
+def optimizer(model, rule):
+    """As a user builds it."""
+    return untuned.Auto(model) if rule == "auto" else untuned.Optimizer(model, rule)
+
+
+def train_plainly(model, batches, rule="agd", chunks=1):
+    """What a trainer replaces: a step for each `chunks` batches; returns the optimizer, losses."""
+    opt, losses = optimizer(model, rule), []
+    for number, (images, labels) in enumerate(batches, start=1):
+        loss = F.cross_entropy(model(images), labels)
+        (loss / chunks).backward()
+        losses.append(loss.item())
+        if number % chunks == 0:
+            opt.step()
+            opt.zero_grad()
+    return opt, losses
+
+
+def fallen(losses, share):
+    """Whether the last tenth of the losses is, on average, below a `share` of the first one."""
+    last = losses[-max(1, len(losses) // 10) :]
+    return sum(last) / len(last) < share * losses[0]
