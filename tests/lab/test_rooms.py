@@ -3,7 +3,7 @@
 import ast
 from collections import defaultdict
 
-from pages import ROOT
+from support.pages import ROOT
 
 LAB = ROOT / "src" / "untuned" / "lab"
 # From the ground up: each imports from those before it, at the most
