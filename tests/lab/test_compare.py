@@ -22,7 +22,7 @@ from untuned.lab.comparison.contestants import (
     contestant_of,
     half_decade,
 )
-from untuned.lab.comparison.plan import EXTENSIONS, Comparison, Problem, fresh, tuning
+from untuned.lab.comparison.plan import EXTENSIONS, Comparison, Problem, tuning
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.errors import UnknownNameError
@@ -82,7 +82,7 @@ def test_candidates_that_diverge_are_never_chosen():
 
 def test_the_winner_is_compared_on_fresh_seeds_alone():
     trials = play([TUNED], lambda key: 1.0 if key.seed == 0 else 3.0)
-    compared = fresh(TUNED, PROBLEM, 3, trials)
+    compared = tuning(TUNED, PROBLEM, trials).fresh(3)
     assert [key.seed for key in compared] == [1, 2, 3]
     (standing,) = standings(Comparison([TUNED], [PROBLEM], 3), trials)
     assert standing.loss == 3.0
@@ -101,7 +101,7 @@ def test_the_longest_cells_come_first_and_unknown_ones_before_them():
     only = contestant_of("agd")
     seen = {}
     for problem, seconds in zip(problems[:2], (6.0, 10.0), strict=True):
-        key = fresh(only, problem, 1, {})[0]
+        key = tuning(only, problem, {}).fresh(1)[0]
         seen[key] = ended(key, 1.0, seconds)
     order = [key.workload for key in Comparison([only], problems, 2).wanted(seen)]
     assert order == ["c", "c", "b", "a"]  # 10 s and 6 s for the two that are known
