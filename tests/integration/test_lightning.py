@@ -28,7 +28,7 @@ pytestmark = [
 
 
 class Page(NamedTuple):
-    """The scope that the page leaves, a twin of its network from before the training, its folder."""
+    """The scope that the page leaves, a twin of its network from before training, its folder."""
 
     scope: dict
     twin: nn.Module
