@@ -2,7 +2,7 @@
 
 python benchmarks/auto.py --jobs 2 --output runs/auto-ablation.md
 
-The reference, a tuned AdamW, is read from the cells of `untuned compare` (docs/results). What has
+The reference, a tuned AdamW, is read from the trials of `untuned compare` (docs/results). What has
 been trained is kept beside the table, and the same command goes on.
 """
 
@@ -18,14 +18,14 @@ import tyro
 from rich.progress import track
 
 from untuned import geometry
-from untuned.lab.cells import LOSS, Cell, Cells, Key
-from untuned.lab.comparison import REFERENCE
+from untuned.lab.comparison.contestants import contestant_of
+from untuned.lab.comparison.measure import FAILURE, mean, mean_curve, step_reduction, steps_to
+from untuned.lab.comparison.plan import Problem, fresh
+from untuned.lab.comparison.standings import REFERENCE
+from untuned.lab.comparison.trials import LOSS, Trial, TrialKey, Trials
 from untuned.lab.config import Config
-from untuned.lab.contestants import contestant_of
-from untuned.lab.measure import FAILURE, mean, mean_curve, step_reduction, steps_to
-from untuned.lab.plan import Task, fresh
-from untuned.lab.runs import run
-from untuned.lab.workloads import find
+from untuned.lab.training.run import run
+from untuned.lab.workloads.registry import find
 from untuned.optimizer.input_scale import InputScale
 from untuned.rules import auto
 
@@ -89,34 +89,36 @@ def train(variant: str, workload: str, seed: int) -> dict:
     return vars(run(Config(workload, "auto", seed=seed)))
 
 
-def key_of(variant: str, workload: str, seed: int) -> Key:
-    """Of a cell."""
+def key_of(variant: str, workload: str, seed: int) -> TrialKey:
+    """Of a trial."""
     steps = find(workload).at("small").steps
-    return Key(workload, "small", f"auto, {variant}", "constant", seed, steps)
+    return TrialKey(workload, "small", f"auto, {variant}", "constant", seed, steps)
 
 
-def train_missing(options: Options, cells: Cells) -> None:
+def train_missing(options: Options, trials: Trials) -> None:
     """All that the table wants."""
     seeds = range(1, options.seeds + 1)
     wanted = itertools.product(options.variants, options.workloads, seeds)
-    missing = [each for each in wanted if key_of(*each) not in cells]
+    missing = [each for each in wanted if key_of(*each) not in trials]
     context = get_context("spawn")
     with ProcessPoolExecutor(options.jobs, context, max_tasks_per_child=1) as pool:
         futures = {pool.submit(train, *each): key_of(*each) for each in missing}
         for future in track(as_completed(futures), "Training", total=len(futures)):
-            cells.append(Cell.of({**future.result(), **futures[future]._asdict()}))
+            trials.append(Trial.of({**future.result(), **futures[future]._asdict()}))
 
 
-def saved(workload: str, ours: list[Cell], reference: Cells) -> float:
+def saved(workload: str, ours: list[Trial], reference: Trials) -> float:
     """How many times fewer steps than the tuned AdamW's."""
-    task = Task(workload, "small", find(workload).at("small").steps)
-    tuned = [reference[key] for key in fresh(contestant_of(REFERENCE), task, 3, reference) or []]
-    target = mean([cell.last(LOSS) for cell in tuned])
-    needed = [steps_to(target, mean_curve([cell.loss for cell in each])) for each in (tuned, ours)]
+    problem = Problem(workload, "small", find(workload).at("small").steps)
+    tuned = [reference[key] for key in fresh(contestant_of(REFERENCE), problem, 3, reference) or []]
+    target = mean([trial.last(LOSS) for trial in tuned])
+    needed = [
+        steps_to(target, mean_curve([trial.loss for trial in each])) for each in (tuned, ours)
+    ]
     return step_reduction(*needed)
 
 
-def table(options: Options, cells: Cells, reference: Cells) -> str:
+def table(options: Options, trials: Trials, reference: Trials) -> str:
     """A row for each variant, with the geometric mean at its end."""
     lines = [
         "| | " + " | ".join(options.workloads) + " | all |",
@@ -126,7 +128,7 @@ def table(options: Options, cells: Cells, reference: Cells) -> str:
         found = []
         for workload in options.workloads:
             keys = [key_of(variant, workload, seed + 1) for seed in range(options.seeds)]
-            found.append(saved(workload, [cells[key] for key in keys], reference))
+            found.append(saved(workload, [trials[key] for key in keys], reference))
         whole = math.exp(sum(math.log(max(number, FAILURE)) for number in found) / len(found))
         texts = [f"{number:.2f}" if number else "never" for number in found]
         lines.append(f"| {variant} | " + " | ".join(texts) + f" | {whole:.2f} |")
@@ -135,10 +137,10 @@ def table(options: Options, cells: Cells, reference: Cells) -> str:
 
 def main(options: Options) -> None:
     """Train what is missing, then write the table."""
-    cells = Cells(options.output.with_suffix(".jsonl"))
-    cells.path.parent.mkdir(parents=True, exist_ok=True)
-    train_missing(options, cells)
-    options.output.write_text(table(options, cells, Cells(options.reference)), encoding="utf-8")
+    trials = Trials(options.output.with_suffix(".jsonl"))
+    trials.path.parent.mkdir(parents=True, exist_ok=True)
+    train_missing(options, trials)
+    options.output.write_text(table(options, trials, Trials(options.reference)), encoding="utf-8")
     print(options.output.read_text(encoding="utf-8"))
 
 

@@ -23,7 +23,7 @@ from ranges import AUTO, DEFAULT, TUNED, Method, descend
 from rich.progress import track
 from torch import Tensor, nn
 
-from untuned.lab.data import text
+from untuned.lab.workloads.data import text
 from untuned.lab.workloads.text import GPT
 
 LENGTH, BATCH = 64, 16

@@ -24,7 +24,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import untuned
-from untuned.lab.data import grey_images
+from untuned.lab.workloads.data import grey_images
 
 
 class Setting(NamedTuple):

@@ -4,7 +4,7 @@ python benchmarks/step.py                                  # every model, a choi
 python benchmarks/step.py large conv --optimizers agd nero --threads 2
 """
 
-from untuned.lab.bench import main
+from untuned.lab.programs.bench import main
 
 if __name__ == "__main__":
     main()

@@ -16,7 +16,7 @@ def test_an_unknown_program_is_told_what_there_is():
 
 @pytest.mark.usefixtures("data")
 def test_mnist_is_whole_and_standardised():
-    from untuned.lab.data import grey_images
+    from untuned.lab.workloads.data import grey_images
 
     images, labels = grey_images("mnist")["train"]
     assert images.shape == (60_000, 28, 28)

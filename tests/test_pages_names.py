@@ -4,14 +4,13 @@ import re
 import shlex
 
 import pytest
-import tyro
 import yaml
 
 import untuned
 from support.pages import PAGES, ROOT, text_of
 from untuned.lab.__main__ import PROGRAMS
 from untuned.lab.bench.models import MODELS
-from untuned.lab.bench.program import Options
+from untuned.lab.programs.bench import bench_parser
 
 TEXTS = [text_of(page) for page in PAGES] + [
     (ROOT / name).read_text(encoding="utf-8")
@@ -40,7 +39,7 @@ def test_every_command_is_one_that_exists(command):
         assert (ROOT / rest[0]).exists()
     if first == "untuned" and rest[0] == "bench" and "WORKLOAD" not in command:
         asked = [word for word in rest[1:] if word != "..."]
-        assert set(tyro.cli(Options, args=asked).models) <= MODELS.keys()
+        assert set(bench_parser().parse_args(asked).models) <= MODELS.keys()
 
 
 def test_the_citation_names_this_version_and_the_three_papers():

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import untuned
 from support.networks import GPT2, LSTM, mlp, resnet
-from untuned.lab.networks import Chain
+from untuned.lab.workloads.networks import Chain
 
 
 def accuracy_of(model, opt, digits, seed, steps=800, batch=128):

@@ -26,7 +26,7 @@ from untuned.geometry.layers import (
     by_shape,
 )
 
-# layer, shape, and what the table in geometry.py says: how many blocks, and the radius of each
+# layer, shape, and what the table in layers.py says: how many blocks, and the radius of each
 TABLE = [
     (Dense(), (6, 4), 1, math.sqrt(6 / 4)),
     (Dense(transposed=True), (4, 6), 1, math.sqrt(6 / 4)),

@@ -15,7 +15,7 @@ def _same_dice():
 def go():
     """A short run of a workload with an optimizer."""
     from untuned.lab.config import Config
-    from untuned.lab.runs import run
+    from untuned.lab.training.run import run
 
     def started(workload="fcn2-digits", optimizer="adamw", watch=None, **options):
         return run(Config(workload, optimizer, **{"accelerator": "cpu"} | options), watch)

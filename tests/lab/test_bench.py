@@ -17,9 +17,10 @@ from transformers import (
     ResNetForImageClassification,
 )
 
-from untuned.lab.bench import main, measure
+from untuned.lab.bench import measure
 from untuned.lab.bench.models import GPT2, MODELS
-from untuned.lab.bench.steps import REFERENCES, Settings, bench
+from untuned.lab.bench.steps import REFERENCES, Settings, step_costs
+from untuned.lab.programs.bench import main
 
 ROOT = Path(__file__).parents[2]
 BRIEF = Settings(repeats=2, entries=2**12, eager=True)
@@ -80,13 +81,13 @@ def test_turns_are_taken_in_order_and_end_at_the_limit():
     calls = {name: lambda name=name: taken.append(name) for name in "ab"}
     copy = measure.Copy(torch.device("cpu"), 2**10)
     times, bandwidth = measure.take_turns(calls, copy, repeats=50, limit=0.0)
-    assert "".join(taken) == "ab" * (measure.WARM_UP + 3)
+    assert "".join(taken) == "ab" * (measure.WARM_UP_TURNS + 3)
     assert bandwidth > 0
     assert all(0 < t.low <= t.median <= t.high for t in times.values())
 
 
 def test_ratios_and_shares_fit_the_times_that_they_are_of():
-    rows = bench("tiny", ["agd", "nero", "adam / sgd", "sgdm(momentum=0.9)"], BRIEF)
+    rows = step_costs("tiny", ["agd", "nero", "adam / sgd", "sgdm(momentum=0.9)"], BRIEF)
     sgd, adamw = rows[:2]
     assert [row.optimizer for row in rows[:2]] == list(REFERENCES)
     for row in rows:
@@ -130,7 +131,7 @@ def test_scaling_has_points_on_all_axes_and_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "RANKS", (1, 2))
     monkeypatch.setattr(scaling, "WIDTHS", {"parameters": (8, 16), "tensors": (32, 16)})
     monkeypatch.setattr(scaling, "TOTAL", 2**12)
-    found = scaling.points(["agd"], BRIEF)
+    found = scaling.timings(["agd"], BRIEF)
     at = {(p.axis, p.x) for p in found if p.optimizer == "agd"}
     assert at == {("parameters", 256), ("parameters", 1024), ("tensors", 4), ("tensors", 16)}
     towers = [p.x for p in found if p.optimizer == "sgd / ... / sgd"]
@@ -138,7 +139,7 @@ def test_scaling_has_points_on_all_axes_and_a_picture(tmp_path, monkeypatch):
     shared = {(p.x, p.optimizer) for p in found if p.axis == "ranks" and p.ms > 0}
     ways = [f"{who}, {way}" for who in ("agd", "AdamW(fused)") for way in ("DDP", "FSDP2")]
     assert shared == set(itertools.product((1, 2), ways))
-    scaling.draw(found, tmp_path / "scaling.png")
+    scaling.draw_scaling(found, tmp_path / "scaling.png")
     assert matplotlib.image.imread(tmp_path / "scaling.png").std() > 0.01  # not blank
 
 

@@ -8,10 +8,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from untuned.lab.baselines.methods import method_of
 from untuned.lab.bench import steps
-from untuned.lab.bench.floors import floor_of
-from untuned.lab.bench.steps import CONTESTANTS, REFERENCES
-from untuned.lab.methods import parse
+from untuned.lab.bench.memory_traffic import least_traffic
+from untuned.lab.bench.steps import OPTIMIZERS, REFERENCES
 
 
 class Traffic(TorchDispatchMode):
@@ -41,12 +41,12 @@ def large(x):
 @pytest.mark.parametrize("text", ["agd", *REFERENCES.values()])
 def test_a_floor_is_what_a_step_that_wastes_nothing_moves(text):
     model = steps.graded(nn.Sequential(nn.Linear(128, 128, bias=False), nn.Linear(128, 64)))
-    opt = parse(text).make(model)
+    opt = method_of(text).make(model)
     opt.step()
     with Traffic() as seen:
         opt.step()
     large_ones = sum(p.numel() for p in model.parameters() if large(p))
-    assert floor_of(text).passes * large_ones == seen.entries
+    assert least_traffic(text).passes * large_ones == seen.entries
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_a_floor_is_what_a_step_that_wastes_nothing_moves(text):
 )
 def test_a_floor_reads_and_writes_all_that_is_kept(text):
     model = steps.graded(nn.Linear(256, 256, bias=False))
-    opt = parse(text, compile=False).make(model)
+    opt = method_of(text, compile=False).make(model)
     opt.step()
     kept = steps.state_bytes(opt) // model.weight.nbytes
-    passes = floor_of(text).passes
+    passes = least_traffic(text).passes
     assert passes >= 3 + 2 * kept
-    why = floor_of(text).why
+    why = least_traffic(text).why
     assert len(re.findall(r"\b[gwmvr]\b", why)) == passes
 
 
@@ -67,7 +67,7 @@ def test_a_floor_reads_and_writes_all_that_is_kept(text):
 def test_what_is_one_number_a_tensor_is_not_worked_out_for_each_entry(text, monkeypatch):
     def entries():
         model = steps.graded(nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(8))))
-        opt = parse(text).make(model)
+        opt = method_of(text).make(model)
         opt.step()
         with Traffic() as seen:
             opt.step()
@@ -79,5 +79,5 @@ def test_what_is_one_number_a_tensor_is_not_worked_out_for_each_entry(text, monk
 
 
 def test_what_nobody_has_counted_has_no_floor():
-    assert floor_of("dog") is None
-    assert all(floor_of(text) for text in CONTESTANTS)
+    assert least_traffic("dog") is None
+    assert all(least_traffic(text) for text in OPTIMIZERS)

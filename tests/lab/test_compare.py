@@ -13,11 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from untuned.lab import data, methods
-from untuned.lab.cells import Cell, Cells
-from untuned.lab.compare import main
-from untuned.lab.comparison import Comparison, standings
-from untuned.lab.contestants import (
+from untuned.lab.baselines import methods
+from untuned.lab.comparison.contestants import (
     CONTESTANTS,
     REFERENCE,
     Candidate,
@@ -25,27 +22,30 @@ from untuned.lab.contestants import (
     contestant_of,
     half_decade,
 )
+from untuned.lab.comparison.plan import EXTENSIONS, Comparison, Problem, fresh, tuning
+from untuned.lab.comparison.standings import standings
+from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.errors import UnknownNameError
-from untuned.lab.plan import EXTENSIONS, Task, fresh, remaining, tuning, wanted
-from untuned.lab.work import train_cell
+from untuned.lab.programs.compare import main
+from untuned.lab.workloads import data
 
-TASK = Task("fcn2-digits", "small", 20)
+PROBLEM = Problem("fcn2-digits", "small", 20)
 TUNED = contestant_of(REFERENCE)
 
 
 def ended(key, loss, seconds=1.0):
-    """A cell that ended with this loss."""
+    """A trial that ended with this loss."""
     status = "done" if math.isfinite(loss) else "diverged"
     curve = {"step": [0, key.steps], "valid_loss": [2.0, loss]}
-    return Cell(key, status, seconds=seconds, curve=curve)
+    return Trial(key, status, seconds=seconds, curve=curve)
 
 
 def play(contestants, loss_of, seeds=3):
     """Train all that is ever wanted, by a loss for each key; in which order."""
-    cells = {}
-    while keys := wanted(contestants, [TASK], seeds, cells):
-        cells[keys[0]] = ended(keys[0], loss_of(keys[0]))
-    return cells
+    trials = {}
+    while keys := Comparison(contestants, [PROBLEM], seeds).wanted(trials):
+        trials[keys[0]] = ended(keys[0], loss_of(keys[0]))
+    return trials
 
 
 def exponent(key):
@@ -55,10 +55,10 @@ def exponent(key):
 
 @given(st.integers(-20, 14))
 def test_the_grid_is_extended_until_its_best_has_neighbours_on_both_sides(optimum):
-    cells = play([TUNED], lambda key: 1 + abs(exponent(key) - optimum))
-    tried = {exponent(key) for key in cells if key.seed == 0}
+    trials = play([TUNED], lambda key: 1 + abs(exponent(key) - optimum))
+    tried = {exponent(key) for key in trials if key.seed == 0}
     nearest = min(max(optimum, TUNED.low - EXTENSIONS), TUNED.high + EXTENSIONS)
-    assert tuning(TUNED, TASK, cells).chosen.optimizer == f"adamw(lr={half_decade(nearest)})"
+    assert tuning(TUNED, PROBLEM, trials).chosen.optimizer == f"adamw(lr={half_decade(nearest)})"
     assert tried >= set(range(TUNED.low, TUNED.high + 1))
     assert len(tried) <= TUNED.high - TUNED.low + 1 + EXTENSIONS
     if TUNED.low - EXTENSIONS < optimum < TUNED.high + EXTENSIONS:
@@ -76,51 +76,51 @@ def test_a_tuned_contestant_spans_three_decades_with_a_decay_and_without():
 
 
 def test_candidates_that_diverge_are_never_chosen():
-    cells = play([TUNED], lambda key: 5.0 if key.optimizer == "adamw(lr=0.01)" else math.inf)
-    assert tuning(TUNED, TASK, cells).chosen.optimizer == "adamw(lr=0.01)"
+    trials = play([TUNED], lambda key: 5.0 if key.optimizer == "adamw(lr=0.01)" else math.inf)
+    assert tuning(TUNED, PROBLEM, trials).chosen.optimizer == "adamw(lr=0.01)"
 
 
 def test_the_winner_is_compared_on_fresh_seeds_alone():
-    cells = play([TUNED], lambda key: 1.0 if key.seed == 0 else 3.0)
-    compared = fresh(TUNED, TASK, 3, cells)
+    trials = play([TUNED], lambda key: 1.0 if key.seed == 0 else 3.0)
+    compared = fresh(TUNED, PROBLEM, 3, trials)
     assert [key.seed for key in compared] == [1, 2, 3]
-    (standing,) = standings(Comparison([TUNED], [TASK], 3), cells)
+    (standing,) = standings(Comparison([TUNED], [PROBLEM], 3), trials)
     assert standing.loss == 3.0
-    assert standing.trainings == sum(key.seed == 0 for key in cells) + 1
+    assert standing.trainings == sum(key.seed == 0 for key in trials) + 1
 
 
 def test_trainings_that_two_contestants_share_are_done_once():
     both = play([contestant_of("adamw"), TUNED], lambda key: abs(exponent(key) + 6))
     alone = play([TUNED], lambda key: abs(exponent(key) + 6))
-    assert tuning(TUNED, TASK, alone).chosen.optimizer == contestant_of("adamw").text
+    assert tuning(TUNED, PROBLEM, alone).chosen.optimizer == contestant_of("adamw").text
     assert both.keys() == alone.keys()
 
 
 def test_the_longest_cells_come_first_and_unknown_ones_before_them():
-    tasks = [Task(name, "small", steps) for name, steps in (("a", 10), ("b", 20), ("c", 1))]
+    problems = [Problem(name, "small", steps) for name, steps in (("a", 10), ("b", 20), ("c", 1))]
     only = contestant_of("agd")
     seen = {}
-    for task, seconds in zip(tasks[:2], (6.0, 10.0), strict=True):
-        key = fresh(only, task, 1, {})[0]
+    for problem, seconds in zip(problems[:2], (6.0, 10.0), strict=True):
+        key = fresh(only, problem, 1, {})[0]
         seen[key] = ended(key, 1.0, seconds)
-    order = [key.workload for key in wanted([only], tasks, 2, seen)]
+    order = [key.workload for key in Comparison([only], problems, 2).wanted(seen)]
     assert order == ["c", "c", "b", "a"]  # 10 s and 6 s for the two that are known
 
 
 def test_what_remains_is_counted_down_to_nothing():
-    cells = {}
+    trials = {}
     contestants = [TUNED, contestant_of("agd")]
-    assert remaining(contestants, [TASK], 3, cells) == 7 * 2 + 3 + 3
-    cells = play(
+    assert Comparison(contestants, [PROBLEM], 3).remaining(trials) == 7 * 2 + 3 + 3
+    trials = play(
         contestants, lambda key: 1 + abs(exponent(key) + 5) if "lr" in key.optimizer else 1
     )
-    assert remaining(contestants, [TASK], 3, cells) == 0
+    assert Comparison(contestants, [PROBLEM], 3).remaining(trials) == 0
 
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda contestant: contestant.name)
 def test_every_contestant_can_be_built(contestant):
     for candidate in contestant.candidates(contestant.low, contestant.low):
-        methods.parse(candidate.optimizer)
+        methods.method_of(candidate.optimizer)
 
 
 def test_an_optimizer_as_written_is_a_contestant_of_its_own():
@@ -148,25 +148,25 @@ def command(folder, *more):
     return [sys.executable, "-m", "untuned.lab", "compare", *BASE, "--folder", str(folder), *more]
 
 
-def numbers(cells):
+def numbers(trials):
     """What does not depend on the machine."""
-    return {cell.key: (cell.status, cell.curve) for cell in cells}
+    return {trial.key: (trial.status, trial.curve) for trial in trials}
 
 
 def trained_here(*optimizers):
-    """The same cells, trained in this process without a comparison."""
-    keys = [TASK.key(Candidate(optimizer, "constant"), 1) for optimizer in optimizers]
-    return numbers(Cell.of(json.loads(Cell.of(train_cell(key)).line())) for key in keys)
+    """The same trials, trained in this process without a comparison."""
+    keys = [PROBLEM.key(Candidate(optimizer, "constant"), 1) for optimizer in optimizers]
+    return numbers(Trial.of(json.loads(train_trial(key).line())) for key in keys)
 
 
 def test_it_goes_on_where_it_was_and_says_what_went_wrong(tmp_path, capsys):
     path = tmp_path / "cells.jsonl"
     assert compare(tmp_path, "agd", DIVERGES, FAILS) == 1
-    cells = {key.optimizer: cell for key, cell in Cells(path).items()}
-    assert (cells["agd"].status, cells["agd"].stopped_at) == ("done", 20)
-    assert (cells[DIVERGES].status, cells[DIVERGES].stopped_at < 20) == ("diverged", True)
-    assert cells[FAILS].status == "failed"
-    assert "ValueError: Nesterov momentum requires" in cells[FAILS].error
+    trials = {key.optimizer: trial for key, trial in Trials(path).items()}
+    assert (trials["agd"].status, trials["agd"].stopped_at) == ("done", 20)
+    assert (trials[DIVERGES].status, trials[DIVERGES].stopped_at < 20) == ("diverged", True)
+    assert trials[FAILS].status == "failed"
+    assert "ValueError: Nesterov momentum requires" in trials[FAILS].error
     assert f"failed: fcn2-digits  {FAILS}" in capsys.readouterr().out
     assert "Nesterov momentum requires" in (tmp_path / "report.html").read_text(encoding="utf-8")
     written = path.read_bytes()
@@ -175,7 +175,7 @@ def test_it_goes_on_where_it_was_and_says_what_went_wrong(tmp_path, capsys):
     assert compare(tmp_path, "agd", "nero", FAILS) == 1
     assert path.read_bytes().startswith(written)
     added = [json.loads(line)["optimizer"] for line in path.read_text().splitlines()[3:]]
-    assert sorted(added) == ["nero", FAILS]  # a failed cell is tried again
+    assert sorted(added) == ["nero", FAILS]  # a failed trial is tried again
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
     victim.kill()
     victim.wait()
     assert compare(tmp_path, *optimizers) == 0
-    assert numbers(Cells(path).values()) == trained_here(*optimizers)
+    assert numbers(Trials(path).values()) == trained_here(*optimizers)
 
 
 @pytest.mark.integration
@@ -247,4 +247,4 @@ def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
 @pytest.mark.integration
 def test_a_ray_cluster_trains_the_same_numbers(tmp_path):
     subprocess.run(command(tmp_path, "--optimizers", "agd", "nero", "--engine", "ray"), check=True)
-    assert numbers(Cells(tmp_path / "cells.jsonl").values()) == trained_here("agd", "nero")
+    assert numbers(Trials(tmp_path / "cells.jsonl").values()) == trained_here("agd", "nero")

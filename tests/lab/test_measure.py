@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from untuned.lab.measure import (
+from untuned.lab.comparison.measure import (
     FAILURE,
     Curve,
     geometric_mean,

@@ -11,10 +11,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 import untuned
 from untuned.errors import UntunedError
+from untuned.lab.baselines.methods import method_of
+from untuned.lab.baselines.muon import hidden_matrices
+from untuned.lab.baselines.table import BASELINES
 from untuned.lab.errors import ConfigError
-from untuned.lab.methods import parse
-from untuned.lab.muon import hidden_matrices
-from untuned.lab.rivals import RIVALS
 
 OURS = ("agd", "nero", "adam / sgd(lr=1e-5)", "agd(gain=2)", "sgd(lr=0.1)")
 
@@ -40,7 +40,7 @@ def weights(model):
     return [p.detach().clone() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("text", [*OURS, *RIVALS])
+@pytest.mark.parametrize("text", [*OURS, *BASELINES])
 def test_every_method_lowers_the_loss_on_digits(text, go):
     curve = go("fcn2-digits", text, steps=200).curve
     assert curve[-1]["valid_loss"] < 0.7 * curve[0]["valid_loss"]
@@ -48,8 +48,8 @@ def test_every_method_lowers_the_loss_on_digits(text, go):
 
 
 def test_a_lone_sgd_is_ours_and_sgdm_is_torchs():
-    ours, _ = parse("sgd(lr=0.2)").build(network(), 1)
-    torchs, _ = parse("sgdm(lr=0.2)").build(network(), 1)
+    ours, _ = method_of("sgd(lr=0.2)").build(network(), 1)
+    torchs, _ = method_of("sgdm(lr=0.2)").build(network(), 1)
     assert isinstance(ours, untuned.Optimizer)
     assert type(torchs) is torch.optim.SGD
     assert torchs.param_groups[0]["momentum"] == 0.9
@@ -60,7 +60,7 @@ def test_only_agd_starts_from_the_papers_initialisation():
     for text in (*OURS, "adamw"):
         model = network()
         before = weights(model)
-        parse(text).build(model, 1)
+        method_of(text).build(model, 1)
         orthogonal = torch.allclose(model[4].weight @ model[4].weight.T, torch.eye(8), atol=1e-5)
         assert orthogonal == text.startswith("agd")
         if text in ("adamw", "sgd(lr=0.1)"):
@@ -73,7 +73,7 @@ def test_muon_moves_hidden_matrices_as_torchs_and_the_rest_as_adamw():
     hidden = [other[2].weight, other[4].weight]
     rest = [p for p in other.parameters() if all(p is not h for h in hidden)]
     apart = torch.optim.Muon(hidden, lr=0.1), torch.optim.AdamW(rest, lr=0.02)
-    joined, _ = parse("muon(lr=0.1)").build(model, 5)
+    joined, _ = method_of("muon(lr=0.1)").build(model, 5)
     assert [id(p) for p in hidden_matrices(model)] == [id(model[2].weight), id(model[4].weight)]
     train(model, joined)
     train(other, apart[0], each=apart[1].step)
@@ -96,7 +96,7 @@ def test_dog_is_evaluated_at_the_average_of_its_own_package(name):
     import dog
 
     model, other = network(), network()
-    mine, _ = parse(f"{name.lower()}(reps_rel=1e-3)").build(model, 9)
+    mine, _ = method_of(f"{name.lower()}(reps_rel=1e-3)").build(model, 9)
     theirs, averager = (
         getattr(dog, name)(other.parameters(), 1e-3),
         dog.PolynomialDecayAverager(other),
@@ -116,7 +116,7 @@ def test_dog_is_evaluated_at_the_average_of_its_own_package(name):
 
 def test_auto_can_be_told_a_horizon_and_others_cannot():
     model = nn.Linear(3, 2)
-    optimizer, scheduler = parse("auto").build(model, 4, "horizon")
+    optimizer, scheduler = method_of("auto").build(model, 4, "horizon")
     assert scheduler is None
     lengths = []
     for _ in range(5):
@@ -125,13 +125,13 @@ def test_auto_can_be_told_a_horizon_and_others_cannot():
         lengths.append(optimizer.param_groups[0]["effective_lr"] / 0.06)
     assert lengths == pytest.approx([1, 3 / 4, 2 / 4, 1 / 4, 0])
     with pytest.raises(ConfigError, match="Adam"):
-        parse("adamw").build(model, 4, "horizon")
+        method_of("adamw").build(model, 4, "horizon")
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_schedules_are_torchs_own_in_sequence(schedule):
     model, steps, warm = network(), 60, 3
-    optimizer, scheduler = parse("sgdm(lr=2)").build(model, steps, schedule)
+    optimizer, scheduler = method_of("sgdm(lr=2)").build(model, steps, schedule)
     other = torch.optim.SGD(network().parameters(), lr=2)
     up = LinearLR(other, start_factor=1 / warm, total_iters=warm - 1)
     down = (
@@ -163,4 +163,4 @@ def test_schedules_are_torchs_own_in_sequence(schedule):
 )
 def test_what_cannot_be_read_is_told_what_is_near(text, says):
     with pytest.raises(UntunedError, match=re.escape(says)):
-        parse(text)
+        method_of(text)

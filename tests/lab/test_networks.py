@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from untuned.lab.convnets import preact_resnet18, resnet20, vgg16
-from untuned.lab.networks import Chain
 from untuned.lab.workloads.graph import GCN, Graph
+from untuned.lab.workloads.networks import Chain, preact_resnet18, resnet20, vgg16
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from untuned.lab.ablation import NeroAblation
-from untuned.lab.convnets import bare, preact_resnet18, vgg11, vgg16
-from untuned.lab.schedules import factor
-from untuned.lab.task import square
-from untuned.lab.workloads import find
-from untuned.lab.workloads.adversarial import frechet
+from untuned.lab.baselines.nero_ablation import NeroAblation
+from untuned.lab.baselines.schedules import factor
+from untuned.lab.workloads.networks import bare, preact_resnet18, vgg11, vgg16
+from untuned.lab.workloads.papers.adversarial import frechet
+from untuned.lab.workloads.registry import find
+from untuned.lab.workloads.task import square
 
 
 def test_bare_networks_have_weights_of_layers_alone():

@@ -10,40 +10,39 @@ import pyarrow.parquet as pq
 import pytest
 from browser import Browser
 
-from untuned.lab.cells import Cell, Cells
-from untuned.lab.comparison import Comparison, standings
-from untuned.lab.contestants import contestant_of
-from untuned.lab.plan import Task, wanted
-from untuned.lab.report import main
-from untuned.lab.report.tables import details, matrix, overview, size, times
-from untuned.lab.work import train_cell
+from untuned.lab.comparison.contestants import contestant_of
+from untuned.lab.comparison.plan import Comparison, Problem
+from untuned.lab.comparison.standings import standings
+from untuned.lab.comparison.trials import Trials, train_trial
+from untuned.lab.programs.report import main
+from untuned.lab.report.tables import bytes_cell, details, factor_text, matrix, overview
 
 pytestmark = pytest.mark.integration
 
 NAMES = ["agd", "adam / sgd", "adamw-tuned", "sgdm(lr=1000000.0)"]
-TASKS = [Task("fcn2-digits", "small", 12), Task("fcn8-digits", "small", 12)]
+PROBLEMS = [Problem("fcn2-digits", "small", 12), Problem("fcn8-digits", "small", 12)]
 
 
 @pytest.fixture(scope="module")
 def comparison():
-    return Comparison([contestant_of(name) for name in NAMES], TASKS, 2, "untuned compare ...")
+    return Comparison([contestant_of(name) for name in NAMES], PROBLEMS, 2, "untuned compare ...")
 
 
 @pytest.fixture(scope="module")
-def cells(comparison, tmp_path_factory):
-    """Real trainings, a little one for each cell."""
-    cells = Cells(tmp_path_factory.mktemp("compare") / "cells.jsonl")
-    comparison.save(cells.path.parent)
-    while keys := wanted(comparison.contestants, comparison.tasks, comparison.seeds, cells):
+def trials(comparison, tmp_path_factory):
+    """Real trainings, a little one for each trial."""
+    trials = Trials(tmp_path_factory.mktemp("compare") / "cells.jsonl")
+    comparison.save(trials.path.parent)
+    while keys := comparison.wanted(trials):
         for key in keys:
-            cells.append(Cell.of(train_cell(key)))
-    return Cells(cells.path)
+            trials.append(train_trial(key))
+    return Trials(trials.path)
 
 
 @pytest.fixture(scope="module")
-def folder(cells):
-    main([str(cells.path.parent)])
-    return cells.path.parent
+def folder(trials):
+    main([str(trials.path.parent)])
+    return trials.path.parent
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def page(request, browser, folder):
 def test_every_figure_is_drawn_when_it_comes_into_view(page):
     drawn = "return document.querySelectorAll('.plot[data-drawn]').length"
     all_of_them = page.ask("return document.querySelectorAll('.plot').length")
-    assert all_of_them == 1 + len(TASKS) * 6  # the profile; five figures and a tower's floors
+    assert all_of_them == 1 + len(PROBLEMS) * 6  # the profile; five figures and a tower's floors
     assert page.ask(drawn) < all_of_them
     page.scroll_through()
     assert page.ask(drawn) == all_of_them
@@ -127,7 +126,7 @@ def test_printing_draws_all_figures(browser, folder):
     browser.open(folder / "report.html")
     told = browser.driver.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True})
     pdf = base64.b64decode(told["data"])
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 2 + len(TASKS)
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 2 + len(PROBLEMS)
     browser.open(folder / "report.html")
     browser.ask("dispatchEvent(new Event('beforeprint'))")
     assert browser.ask("return document.querySelectorAll('.plot:not([data-drawn])').length") == 0
@@ -135,28 +134,28 @@ def test_printing_draws_all_figures(browser, folder):
     assert max(browser.ask(widths)) <= 700  # A4
 
 
-def test_the_page_says_what_failed_and_how_it_was_made(folder, cells):
+def test_the_page_says_what_failed_and_how_it_was_made(folder, trials):
     html = (folder / "report.html").read_text(encoding="utf-8")
-    diverged = [cell for cell in cells.values() if cell.status == "diverged"]
-    assert len(diverged) >= 2 * len(TASKS)
+    diverged = [trial for trial in trials.values() if trial.status == "diverged"]
+    assert len(diverged) >= 2 * len(PROBLEMS)
     assert html.count(">diverged at step") == len(diverged)
-    assert all(cell.command.replace("'", "&#39;") in html for cell in cells.values())
-    assert "torch " + next(iter(cells.values())).versions["torch"] in html
+    assert all(trial.command.replace("'", "&#39;") in html for trial in trials.values())
+    assert "torch " + next(iter(trials.values())).versions["torch"] in html
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.(?!data:)", html)
 
 
-def test_csv_and_parquet_have_a_row_for_each_cell(folder, cells):
+def test_csv_and_parquet_have_a_row_for_each_cell(folder, trials):
     with (folder / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     parquet = pq.read_table(folder / "cells.parquet").to_pylist()
-    assert [row["optimizer"] for row in rows] == [key.optimizer for key in cells]
-    for row, told, cell in zip(rows, parquet, cells.values(), strict=True):
-        assert (told["seed"], told["status"]) == (cell.key.seed, cell.status)
-        assert float(row["valid_loss"]) == told["valid_loss"] == cell.last("valid_loss")
+    assert [row["optimizer"] for row in rows] == [key.optimizer for key in trials]
+    for row, told, trial in zip(rows, parquet, trials.values(), strict=True):
+        assert (told["seed"], told["status"]) == (trial.key.seed, trial.status)
+        assert float(row["valid_loss"]) == told["valid_loss"] == trial.last("valid_loss")
 
 
-def test_the_tables_say_what_was_measured(comparison, cells, folder):
-    found = standings(comparison, cells)
+def test_the_tables_say_what_was_measured(comparison, trials, folder):
+    found = standings(comparison, trials)
     total = overview(found)
     names = [row[0].text for row in total.rows]
     assert set(names) == set(NAMES)
@@ -169,17 +168,17 @@ def test_the_tables_say_what_was_measured(comparison, cells, folder):
     assert matrix(found, NAMES).rows[0][4].text == "never"
     text = (folder / "summary.md").read_text(encoding="utf-8")
     assert "| adamw-tuned | 1.00 | 1.00 | 2 of 2 |" in text
-    own = [standing for standing in found if standing.task == TASKS[0]]
+    own = [standing for standing in found if standing.problem == PROBLEMS[0]]
     losses = [row[2].value for row in details(own).rows]
     assert losses == sorted(losses)
 
 
-def test_a_page_of_part_of_a_comparison_can_be_drawn(cells, comparison, tmp_path):
-    for some in (0, 1, len(cells) // 2):
-        part = Cells(tmp_path / f"{some}" / "cells.jsonl")
+def test_a_page_of_part_of_a_comparison_can_be_drawn(trials, comparison, tmp_path):
+    for some in (0, 1, len(trials) // 2):
+        part = Trials(tmp_path / f"{some}" / "cells.jsonl")
         comparison.save(part.path.parent)
-        for cell in list(cells.values())[:some]:
-            part.append(cell)
+        for trial in list(trials.values())[:some]:
+            part.append(trial)
         main([str(part.path.parent)])
         html = (part.path.parent / "report.html").read_text(encoding="utf-8")
         data = re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1]
@@ -195,11 +194,11 @@ def test_a_folder_without_a_comparison_is_told_of(tmp_path):
     ("value", "text"), [(0.054, "0.05"), (1, "1.00"), (12.34, "12.3"), (math.nan, "\u2013")]
 )
 def test_factors_are_short(value, text):
-    assert times(value) == text
+    assert factor_text(value) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (4e6, "4 MB"), (123456, "123 kB")]
 )
 def test_sizes_have_units(count, text):
-    assert size(count).text == text
+    assert bytes_cell(count).text == text

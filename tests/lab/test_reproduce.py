@@ -1,4 +1,4 @@
-"""`untuned reproduce`: every entry runs, says where its numbers are from, and judges honestly."""
+"""`untuned reproduce`: every experiment runs, cites its numbers, and judges honestly."""
 
 import dataclasses
 import math
@@ -9,37 +9,38 @@ import sys
 import pytest
 import shards
 
-from untuned.lab import methods, schedules
-from untuned.lab.cells import Cell, Cells, Key
-from untuned.lab.reproduce import ENTRIES, Here, main, outcome, picture, tables
-from untuned.lab.reproduce.entry import ACCURACY, Entry, Line, Published, Scale
-from untuned.lab.work import train_cell
-from untuned.lab.workloads import find
+from untuned.lab.baselines import methods, schedules
+from untuned.lab.comparison.trials import Trial, TrialKey, Trials, train_trial
+from untuned.lab.programs.reproduce import EXPERIMENTS, main
+from untuned.lab.reproduce.experiment import TEST_ACCURACY, Experiment, Line, Published, Scale
+from untuned.lab.reproduce.plots import draw_results
+from untuned.lab.reproduce.results import Results, verdict
+from untuned.lab.workloads.registry import find
 
 SIZES = ("small", "full")
-LINES = [(e.name, size, line) for e in ENTRIES.values() for size in SIZES
+LINES = [(e.name, size, line) for e in EXPERIMENTS.values() for size in SIZES
          for line in e.at(size).lines]  # fmt: skip
 
 
 def test_the_list_has_all_with_their_needs(capsys):
     main(["--list"])
     out = re.sub(r"\s+", " ", capsys.readouterr().out)
-    for entry in ENTRIES.values():
-        assert entry.name in out
+    for experiment in EXPERIMENTS.values():
+        assert experiment.name in out
         for size in SIZES:
-            scale = entry.at(size)
+            scale = experiment.at(size)
             assert all((scale.data, scale.device, scale.time))
             assert f"{size}: {scale.needs}" in out
 
 
 def test_what_the_papers_show_is_there():
     papers = {"agd": "arXiv:2304.05187", "nero": "arXiv:2102.07227", "towers": "arXiv:1909.13371"}
-    for entry in ENTRIES.values():
-        assert papers[entry.name.split("-")[0]] == entry.paper
+    for experiment in EXPERIMENTS.values():
+        assert papers[experiment.name.split("-")[0]] == experiment.paper
     published = {
-        f"{entry.name}: {row}": number.values
-        for entry in ENTRIES.values()
-        for row, number in entry.published.items()
+        f"{experiment.name}: {row}": number.values
+        for experiment in EXPERIMENTS.values()
+        for row, number in experiment.published.items()
     }
     # as the project's issues quote them
     assert published["agd-imagenet: AGD"] == (65.5,)
@@ -52,33 +53,33 @@ def test_what_the_papers_show_is_there():
     assert published["nero-mlp100: Nero"] == (89.3, 91.0, 83.7)
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_published_number_has_a_source_and_a_row(name):
-    entry = ENTRIES[name]
-    found = {row.name for row in outcome.rows(entry, "full", {})}
-    for row, published in entry.published.items():
+    experiment = EXPERIMENTS[name]
+    found = {row.name for row in Results(experiment, "full", {}).rows()}
+    for row, published in experiment.published.items():
         assert row in found
-        assert published.source.startswith(entry.paper)
-        assert len(published.source) > len(entry.paper) + 2  # where in the paper
+        assert published.source.startswith(experiment.paper)
+        assert len(published.source) > len(experiment.paper) + 2  # where in the paper
         assert all(map(math.isfinite, published.values))
-    if not entry.published:
-        told = tables.fragment(entry, "small", outcome.rows(entry, "small", {}), "")
+    if not experiment.published:
+        told = Results(experiment, "small", {}).fragment("")
         assert "not published here" in told
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_panel_has_its_baseline(name):
-    entry = ENTRIES[name]
+    experiment = EXPERIMENTS[name]
     for size in SIZES:
-        lines = entry.at(size).lines
+        lines = experiment.at(size).lines
         for panel in {line.panel for line in lines}:
             labels = {line.label for line in lines if line.panel == panel}
-            assert not entry.baseline or entry.baseline in labels
+            assert not experiment.baseline or experiment.baseline in labels
 
 
 @pytest.mark.parametrize("text", sorted({line.optimizer for _, _, line in LINES}))
 def test_every_optimizer_can_be_read(text):
-    methods.parse(text)
+    methods.method_of(text)
 
 
 def test_every_workload_and_schedule_exists():
@@ -87,16 +88,16 @@ def test_every_workload_and_schedule_exists():
         assert line.schedule == "constant" or line.schedule in schedules.DECAYS
 
 
-def shortened(entry):
+def shortened(experiment):
     """One line for each workload, one seed: different labels, where there are several."""
     lines = {}
-    for i, line in enumerate(dict.fromkeys((w.workload, w.label) for w in entry.small.lines)):
+    for i, line in enumerate(dict.fromkeys((w.workload, w.label) for w in experiment.small.lines)):
         lines.setdefault(line[0], (i, line))
     chosen = tuple(
-        next(w for w in entry.small.lines if (w.workload, w.label) == line)
+        next(w for w in experiment.small.lines if (w.workload, w.label) == line)
         for _, line in lines.values()
     )
-    return dataclasses.replace(entry, small=entry.small._replace(lines=chosen, seeds=1))
+    return dataclasses.replace(experiment, small=experiment.small._replace(lines=chosen, seeds=1))
 
 
 @pytest.fixture(scope="module")
@@ -108,31 +109,32 @@ def pairs(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("data")
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_entry_trains_and_is_told_and_drawn(name, tmp_path, pairs, monkeypatch):
     if name in ("nero-wmt16", "nero-multi30k"):
         monkeypatch.setenv("UNTUNED_DATA", str(pairs))
     if name == "nero-pong":
         pytest.importorskip("ale_py")
         pytest.importorskip("cv2")
-    entry = shortened(ENTRIES[name])
-    cells = {}
-    for keys in entry.keys("small", steps=2).values():
+    experiment = shortened(EXPERIMENTS[name])
+    trials = {}
+    for keys in experiment.keys("small", steps=2).values():
         for key in keys:
-            cells[key] = Cell.of(Here().submit(train_cell, key).result())
-            assert cells[key].status == "done", cells[key].error
-    found = outcome.rows(entry, "small", cells, steps=2)
+            trials[key] = train_trial(key)
+            assert trials[key].status == "done", trials[key].error
+    results = Results(experiment, "small", trials, steps=2)
+    found = results.rows()
     assert all(math.isfinite(row.mean) for row in found)
-    told = tables.fragment(entry, "small", found, "untuned reproduce", steps=2)
+    told = results.fragment("untuned reproduce")
     assert told.count("\n| ") == len(found) + 2
-    picture.draw(entry, "small", cells, tmp_path / "picture.png", steps=2)
+    draw_results(results, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 5000
 
 
-def cell(value, seed=0, x=None, status="done", optimizer="agd"):
+def trial(value, seed=0, x=None, status="done", optimizer="agd"):
     """One that ended with this accuracy."""
-    key = Key("w", "full", optimizer, "constant", seed, 10)
-    return Cell(key, status, curve={"step": [0, 10], "metric": [0.1, value]})
+    key = TrialKey("w", "full", optimizer, "constant", seed, 10)
+    return Trial(key, status, curve={"step": [0, 10], "metric": [0.1, value]})
 
 
 @pytest.mark.parametrize(
@@ -152,42 +154,45 @@ def cell(value, seed=0, x=None, status="done", optimizer="agd"):
 )
 def test_the_verdict(published, ours, baseline, said):
     number = Published(published, "") if published else None
-    assert outcome.verdict(number, ours, baseline) == said
+    assert verdict(number, ours, baseline) == said
 
 
-def entry_of(*lines, published=None, seeds=2, **more):
+def experiment_of(*lines, published=None, seeds=2, **more):
     scale = Scale("no data", "no device", "no time", 10, seeds, lines)
-    return Entry("e", "p", "f", "a", ACCURACY, scale, scale, published or {}, "Adam", **more)
+    return Experiment(
+        "e", "p", "f", "a", TEST_ACCURACY, scale, scale, published or {}, "Adam", **more
+    )
 
 
 def test_a_grid_is_judged_by_its_best_mean_and_shows_its_ends():
     lines = [Line("Adam", f"adam(lr={x})", "w", x=x) for x in (0.1, 0.2, 0.3)]
-    entry = entry_of(
+    experiment = experiment_of(
         *lines, Line("AGD", "agd", "w"), published={"Adam": Published((60.0, 70.0), "p")}
     )
     scores = {0.1: (0.5, 0.7), 0.2: (0.66, 0.64), 0.3: (0.1, 0.9)}
-    cells = [cell(scores[x][s], s, optimizer=f"adam(lr={x})") for x in scores for s in (0, 1)]
-    cells += [cell(0.7, 0), cell(math.nan, 1, status="diverged")]
-    adam, agd = outcome.rows(entry, "full", {c.key: c for c in cells})
+    trials = [trial(scores[x][s], s, optimizer=f"adam(lr={x})") for x in scores for s in (0, 1)]
+    trials += [trial(0.7, 0), trial(math.nan, 1, status="diverged")]
+    results = Results(experiment, "full", {c.key: c for c in trials})
+    adam, agd = results.rows()
     assert (adam.line.x, adam.mean) == (0.2, pytest.approx(65))
     assert adam.others == (pytest.approx(50), pytest.approx(65))
     assert agd.values == [pytest.approx(70), 10]  # one that diverged has the score of a guess
-    table = tables.table_of(entry, [adam, agd])
-    texts = [[entry.text for entry in row] for row in table.rows]
+    table = results.table()
+    texts = [[experiment.text for experiment in row] for row in table.rows]
     assert texts[0] == ["Adam", "60, 70", "65 (64 to 66)", "inside", "0.2", "50 to 65"]
     assert texts[1][:4] == ["AGD", "not published here", "40 (10 to 70); 1 diverged",
                             "\u221225 from baseline"]  # fmt: skip
 
 
 def test_what_was_not_run_says_so():
-    (row,) = outcome.rows(entry_of(Line("AGD", "agd", "w")), "full", {})
-    assert tables.ours(row) == "not run"
-    failed = dataclasses.replace(cell(0.5), status="failed")
-    (row,) = outcome.rows(entry_of(Line("AGD", "agd", "w")), "full", {failed.key: failed})
-    assert tables.ours(row) == "not run"
-    half = cell(0.5)
-    (row,) = outcome.rows(entry_of(Line("AGD", "agd", "w")), "full", {half.key: half})
-    assert tables.ours(row) == "50; 1 of 2 seeds"
+    (row,) = Results(experiment_of(Line("AGD", "agd", "w")), "full", {}).rows()
+    assert row.ours == "not run"
+    failed = dataclasses.replace(trial(0.5), status="failed")
+    (row,) = Results(experiment_of(Line("AGD", "agd", "w")), "full", {failed.key: failed}).rows()
+    assert row.ours == "not run"
+    half = trial(0.5)
+    (row,) = Results(experiment_of(Line("AGD", "agd", "w")), "full", {half.key: half}).rows()
+    assert row.ours == "50; 1 of 2 seeds"
 
 
 def test_an_unknown_entry_lists_the_nearest(capsys):
@@ -207,7 +212,7 @@ def test_it_goes_on_where_it_was(tmp_path, capsys):
         with pytest.raises(SystemExit, match="0"):
             main(asked)
     folder = tmp_path / "agd-gpt2-small"
-    assert len(Cells(folder / "cells.jsonl")) == 4
+    assert len(Trials(folder / "cells.jsonl")) == 4
     assert (folder / "cells.jsonl").read_text().count("\n") == 4  # not trained again
     assert "| AGD | not published here |" in (folder / "table.md").read_text()
     assert (folder / "picture.png").exists()
@@ -225,5 +230,5 @@ def test_torchruns_processes_train_every_cell_together(tmp_path):
         [*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", *asked],
         check=True, capture_output=True,
     )  # fmt: skip
-    cells = Cells(tmp_path / "agd-gpt2-small" / "cells.jsonl")
-    assert [cell.status for cell in cells.values()] == ["done"] * 4
+    trials = Trials(tmp_path / "agd-gpt2-small" / "cells.jsonl")
+    assert [trial.status for trial in trials.values()] == ["done"] * 4

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from untuned.lab.baselines.table import BASELINES
 from untuned.lab.config import Config
 from untuned.lab.errors import ConfigError, RunFolderError
-from untuned.lab.footprint import tensor_bytes
-from untuned.lab.rivals import RIVALS
-from untuned.lab.runs import POINTS
-from untuned.lab.supervised import _order, chosen
-from untuned.lab.workloads import find
+from untuned.lab.training.footprint import tensor_bytes
+from untuned.lab.training.run import POINTS
+from untuned.lab.workloads.registry import find
+from untuned.lab.workloads.supervised import _order, chosen
 
 
 class KilledError(Exception):
@@ -82,7 +82,7 @@ def test_a_run_is_a_plain_loop(name, go):
     task = find("fcn2-digits").at("small")
     torch.manual_seed(0)
     model = task.model()
-    optimizer = RIVALS[name].load()(model.parameters())
+    optimizer = BASELINES[name].load()(model.parameters())
     getattr(optimizer, "train", lambda: None)()
     for step in range(60):
         images, labels = task.train.take(chosen(len(task.train), task.batch, 0, step))
@@ -116,7 +116,7 @@ def test_agd_does_not_care_for_a_start_that_others_cannot_take(go):
 
 
 CASES = [
-    *[("fcn2-digits", text, {}) for text in ("agd", "nero", "adam / sgd(lr=1e-5)", *RIVALS)],
+    *[("fcn2-digits", text, {}) for text in ("agd", "nero", "adam / sgd(lr=1e-5)", *BASELINES)],
     ("fcn2-digits", "muon", {"schedule": "linear"}),
     ("fcn2-digits", "auto", {"schedule": "horizon"}),
     ("fcn2-digits", "agd", {"schedule": "cosine"}),
@@ -211,9 +211,9 @@ def test_mixed_precision_trains(go):
 @pytest.mark.usefixtures("data")
 def test_norms_are_estimated_anew_for_the_average_that_is_evaluated():
     """By hand: means over ten batches, of the averaged weights. In training all is as before."""
-    from untuned.lab.runs import Run
+    from untuned.lab.training.run import TrainingRun
 
-    run = Run(Config("resnet20-cifar10", "schedulefree", steps=9), lambda *_: None)
+    run = TrainingRun(Config("resnet20-cifar10", "schedulefree", steps=9), lambda *_: None)
     model, task, learner = run.learner.model, run.task, run.learner
     run.optimizer.train()
     for step in range(9):

@@ -9,13 +9,14 @@ import pytest
 import shards
 import torch
 
-from untuned.lab import data, pictures
 from untuned.lab.config import Config
 from untuned.lab.errors import MissingDataError
-from untuned.lab.pieces import END, PAD, START, pieces
-from untuned.lab.runs import fabric_of
-from untuned.lab.workloads import find
-from untuned.lab.workloads.translation import IGNORED, translated
+from untuned.lab.training.run import fabric_of
+from untuned.lab.workloads import data
+from untuned.lab.workloads.papers import image_transforms
+from untuned.lab.workloads.papers.tokenizer import END, PAD, START, train_tokenizer
+from untuned.lab.workloads.papers.translation import IGNORED, collate_pairs
+from untuned.lab.workloads.registry import find
 
 STREAMS = ("resnet50-imagenet", "translation-wmt16", "translation-multi30k", "gpt2-openwebtext")
 
@@ -54,7 +55,7 @@ def seen(task, rank=0, processes=1, steps=4):
 def test_every_picture_comes_once_an_epoch_in_another_order():
     task = find("resnet50-imagenet").at("small")
     labels, _ = seen(task, steps=4)  # batches of 32 of 80 pictures: two an epoch
-    every = sorted(data.shards("imagenet", "train")["label"])
+    every = sorted(data.rows("imagenet", "train")["label"])
     for epoch in (labels[:2], labels[2:]):
         left = list(every)
         for label in torch.cat(epoch).tolist():
@@ -94,13 +95,13 @@ def test_two_processes_share_a_stream(name, folder, tmp_path):
 def test_a_missing_set_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setenv("UNTUNED_DATA", str(tmp_path))
     with pytest.raises(MissingDataError, match=r"imagenet/train\*\.parquet"):
-        data.shards("imagenet", "train", streaming=True)
+        data.rows("imagenet", "train", streaming=True)
 
 
 def test_targets_are_what_follows_and_padding_is_ignored():
-    tokenizer = pieces(["ein Haus", "a house"] * 50, 300)
+    tokenizer = train_tokenizer(["ein Haus", "a house"] * 50, 300)
     rows = [{"de": "ein Haus", "en": "a house"}, {"de": "Haus", "en": "a"}]
-    inputs, targets = translated(rows, tokenizer, 8)
+    inputs, targets = collate_pairs(rows, tokenizer, 8)
     source, before = inputs.unbind(1)
     english = tokenizer.encode("a house").ids
     assert targets[0].tolist() == [*english, END] + [IGNORED] * (7 - len(english))
@@ -113,14 +114,20 @@ def test_pictures_are_cut_at_random_and_at_the_centre():
 
     picture = Image.new("RGB", (100, 60), "black")
     picture.paste((255, 255, 255), (40, 20, 60, 40))
-    middle = pictures.standardised(pictures.centre(picture, 32))
+    middle = image_transforms.standardised(image_transforms.centre_crop(picture, 32))
     assert middle.shape == (3, 32, 32)
-    white = (1 - pictures.MEAN) / pictures.DEVIATION
+    white = (1 - image_transforms.MEAN) / image_transforms.DEVIATION
     assert torch.allclose(middle[:, 16, 16], white[:, 0, 0])
-    assert torch.allclose(middle[:, 0, 0], (-pictures.MEAN / pictures.DEVIATION)[:, 0, 0])
+    assert torch.allclose(
+        middle[:, 0, 0], (-image_transforms.MEAN / image_transforms.DEVIATION)[:, 0, 0]
+    )
     torch.manual_seed(0)
-    cuts = [pictures.standardised(pictures.random_crop(picture, 32)) for _ in range(20)]
+    cuts = [
+        image_transforms.standardised(image_transforms.random_crop(picture, 32)) for _ in range(20)
+    ]
     torch.manual_seed(0)
-    again = [pictures.standardised(pictures.random_crop(picture, 32)) for _ in range(20)]
+    again = [
+        image_transforms.standardised(image_transforms.random_crop(picture, 32)) for _ in range(20)
+    ]
     assert all(map(torch.equal, cuts, again))
     assert len({cut.sum().item() for cut in cuts}) > 10

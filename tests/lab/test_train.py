@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from untuned.lab.train import main
+from untuned.lab.programs.train import main
 
 PYTHON = (sys.executable, "-m", "untuned.lab", "train")
 

@@ -7,9 +7,9 @@ import torch
 
 from untuned.lab.config import Config
 from untuned.lab.errors import MissingDataError, UnknownNameError
-from untuned.lab.supervised import Supervised, chosen, share
-from untuned.lab.task import Pairs, Windows
-from untuned.lab.workloads import WORKLOADS, find
+from untuned.lab.workloads.registry import WORKLOADS, find
+from untuned.lab.workloads.supervised import Supervised, chosen, share
+from untuned.lab.workloads.task import Pairs, Windows
 from untuned.lab.workloads.vision import crop_and_flip
 
 SUPERVISED = [name for name in WORKLOADS if name != "ppo-cartpole"]
@@ -72,8 +72,7 @@ def test_an_unknown_workload_is_told_what_is_near(name, near):
 
 @pytest.mark.parametrize("name", ["gcn-cora", "lstm-shakespeare", "fcn8-mnist"])
 def test_missing_data_say_how_to_be_had(name, tmp_path, monkeypatch, go):
-    from untuned.lab import data
-    from untuned.lab.workloads import graph, text
+    from untuned.lab.workloads import data, graph, text
 
     for cache in (graph.cora, text.characters, data.text, data.images):
         cache.cache_clear()
@@ -123,11 +122,11 @@ def test_crops_are_parts_of_the_image_some_of_them_mirrored():
 
 def test_evaluation_is_a_mean_over_all_examples(go, monkeypatch):
     """Whatever the chunks: against one pass over everything, in float64."""
-    from untuned.lab import supervised
-    from untuned.lab.runs import Run
+    from untuned.lab.training.run import TrainingRun
+    from untuned.lab.workloads import supervised
 
     monkeypatch.setattr(supervised, "EVALUATED", 37)
-    under_way = Run(Config("fcn2-digits", "adamw", accelerator="cpu"), lambda *_: None)
+    under_way = TrainingRun(Config("fcn2-digits", "adamw", accelerator="cpu"), lambda *_: None)
     valid = find("fcn2-digits").at("small").valid
     assert isinstance(valid, Pairs)
     logits = under_way.learner.model(valid.inputs).double()

@@ -56,8 +56,7 @@ class ShardedBlockVector(BlockVector):
 
     def _numbers(self, key: Any, numbers: list[int], device: torch.device) -> Tensor:
         """As a tensor on a device, cached with this object: there may be one for every neuron."""
-        make = lambda: torch.tensor(numbers, dtype=torch.int64).to(device)  # noqa: E731
-        return self._constants.found((key, device), make)
+        return self._constants.found((key, device), lambda: torch.tensor(numbers).long().to(device))
 
     def local_entries(self, vector: Tensor) -> Tensor:
         return vector[self._numbers("local", self._local, vector.device)]

@@ -1,4 +1,4 @@
-"""What goes wrong in the lab, by name: each error says how to mend it."""
+"""Errors of the lab. Each message says how to correct the call."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from untuned.errors import UntunedError
 
 
 class UnknownNameError(UntunedError, ValueError):
-    """A workload or optimizer was asked for that does not exist."""
+    """No workload, optimizer or setting of this name."""
 
 
 class MissingDataError(UntunedError, FileNotFoundError):
-    """A data set is neither in the folder that UNTUNED_DATA names nor to be had from the hub."""
+    """A data set is neither in the folder UNTUNED_DATA nor available from the hub."""
 
 
 class RunFolderError(UntunedError, FileExistsError):
-    """A folder holds another run, or none where one was to be resumed."""
+    """A folder holds another run, or no run to resume."""
 
 
 class ConfigError(UntunedError, ValueError):
-    """A run was asked for in a way that makes no sense."""
+    """Options that contradict each other or the workload."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """The error for a name that is not known, with the nearest of those that are."""
+    """An error for an unknown name that lists the nearest known ones.
+
+    Args:
+        kind: what the name should denote, such as "workload".
+        name: the unknown name.
+        known: all valid names.
+    """
     names = list(known)
     near = difflib.get_close_matches(name.lower(), names, n=5, cutoff=0.4) or names
     return UnknownNameError(f"{kind} {name!r} is unknown; the nearest: {', '.join(near)}")

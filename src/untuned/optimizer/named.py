@@ -103,6 +103,7 @@ class Auto(Optimizer):
     ) -> None:
         self._inputs = InputScale()
         super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
+        self._plans.before_step = self._take_sizes
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in `Optimizer`."""
@@ -110,7 +111,8 @@ class Auto(Optimizer):
         if isinstance(param_group["params"], nn.Module):
             self._inputs.watch(param_group["params"])
 
-    def _before_step(self) -> None:
+    def _take_sizes(self) -> None:
+        """End the look at the data before the first step that moves anything."""
         if self._inputs.looking and not all(_idle(group["lr"]) for group in self.param_groups):
             self._know(self._inputs.taken())
 
@@ -126,6 +128,7 @@ class Auto(Optimizer):
         super().__setstate__(state)
         # torch also calls this to load a state
         self.__dict__.setdefault("_inputs", InputScale())
+        self._plans.before_step = self._take_sizes
 
 
 def _idle(lr: Tensor | float) -> bool:

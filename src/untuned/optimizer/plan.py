@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +19,7 @@ from untuned.distributed.gradients import local_gradients
 from untuned.distributed.shards import Shard, local, shard_of, to_local
 from untuned.errors import SparseGradientError
 from untuned.execution import StepInputs, executor_of
-from untuned.execution.stochastic_rounding import SHORT, key_of
+from untuned.execution.stochastic_rounding import SHORT, Write, key_of
 from untuned.optimizer.param_groups import name_of
 from untuned.rule import State
 from untuned.tower import Tower
@@ -98,7 +98,7 @@ class GroupPlan:
         known = known and list(map(len, self.states)) == self._lengths
         if known and not (renewed or self.sharded):
             return
-        self._found = found
+        self._found, self._lengths = found, []
         self.states = [{} if each is None else each for each in found]
         self._local = self.states
         if self.sharded:
@@ -158,12 +158,14 @@ class GroupPlan:
         self.executor.receive_sums(totals[:count])
         self.hypergradients = dict(zip(self.hypergradients, totals[count:], strict=True))
 
-    def rounding_key(self, finite: bool | Tensor) -> Tensor:
-        """The key of this step's stochastic rounding, 0-d; counts the step if it is taken."""
+    def terms(self, finite: bool | Tensor) -> Write:
+        """The terms of writing; counts the step that 16-bit weights are rounded in, if taken."""
+        if not self.short:
+            return Write(finite)
         device = self.params[0].device
         steps: Tensor = self.group.get(STEPS, torch.zeros((), dtype=torch.int64)).to(device)
         self.group[STEPS] = steps + finite
-        return key_of(steps, self.group["seed"], self.number)
+        return Write(finite, key_of(steps, self.group["seed"], self.number))
 
     def store(self, state: States) -> None:
         """Store new entries of the tensors' states in the optimizer's; sharded like the tensors."""
@@ -198,6 +200,7 @@ class Plans:
 
     def __init__(self, tower: Tower, compile: bool | None) -> None:
         self.tower, self.compile = tower, compile
+        self.before_step: Callable[[], None] | None = None  # of a subclass, after the closure
         self._plans: dict[int, GroupPlan] = {}
 
     def begin(self, groups: Sequence[dict[str, Any]], state: States) -> list[GroupPlan]:

@@ -169,19 +169,13 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move every parameter that has a gradient; returns what `closure` returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        before, take = self._before_step, take_step
         if torch.compiler.is_compiling() and not self._traceable():
-            before, take = torch.compiler.disable(before), torch.compiler.disable(take)
-        before()
-        take(self._plans, self.param_groups, self.state, self._guard)
-        return loss
+            return torch.compiler.disable(self._eagerly)(closure)  # type: ignore[no-any-return]
+        return take_step(self._plans, self.param_groups, self.state, self._guard, closure)
 
-    def _before_step(self) -> None:
-        """A subclass's own work between the closure and the step."""
+    def _eagerly(self, closure: Callable[[], float] | None) -> float | None:
+        """The step as an opaque call: of its arguments a graph would guard every option."""
+        return take_step(self._plans, self.param_groups, self.state, self._guard, closure)
 
     def _traceable(self) -> bool:
         """Whether a user's `torch.compile` of the whole step may trace this one.

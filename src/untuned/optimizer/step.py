@@ -5,7 +5,7 @@ Optimizer.step -> take_step -> executor.apply -> rule.update
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,6 @@ from untuned._tensors import peek
 from untuned.distributed.all_reduce import sum_over_ranks
 from untuned.execution.network_state import plan_step, write_network_state_
 from untuned.execution.record import RECORD
-from untuned.execution.stochastic_rounding import Write
 from untuned.optimizer.nonfinite import NonFiniteGuard, readable
 from untuned.optimizer.param_groups import name_of
 from untuned.optimizer.plan import GroupPlan, Plans, States
@@ -25,8 +24,12 @@ if TYPE_CHECKING:
 
 
 def take_step(
-    plans: Plans, groups: Sequence[dict[str, Any]], state: States, guard: NonFiniteGuard
-) -> None:
+    plans: Plans,
+    groups: Sequence[dict[str, Any]],
+    state: States,
+    guard: NonFiniteGuard,
+    closure: Callable[[], float] | None,
+) -> float | None:
     """Move every parameter that has a gradient.
 
     Args:
@@ -34,22 +37,31 @@ def take_step(
         groups: the parameter groups.
         state: the optimizer's, by tensor.
         guard: skips the step if gradients are not finite.
+        closure: makes the gradients anew, and returns the loss, as in `torch.optim`.
+
+    Returns:
+        What `closure` returns.
     """
+    loss = None
+    if closure is not None:
+        with torch.enable_grad():
+            loss = closure()
+    if plans.before_step is not None:
+        plans.before_step()
     moving = plans.begin(groups, state)
     if not moving:
-        return
+        return loss
     for plan in moving:
         if plan.floor is not None:
             plan.last = plan.floor.read_last()
         plan.hypergradients = plan.executor.measure(plan.grads, plan.last, plan.wants_norms)
-    if any([plan.sharded for plan in moving]):
-        sum_over_ranks(moving)
+    sum_over_ranks(moving)
     step = plan_step([plan.executor for plan in moving], groups[0], level=0)
     finite = is_finite(moving, step.eta, guard)
     if finite is False:
         for group in groups:
             group["effective_lr"] = 0.0
-        return
+        return loss
     if len(plans.tower.floors) > 1:
         drop_idle_records(plans, moving, groups, state)
     write_network_state_(groups[0], 0, step.network_state, finite)
@@ -58,12 +70,10 @@ def take_step(
         if plan.floor is not None:
             plan.floor.climb(plan.hypergradients, finite)
         now = plan.inputs(step.eta, step.L, finite)
-        how = Write(finite, plan.rounding_key(finite) if plan.short else None)
-        if (writer := plan.executor.apply(plan.last, now, how)) is not None:
-            waiting.append(writer)
+        waiting.append(plan.executor.apply(plan.last, now, plan.terms(finite)))
         plan.store(state)
-    if waiting:
-        sum_over_ranks(waiting)
+    sum_over_ranks([writer for writer in waiting if writer is not None])
+    return loss
 
 
 def is_finite(

@@ -24,7 +24,7 @@ from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
 
 INITIAL = 0.1
-EPS = 1e-10
+_EPS = 1e-10
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class AdaGrad(Elementwise):
     def update(self, grad: Tensor, state: State) -> Move:
         """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + grad.square()
-        return Move(-self.lr, grad * torch.rsqrt(v + EPS), {"v": v})
+        return Move(-self.lr, grad * torch.rsqrt(v + _EPS), {"v": v})
 
     def as_published(self) -> AdaGrad:
         """The authors' code of arXiv:1909.13371: the rate moves as it is."""

@@ -90,10 +90,10 @@ class PublishedAGD(ByShape, AGD):
         return super().step_size(weights, L)
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
-        frame, grads, norms, *_ = leaves
-        owner, (own, host) = frame.owner(norms.device), _hosts(frame, norms.device)
+        blocks, grads, norms, *_ = leaves
+        owner, (own, host) = blocks.owner(norms.device), _hosts(blocks, norms.device)
         squares = norms.new_zeros(len(grads)).index_add(0, owner, norms**2)
-        radius = norms.new_zeros(len(grads)).index_copy(0, owner, frame.radius(norms))
+        radius = norms.new_zeros(len(grads)).index_copy(0, owner, blocks.radius(norms))
         attached = torch.where(squares > 0, radius / squares.sqrt(), 0.0)[host]
         step = super().update(leaves, eta, L)
         return step._replace(
@@ -107,9 +107,9 @@ class _Hosts(NamedTuple):
 
 
 @cached(256)
-def _hosts(frame: BlockVector, device: torch.device) -> _Hosts:
-    """For each block of a frame the last weight listed up to it."""
-    weight = torch.tensor([len(shape) > 1 for shape in frame.shapes])
+def _hosts(blocks: BlockVector, device: torch.device) -> _Hosts:
+    """For each block the last weight listed up to it."""
+    weight = torch.tensor([len(shape) > 1 for shape in blocks.shapes])
     last = torch.where(weight, torch.arange(len(weight)), 0).cummax(0).values
-    owner = frame.owner(torch.device("cpu"))
+    owner = blocks.owner(torch.device("cpu"))
     return _Hosts(weight[owner].to(device), last[owner].to(device))

@@ -10,8 +10,8 @@ W_h the last of them, the head:
 
 Legend: r_l = radius of the unit step (`geometry`), over sqrt(kx ky) where that counts a kernel's
 offsets as unrelated, which steps are not, and over the size of the layer's inputs where those are
-data; dual(m) = U V^T of m = U S V^T (`spectral`); N = how many steps were turned back, in the mean
-over blocks: a block's is where its momentum is shorter than pure noise leaves it.
+data; dual(m) = U V^T of m = U S V^T (`geometry.orthogonal`); N = how many steps were turned back,
+in the mean over blocks: a block's is where its momentum is shorter than pure noise leaves it.
 
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
 Who states the horizon T has s fall along the line 1 - t / T instead.
@@ -79,8 +79,8 @@ class Auto(Blockwise):
         """By the type of layer that owns it; the last matrix is the head."""
         return assignment.with_head(module)
 
-    def init(self, frame: BlockVector, norms: Tensor) -> list[State]:
-        number, each = norms.new_zeros(()), frame.spread(torch.zeros_like(norms))
+    def init(self, blocks: BlockVector, norms: Tensor) -> list[State]:
+        number, each = norms.new_zeros(()), blocks.spread(torch.zeros_like(norms))
         return [
             {"step": number.clone(), INPUT: number.clone(), "v": v.clone(), REVERSALS: v.clone()}
             for v in each
@@ -93,10 +93,11 @@ class Auto(Blockwise):
         every, head = (sum(map(share, groups)) for share in (_of_matrices, _of_heads))
         every, head = torch.as_tensor(every), torch.as_tensor(head)
         zero = torch.zeros_like(every)
-        product = torch.lerp(every * head, network_state.get("product", zero), DEGREE)
-        square = torch.lerp(head * head, network_state.get("square", zero), DEGREE)
+        before = {name: value.to(every) for name, value in network_state.items()}
+        product = torch.lerp(every * head, before.get("product", zero), DEGREE)
+        square = torch.lerp(head * head, before.get("square", zero), DEGREE)
         D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
-        t = network_state.get("steps", zero)
+        t = before.get("steps", zero)
         eta = (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
         return NetworkStep(eta, D, {"product": product, "square": square, "steps": t + 1})
 
@@ -110,33 +111,33 @@ class Auto(Blockwise):
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""
-        frame, states = leaves.blocks, leaves.states
-        owner = frame.owner(leaves.sizes.device)
+        blocks, states = leaves.blocks, leaves.states
+        owner = blocks.owner(leaves.sizes.device)
         t = torch.stack([state["step"] for state in states]).to(leaves.sizes) + 1
         new, directions, norms = self._directions(leaves)
         unbiased = (torch.sqrt(1 - SQUARES**t) / (1 - MOMENTUM ** (t + 1)))[owner]
-        v = frame.gather([state["v"] for state in states]).to(t)
+        v = blocks.gather([state["v"] for state in states]).to(t)
         v = torch.lerp(leaves.sizes**2, v, SQUARES)
         certain = torch.where(v > 0, norms * unbiased / (NOISE * v.sqrt()), 0.0).clamp(max=1.0)
-        reversals = frame.gather([state[REVERSALS] for state in states]).to(t)
+        reversals = blocks.gather([state[REVERSALS] for state in states]).to(t)
         reversals = reversals + ((certain < 1) & (v > 0))
-        by_entry = frame.of_layers(_by_entry, t)
-        spectral = frame.of_layers(_radius, t) * certain
+        by_entry = blocks.of_layers(_by_entry, t)
+        spectral = blocks.of_layers(_radius, t) * certain
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         inputs = torch.where(inputs > 0, inputs, 1.0)
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
         free = (by_entry > 0) | (v == 0)  # what never had a gradient stays
         keep = torch.where(free, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
-        kept = zip(new, t, frame.spread(v), frame.spread(reversals), strict=True)
+        kept = zip(new, t, blocks.spread(v), blocks.spread(reversals), strict=True)
         for state, step, size, count in kept:
             state |= {"step": step, "v": size, REVERSALS: count}
         return Step(-eta * units / inputs, directions, new, keep)
 
     def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor], Tensor]:
-        """Momentum and mean squares after the gradients, and the directions that they give.
+        """The new momentum and mean squares, the directions that follow from them, and norms.
 
-        Also the norms of what matrices were made orthogonal from, (blocks,), and ones.
+        Norms, (blocks,), are those of the matrices before they are orthogonalised; one elsewhere.
         """
         before = [state["momentum"] for state in leaves.states]
         grads = [grad.to(m) for grad, m in zip(leaves.grads, before, strict=True)]

@@ -105,11 +105,11 @@ class FreeNero(Blockwise):
 
     view: ClassVar[View] = staticmethod(neurons)
 
-    def init(self, frame: BlockVector, norms: Tensor) -> list[State]:
+    def init(self, blocks: BlockVector, norms: Tensor) -> list[State]:
         """`v` and `step` at zero, `scale` from the weights."""
-        scales = frame.mean(norms)
+        scales = blocks.mean(norms)
         scales = torch.where(scales > 0, scales, SCALE_OF_ZERO)
-        v = frame.spread(torch.zeros_like(norms))
+        v = blocks.spread(torch.zeros_like(norms))
         return [
             {"step": torch.zeros_like(scale), "v": mean.clone(), "scale": scale.clone()}
             for scale, mean in zip(scales, v, strict=True)
@@ -117,16 +117,16 @@ class FreeNero(Blockwise):
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """The paper's step; `eta` is the learning rate."""
-        frame, grads, sizes, states, *_ = leaves
-        owner = frame.owner(sizes.device)
+        blocks, grads, sizes, states, *_ = leaves
+        owner = blocks.owner(sizes.device)
         step = torch.stack([state["step"] for state in states]).to(sizes) + 1
         scale = torch.stack([state["scale"] for state in states]).to(sizes)
-        v = frame.gather([state["v"] for state in states]).to(sizes)
+        v = blocks.gather([state["v"] for state in states]).to(sizes)
         v = self.beta * v + (1 - self.beta) * sizes**2
         # a dead neuron stays where it is, and its root must not be differentiated
         size = torch.sqrt(torch.where(v > 0, v, 1.0) / (1 - self.beta ** step[owner]))
         coefficients = torch.where(v > 0, -eta * scale[owner] / size, 0.0)
-        kept = zip(step, frame.spread(v), strict=True)
+        kept = zip(step, blocks.spread(v), strict=True)
         return Step(coefficients, grads, [{"step": t, "v": v} for t, v in kept])
 
     def as_published(self) -> FreeNero:

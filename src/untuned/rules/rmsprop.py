@@ -22,7 +22,7 @@ from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
 
-EPS = 1e-8
+_EPS = 1e-8
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RMSProp(Elementwise):
     def update(self, grad: Tensor, state: State) -> Move:
         """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + (1 - self.gamma) * (grad.square() - state["v"])
-        return Move(-self.lr, grad * torch.rsqrt(v + EPS), {"v": v})
+        return Move(-self.lr, grad * torch.rsqrt(v + _EPS), {"v": v})
 
     def as_published(self) -> RMSProp:
         """The authors' code of arXiv:1909.13371: its own charts."""

@@ -1,4 +1,4 @@
-"""What only a GPU shows of a step: launches of kernels, waits of the host, capture in a graph."""
+"""Facts about a step on a GPU: kernel launches, host synchronisation, capture in a CUDA graph."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from untuned.lab.bench.measure import Call
 
 
 def facts(step: Call) -> dict[str, Any]:
-    """How many kernels a step launches; why it has the host wait, or cannot be captured."""
+    """Number of kernel launches; errors of a step without synchronisation, and of its capture."""
     return {
-        "launches": launches(step),
-        "waits": trouble(unwaiting, step),
-        "graph": trouble(captured, step),
+        "launches": _launches(step),
+        "waits": _error(_without_sync, step),
+        "graph": _error(_captured, step),
     }
 
 
-def launches(step: Call) -> int:
-    """How many kernels a step launches."""
+def _launches(step: Call) -> int:
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         step()
@@ -29,8 +28,8 @@ def launches(step: Call) -> int:
     return sum("LaunchKernel" in event.name for event in profiler.events() or ())
 
 
-def unwaiting(step: Call) -> None:
-    """Take a step; raises RuntimeError where the host would wait for the device."""
+def _without_sync(step: Call) -> None:
+    """Raises RuntimeError if the host waits for the device."""
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -39,8 +38,8 @@ def unwaiting(step: Call) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def captured(step: Call) -> None:
-    """Capture a step in a graph, and replay it; raises RuntimeError where that cannot be done."""
+def _captured(step: Call) -> None:
+    """Raises RuntimeError if the step cannot be captured in a graph and replayed."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -53,8 +52,8 @@ def captured(step: Call) -> None:
     torch.cuda.synchronize()
 
 
-def trouble(check: Callable[[Call], None], step: Call) -> str:
-    """The first line of the error that a check of a step raises; empty where it passes."""
+def _error(check: Callable[[Call], None], step: Call) -> str:
+    """The first line of the error of a check; empty if it passes."""
     try:
         check(step)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Time and memory of single calls, on CPU and on CUDA. Nothing but torch."""
+"""Time and memory of single calls, on CPU and on CUDA."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 Call = Callable[[], object]
-WARM_UP = 3  # turns: kernels are compiled, and state is made, in the first
+WARM_UP_TURNS = 3  # the first compiles kernels and allocates state
 
 
 class Times(NamedTuple):
-    """Seconds: the median, and the quartiles about it."""
+    """Seconds: lower quartile, median, upper quartile."""
 
     low: float
     median: float
     high: float
 
 
-def seconds(call: Call, device: torch.device) -> float:
-    """One call, timed: on CUDA by its events, so that what the host does beside it is free."""
+def _seconds(call: Call, device: torch.device) -> float:
+    """One call, timed; on CUDA by events, so that host work in parallel does not count."""
     if device.type != "cuda":
         start = time.perf_counter()
         call()
@@ -37,61 +37,73 @@ def seconds(call: Call, device: torch.device) -> float:
 
 
 class Copy:
-    """A copy of an array that no cache holds: the bandwidth of memory, and caches left cold.
+    """A copy of an array larger than any cache: measures bandwidth, and empties the caches.
 
-    It reads and writes; and a CPU reads what it is about to overwrite, too.
+    It reads and writes; a CPU also reads what it is about to overwrite.
+
+    Args:
+        device: of the array.
+        entries: of float32.
     """
 
-    source: torch.Tensor
-    target: torch.Tensor
-    nbytes: int
-
     def __init__(self, device: torch.device, entries: int) -> None:
-        self.source = torch.zeros(entries, device=device)
-        self.target = torch.zeros_like(self.source)
-        self.nbytes = (2 if device.type == "cuda" else 3) * self.source.nbytes
+        self.device: torch.device = device
+        self._source = torch.zeros(entries, device=device)
+        self._target = torch.zeros_like(self._source)
+        self.nbytes: int = (2 if device.type == "cuda" else 3) * self._source.nbytes
 
     def __call__(self) -> None:
-        self.target.copy_(self.source)
+        self._target.copy_(self._source)
 
 
 def take_turns(
     calls: Mapping[str, Call], copy: Copy, repeats: int, limit: float
 ) -> tuple[dict[str, Times], float]:
-    """Times of all calls, and the bandwidth in bytes a second, in one run.
+    """Time calls in turns, so that noise affects all alike, each after a copy.
 
-    The calls take turns, so that noise is noise for all, and each starts where a copy has emptied
-    the caches, as a training's backward pass would. Turns end after `repeats`, or once there are
-    three and `limit` seconds are over.
+    The copy empties the caches, as a backward pass would. Turns end after `repeats`, or after
+    `limit` seconds once there are three.
+
+    Args:
+        calls: by name.
+        copy: between the calls.
+        repeats: number of turns after the warm-up.
+        limit: seconds.
+
+    Returns:
+        Times by name, and the bandwidth of the copy in bytes a second.
     """
-    device = copy.source.device
     taken: dict[str, list[float]] = {name: [] for name in calls}
     copies: list[float] = []
     start = time.perf_counter()
-    for turn in range(WARM_UP + repeats):
-        if turn == WARM_UP:
+    for turn in range(WARM_UP_TURNS + repeats):
+        if turn == WARM_UP_TURNS:
             start = time.perf_counter()
-        if turn >= WARM_UP + min(3, repeats) and time.perf_counter() - start > limit:
+        if turn >= WARM_UP_TURNS + min(3, repeats) and time.perf_counter() - start > limit:
             break
         for name, call in calls.items():
-            between = seconds(copy, device)
-            spent = seconds(call, device)
-            if turn >= WARM_UP:
+            between = _seconds(copy, copy.device)
+            spent = _seconds(call, copy.device)
+            if turn >= WARM_UP_TURNS:
                 copies.append(between)
                 taken[name].append(spent)
-    times = {name: times_of(series) for name, series in taken.items()}
+    times = {name: _times_of(series) for name, series in taken.items()}
     return times, copy.nbytes / statistics.median(copies)
 
 
-def times_of(series: list[float]) -> Times:
-    """Of calls that were timed."""
+def _times_of(series: list[float]) -> Times:
     if len(series) < 2:
         return Times(*series * 3)
     return Times(*statistics.quantiles(series, n=4, method="inclusive"))
 
 
 def peak(call: Call, device: torch.device) -> int:
-    """The most bytes that a call has allocated at once, beyond what was there before it."""
+    """Peak bytes that a call allocates, beyond those allocated before it.
+
+    Args:
+        call: to measure.
+        device: of its tensors.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,6 +1,6 @@
-"""Networks of many shapes, for steps to be timed on: from many small tensors to few large ones.
+"""Networks to time steps on, from many small tensors to few large ones.
 
-They are modules, so that geometry goes by layers. But for GPT-2 they are never run: gradients are
+They are modules, so that geometry goes by layers. Except GPT-2 they are never run: gradients are
 random.
 """
 
@@ -9,27 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 def dense(count: int, width: int, bias: bool = False) -> nn.Module:
-    """Square dense layers."""
+    """Square dense layers.
+
+    Args:
+        count: of layers.
+        width: of each.
+        bias: whether they have biases.
+    """
     return nn.Sequential(*(nn.Linear(width, width, bias) for _ in range(count)))
 
 
-def perceptron() -> nn.Module:
+def _perceptron() -> nn.Module:
     """10 million parameters in four layers."""
     sizes = [(784, 2048), (2048, 2048), (2048, 1856), (1856, 10)]
     return nn.Sequential(*(nn.Linear(*size) for size in sizes))
 
 
-def convolutions(count: int, width: int) -> nn.Module:
+def _convolutions(count: int, width: int) -> nn.Module:
     """Square convolutions of 3 x 3."""
     return nn.Sequential(*(nn.Conv2d(width, width, 3, bias=False) for _ in range(count)))
 
 
-def resnet50() -> nn.Module:
+def _resnet50() -> nn.Module:
     """The layers of ResNet-50 (He et al. 2015, arXiv:1512.03385): 161 tensors, 25.6 million."""
     return nn.Sequential(*_normed(3, 64, 7), *_bottlenecks(), nn.Linear(2048, 1000))
 
@@ -50,16 +57,8 @@ def _normed(fan_in: int, fan_out: int, size: int) -> tuple[nn.Module, nn.Module]
     return nn.Conv2d(fan_in, fan_out, size, bias=False), nn.BatchNorm2d(fan_out)
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     """A block of GPT-2: attention, then a perceptron, each after a norm and beside a shortcut."""
-
-    heads: int
-    ln_1: nn.LayerNorm
-    ln_2: nn.LayerNorm
-    c_attn: nn.Linear
-    c_proj: nn.Linear
-    up: nn.Linear
-    down: nn.Linear
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -68,34 +67,34 @@ class Block(nn.Module):
         self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, width) to the same."""
+    def forward(self, x: Tensor) -> Tensor:  # (batch, tokens, width)
         parts = self.c_attn(self.ln_1(x)).unflatten(-1, (3, self.heads, 64))
         q, k, v = parts.transpose(1, 3).unbind(2)  # (batch, heads, tokens, 64) each
         heard = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.c_proj(heard.transpose(1, 2).flatten(2))
-        x = x + self.down(F.gelu(self.up(self.ln_2(x)), approximate="tanh"))
-        return x
+        out: Tensor = x + self.down(F.gelu(self.up(self.ln_2(x)), approximate="tanh"))
+        return out
 
 
 class GPT2(nn.Module):
-    """GPT-2 (Radford et al. 2019), small if left alone: 148 tensors, 124 million parameters."""
+    """GPT-2 (Radford et al. 2019), by default small: 148 tensors, 124 million parameters.
 
-    tokens: nn.Embedding
-    positions: nn.Parameter
-    blocks: nn.Sequential
-    ln_f: nn.LayerNorm
-    head: nn.Linear
+    Args:
+        width: of the model.
+        depth: number of blocks.
+        vocabulary: number of tokens.
+        context: longest sequence.
+    """
 
     def __init__(
         self, width: int = 768, depth: int = 12, vocabulary: int = 50257, context: int = 1024
     ) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(vocabulary, width)
-        self.positions = nn.Parameter(self.tokens.weight.new_zeros(context, width))
-        self.blocks = nn.Sequential(*(Block(width) for _ in range(depth)))
-        self.ln_f = nn.LayerNorm(width)
-        self.head = nn.Linear(width, vocabulary, bias=False)
+        self.tokens: nn.Embedding = nn.Embedding(vocabulary, width)
+        self.positions: nn.Parameter = nn.Parameter(torch.zeros(context, width))
+        self.blocks: nn.Sequential = nn.Sequential(*(_Block(width) for _ in range(depth)))
+        self.ln_f: nn.LayerNorm = nn.LayerNorm(width)
+        self.head: nn.Linear = nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.tokens.weight
         nn.init.normal_(self.tokens.weight, std=0.02)
 
@@ -107,7 +106,7 @@ class GPT2(nn.Module):
 
 
 class Model(NamedTuple):
-    """A network by name, and where it fits."""
+    """A network, and whether it fits a GPU alone."""
 
     build: Callable[[], nn.Module]
     title: str
@@ -117,14 +116,14 @@ class Model(NamedTuple):
 MODELS = {
     "large": Model(lambda: dense(10, 1024), "10 x (1024, 1024)"),
     "small": Model(lambda: dense(100, 64), "100 x (64, 64)"),
-    "conv": Model(lambda: convolutions(20, 256), "20 x (256, 256, 3, 3)"),
+    "conv": Model(lambda: _convolutions(20, 256), "20 x (256, 256, 3, 3)"),
     "thousand": Model(lambda: dense(500, 64, bias=True), "500 x (64, 64), 500 x (64,)"),
-    "perceptron": Model(perceptron, "perceptron of 10 million"),
+    "perceptron": Model(_perceptron, "perceptron of 10 million"),
     "mlp-100": Model(lambda: dense(100, 784, bias=True), "MLP, 100 layers of 784"),
-    "resnet50": Model(resnet50, "ResNet-50"),
+    "resnet50": Model(_resnet50, "ResNet-50"),
     "gpt2-small": Model(GPT2, "GPT-2 small"),
     "block-1b": Model(
-        lambda: nn.Sequential(*(Block(2048) for _ in range(20))),
+        lambda: nn.Sequential(*(_Block(2048) for _ in range(20))),
         "20 blocks of width 2048, 10^9 parameters",
         cuda_only=True,
     ),

@@ -1,4 +1,4 @@
-"""How the time of a step grows with processes: weights copied (DDP), or spread (FSDP2)."""
+"""The time of a step by number of processes: replicated (DDP) or sharded (FSDP2) weights."""
 
 from __future__ import annotations
 
@@ -21,17 +21,22 @@ WIDTH, LAYERS = 256, 20
 ENTRIES = 2**22  # of the array that each process copies between steps
 
 
-def times(texts: Sequence[str], settings: Settings) -> dict[tuple[int, str], float]:
-    """Milliseconds of a step on the first process, by how many there are and what is run how.
+def rank_times(texts: Sequence[str], settings: Settings) -> dict[tuple[int, str], float]:
+    """Time steps on the first rank. Processes share this machine's cores, or have a GPU each.
 
-    Processes share this machine's cores, or have a GPU each: counts beyond these are left out.
+    Args:
+        texts: of the optimizers.
+        settings: device, repeats and limits.
+
+    Returns:
+        Milliseconds by number of processes and "OPTIMIZER, DDP" or "OPTIMIZER, FSDP2".
     """
     from torch.multiprocessing.spawn import spawn
 
     most = torch.cuda.device_count() if settings.device == "cuda" else math.inf
     found = {}
     for count in (count for count in RANKS if count <= most):
-        for way in WAYS:
+        for way in _WAYS:
             with tempfile.TemporaryDirectory() as folder:
                 spawn(_measure, (count, way, list(texts), settings, folder), nprocs=count)
                 taken = torch.load(Path(folder) / "times")
@@ -42,7 +47,7 @@ def times(texts: Sequence[str], settings: Settings) -> dict[tuple[int, str], flo
 def _measure(
     rank: int, count: int, way: str, texts: Sequence[str], settings: Settings, folder: str
 ) -> None:
-    """What one process does; the first leaves milliseconds, by optimizer, in the folder."""
+    """One process; the first writes milliseconds by optimizer to the folder."""
     torch.set_num_threads(1)
     device = torch.device(f"cuda:{rank}" if settings.device == "cuda" else "cpu")
     if device.type == "cuda":
@@ -52,13 +57,13 @@ def _measure(
     dist.init_process_group(backend, init_method=meeting, rank=rank, world_size=count)
     try:
         torch.manual_seed(0)
-        model = WAYS[way](dense(LAYERS, WIDTH).to(device))
+        model = _WAYS[way](dense(LAYERS, WIDTH).to(device))
         model(torch.randn(8, WIDTH, device=device)).square().mean().backward()
         made = optimizers(model, texts, dataclasses.replace(settings, eager=True))
         made.pop("SGD(fused)")  # torch has none for shards
         steps = {who: step for who, (_, step) in made.items()}
         copy = Copy(device, settings.entries or ENTRIES)
-        # all take as many turns, however long they are: others would wait for them
+        # all ranks take the same number of turns: collectives would wait for the others
         taken, _ = take_turns(steps, copy, settings.repeats, math.inf)
         if rank == 0:
             torch.save({who: 1e3 * t.median for who, t in taken.items()}, Path(folder) / "times")
@@ -66,11 +71,11 @@ def _measure(
         dist.destroy_process_group()
 
 
-def _copied(model: nn.Module) -> nn.Module:
+def _replicated(model: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(model)
 
 
-def _spread(model: nn.Module) -> nn.Module:
+def _sharded(model: nn.Module) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
     for layer in model.children():
@@ -79,4 +84,4 @@ def _spread(model: nn.Module) -> nn.Module:
     return model
 
 
-WAYS = {"DDP": _copied, "FSDP2": _spread}
+_WAYS = {"DDP": _replicated, "FSDP2": _sharded}

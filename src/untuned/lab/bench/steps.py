@@ -1,4 +1,4 @@
-"""Optimizers on one model: what a step of each takes, beside fused SGD and AdamW in one run."""
+"""The cost of a step of each optimizer on one model, beside torch's fused SGD and AdamW."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from untuned.lab.baselines.methods import method_of
 from untuned.lab.bench import cuda
-from untuned.lab.bench.floors import floor_of
-from untuned.lab.bench.measure import Copy, peak, take_turns
+from untuned.lab.bench.measure import Copy, Times, peak, take_turns
+from untuned.lab.bench.memory_traffic import least_traffic
 from untuned.lab.bench.models import MODELS
 from untuned.lab.errors import UnknownNameError, unknown
-from untuned.lab.footprint import state_bytes
-from untuned.lab.methods import parse
+from untuned.lab.training.footprint import state_bytes
 
 REFERENCES = {
     "SGD(fused)": "sgdm(lr=1e-6, momentum=0.0, fused=True)",
     "AdamW(fused)": "adamw(lr=1e-6, fused=True)",
 }
-CONTESTANTS = (
+OPTIMIZERS = (
     "agd",
     "nero",
     "sgd",
@@ -36,31 +36,31 @@ CONTESTANTS = (
     "prodigy",
     "schedulefree",
 )
-AT_ONCE = 4  # optimizers, beside the references
-GRADIENT = 1e-3  # the size of its entries: weights stay where numbers are normal
-ENTRIES = {"cpu": 2**25, "cuda": 2**28}  # of the array that is copied: far beyond any cache
+AT_ONCE = 4  # optimizers, beside the references: their states need memory
+GRADIENT = 1e-3  # standard deviation: weights stay normal numbers
+COPIED = {"cpu": 2**25, "cuda": 2**28}  # entries of the copied array, far beyond any cache
 
 
 @dataclass(frozen=True)
 class Settings:
     """How steps are run and timed."""
 
-    device: str = "cpu"
-    repeats: int = 30
-    limit: float = 120.0  # seconds of turns, for a model
-    compile: bool = False  # the steps, whole, by torch.compile; but not those of the references
+    device: str = "cpu"  # "cpu" or "cuda"
+    repeats: int = 30  # turns of a model
+    limit: float = 120.0  # seconds of turns of a model
+    compile: bool = False  # whole steps by torch.compile, except of the references
     eager: bool = False  # untuned's rules without a compiler
-    entries: int | None = None  # of the copied array, if not `ENTRIES`
+    entries: int | None = None  # of the copied array; None: `COPIED`
 
     @property
     def kind(self) -> str:
-        """In a word."""
+        """How rules are compiled, in words."""
         return "compiled whole" if self.compile else "eager" if self.eager else "as by default"
 
 
 @dataclass(frozen=True)
-class Row:
-    """What a step of an optimizer costs on a model."""
+class StepCost:
+    """The cost of an optimizer's step on a model."""
 
     model: str
     tensors: int
@@ -73,20 +73,20 @@ class Row:
     to_sgd: float
     state: float  # bytes a parameter
     peak: float  # beyond state, weights and gradients: in multiples of the weights
-    floor: float | None  # bytes a parameter
+    floor: float | None  # least memory traffic, bytes a parameter
     bandwidth: float  # GB/s, of a copy in the same run
-    reached: float | None  # the time that the floor takes at this bandwidth, over `ms`
+    reached: float | None  # the time of the least traffic at this bandwidth, over `ms`
     launches: int | None = None  # of kernels, on CUDA
-    waits: str | None = None  # whether the host waits for the device, on CUDA
-    graph: str | None = None  # whether a step can be captured in a graph, on CUDA
+    waits: str | None = None  # error of a step without host synchronisation, on CUDA
+    graph: str | None = None  # error of its capture in a graph, on CUDA
 
 
 def available(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those optimizers whose packages are there, and why the others are not."""
+    """Optimizers whose packages are installed, and errors of the others."""
     found, missing = [], []
     for text in texts:
         try:
-            parse(text)
+            method_of(text)
             found.append(text)
         except UnknownNameError as error:
             missing.append(str(error))
@@ -94,7 +94,12 @@ def available(texts: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_gradients(name: str, device: str) -> nn.Module:
-    """A model by name, on a device, with random gradients."""
+    """A model with random gradients.
+
+    Args:
+        name: of the model.
+        device: "cpu" or "cuda".
+    """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     if MODELS[name].cuda_only and device != "cuda":
@@ -113,44 +118,67 @@ def graded(model: nn.Module) -> nn.Module:
 def optimizers(
     model: nn.Module, texts: Sequence[str], settings: Settings
 ) -> dict[str, tuple[Optimizer, Callable[[], object]]]:
-    """The references and the optimizers, all on the model's own tensors, and the steps of each."""
+    """The references and the optimizers, all on the same parameters, and their steps.
+
+    Args:
+        model: with gradients.
+        texts: of the optimizers.
+        settings: eager or compiled.
+    """
     made: dict[str, tuple[Optimizer, Callable[[], object]]] = {}
     for name, text in (REFERENCES | {text: text for text in texts}).items():
-        opt = parse(text, compile=False if settings.eager else None).make(model)
-        if hasattr(opt, "train"):  # those that average
+        opt = method_of(text, compile=False if settings.eager else None).make(model)
+        if hasattr(opt, "train"):  # those that average weights
             opt.train()
         whole = settings.compile and name not in REFERENCES
         made[name] = opt, torch.compile(opt.step) if whole else opt.step
     return made
 
 
-def bench(name: str, texts: Sequence[str], settings: Settings) -> list[Row]:
-    """A row for each optimizer, the references first.
+def timed(
+    steps: dict[str, Callable[[], object]], settings: Settings
+) -> tuple[dict[str, Times], float]:
+    """Times of steps by name, and the bandwidth of the copy between them in bytes a second.
 
-    A few at a time, each time beside the references, for their states want room.
+    Args:
+        steps: by name.
+        settings: device, repeats and limits.
+    """
+    device = torch.device(settings.device)
+    copy = Copy(device, settings.entries or COPIED[device.type])
+    return take_turns(steps, copy, settings.repeats, settings.limit)
+
+
+def step_costs(name: str, texts: Sequence[str], settings: Settings) -> list[StepCost]:
+    """The cost of each optimizer's step on a model, the references first.
+
+    Args:
+        name: of the model.
+        texts: of the optimizers.
+        settings: device, repeats and limits.
     """
     model = with_gradients(name, settings.device)
-    rows: dict[str, Row] = {}
+    rows: dict[str, StepCost] = {}
     for start in range(0, max(1, len(texts)), AT_ONCE):
         for row in _beside(name, model, texts[start : start + AT_ONCE], settings):
             rows.setdefault(row.optimizer, row)
     return list(rows.values())
 
 
-def _beside(name: str, model: nn.Module, texts: Sequence[str], settings: Settings) -> list[Row]:
-    """Some optimizers and the references, in one run."""
+def _beside(
+    name: str, model: nn.Module, texts: Sequence[str], settings: Settings
+) -> list[StepCost]:
+    """A few optimizers and the references, in one run."""
     device = torch.device(settings.device)
     made = optimizers(model, texts, settings)
-    copy = Copy(device, settings.entries or ENTRIES[device.type])
-    steps = {who: step for who, (_, step) in made.items()}
-    times, bandwidth = take_turns(steps, copy, settings.repeats, settings.limit)
+    times, bandwidth = timed({who: step for who, (_, step) in made.items()}, settings)
     tensors = list(model.parameters())
     count, weights = sum(p.numel() for p in tensors), sum(p.nbytes for p in tensors)
     rows = []
     for who, (opt, step) in made.items():
-        floor = floor_of(REFERENCES.get(who, who))
+        least = least_traffic(REFERENCES.get(who, who))
         low, median, high = times[who]
-        row = Row(
+        row = StepCost(
             model=name,
             tensors=len(tensors),
             parameters=count,
@@ -162,9 +190,9 @@ def _beside(name: str, model: nn.Module, texts: Sequence[str], settings: Setting
             to_sgd=median / times["SGD(fused)"].median,
             state=state_bytes(opt) / count,
             peak=peak(step, device) / weights,
-            floor=floor.passes * weights / count if floor else None,
+            floor=least.passes * weights / count if least else None,
             bandwidth=bandwidth / 1e9,
-            reached=floor.passes * weights / bandwidth / median if floor else None,
+            reached=least.passes * weights / bandwidth / median if least else None,
         )
         on_cuda = device.type == "cuda"
         rows.append(dataclasses.replace(row, **cuda.facts(step)) if on_cuda else row)

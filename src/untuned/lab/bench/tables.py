@@ -1,4 +1,4 @@
-"""Tables of what was measured: cells as text, Markdown, lines of JSON."""
+"""Tables of measurements, and lines of JSON."""
 
 from __future__ import annotations
 
@@ -6,52 +6,38 @@ import dataclasses
 import json
 import platform
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 import untuned
 from untuned.lab.bench.models import MODELS
-from untuned.lab.bench.scaling import Point
-from untuned.lab.bench.steps import Row
+from untuned.lab.bench.scaling import Timing
+from untuned.lab.bench.steps import StepCost
 from untuned.lab.bench.training import Overhead
+from untuned.lab.report.table import Table
+
+_COLUMNS = (
+    "optimizer", "ms", "quartiles", "/ AdamW(fused)", "/ SGD(fused)", "state, B/param",
+    "peak, x weights", "floor, B/param", "floor reached",
+)  # fmt: skip
+_CUDA_COLUMNS = ("launches", "host waits", "graph")
 
 
-class Table(NamedTuple):
-    """What a table says."""
-
-    title: str
-    headings: list[str]
-    rows: list[list[str]]
-
-
-def of_steps(rows: Sequence[Row]) -> Table:
+def of_steps(rows: Sequence[StepCost]) -> Table:
     """The table of one model."""
     first = rows[0]
     title = (
         f"{MODELS[first.model].title}: {first.tensors} tensors, {first.parameters:,} parameters; "
         f"copies at {first.bandwidth:.1f} GB/s"
     )
-    headings = [
-        "optimizer",
-        "ms",
-        "quartiles",
-        "/ AdamW(fused)",
-        "/ SGD(fused)",
-        "state, B/param",
-        "peak, x weights",
-        "floor, B/param",
-        "floor reached",
-    ]
-    on_cuda = any(row.launches is not None for row in rows)
-    return Table(
-        title,
-        headings + (["launches", "host waits", "graph"] if on_cuda else []),
-        [_cells(row) + (_cuda_cells(row) if on_cuda else []) for row in rows],
-    )
+    if first.launches is None:
+        return Table.of(_COLUMNS, map(_texts, rows), title)
+    texts = [[*_texts(r), str(r.launches), r.waits or "no", r.graph or "yes"] for r in rows]
+    return Table.of(_COLUMNS + _CUDA_COLUMNS, texts, title)
 
 
-def _cells(row: Row) -> list[str]:
+def _texts(row: StepCost) -> list[str]:
     return [
         row.optimizer,
         f"{row.ms:.3g}",
@@ -65,41 +51,20 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _cuda_cells(row: Row) -> list[str]:
-    return [str(row.launches), row.waits or "no", row.graph or "yes"]
-
-
 def of_training(found: Sequence[Overhead]) -> Table:
     """The table of training steps."""
-    return Table(
-        "A whole training step of GPT-2",
-        ["optimizer", "ms", "quartiles", "over AdamW(fused)"],
-        [
-            [
-                o.optimizer,
-                f"{o.ms:.4g}",
-                f"{o.ms_low:.4g}-{o.ms_high:.4g}",
-                f"{o.over_adamw:+.1%}",
-            ]
-            for o in found
-        ],
-    )
+    texts = [
+        [o.optimizer, f"{o.ms:.4g}", f"{o.ms_low:.4g}-{o.ms_high:.4g}", f"{o.over_adamw:+.1%}"]
+        for o in found
+    ]
+    headings = ("optimizer", "ms", "quartiles", "over AdamW(fused)")
+    return Table.of(headings, texts, "A whole training step of GPT-2")
 
 
-def of_scaling(found: Sequence[Point]) -> Table:
+def of_scaling(found: Sequence[Timing]) -> Table:
     """The table of all axes."""
-    return Table(
-        "Time of a step",
-        ["axis", "size", "optimizer", "ms"],
-        [[point.axis, f"{point.x:,}", point.optimizer, f"{point.ms:.3g}"] for point in found],
-    )
-
-
-def markdown(table: Table) -> str:
-    """A heading and a table."""
-    marks = ["---"] + ["---:"] * (len(table.headings) - 1)
-    rows = [table.headings, marks, *[[cell.replace("|", "/") for cell in r] for r in table.rows]]
-    return "\n".join([f"### {table.title}", "", *("| " + " | ".join(row) + " |" for row in rows)])
+    texts = [[t.axis, f"{t.x:,}", t.optimizer, f"{t.ms:.3g}"] for t in found]
+    return Table.of(("axis", "size", "optimizer", "ms"), texts, "Time of a step")
 
 
 def json_lines(found: Iterable[Any]) -> str:
@@ -108,7 +73,7 @@ def json_lines(found: Iterable[Any]) -> str:
 
 
 def machine(device: str) -> str:
-    """What this was measured on."""
+    """Processor or GPU, and versions."""
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return (
         f"{name}; torch {torch.__version__}, untuned {untuned.__version__}, Python "

@@ -1,15 +1,15 @@
-"""What an optimizer adds to a training step of GPT-2, beside AdamW."""
+"""The time that an optimizer adds to a training step of GPT-2, beside AdamW."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from untuned.lab.bench.measure import Copy, take_turns
+from untuned.lab.bench.measure import Call, Copy, take_turns
 from untuned.lab.bench.models import GPT2
 from untuned.lab.bench.steps import Settings, optimizers
 
@@ -20,15 +20,20 @@ class Overhead:
 
     optimizer: str
     ms: float  # the median
-    ms_low: float
+    ms_low: float  # the quartiles
     ms_high: float
-    over_adamw: float  # how much longer than with AdamW(fused), as a share
+    over_adamw: float  # share of the time with AdamW(fused) that is added
 
 
 def overheads(texts: Sequence[str], settings: Settings, quick: bool = False) -> list[Overhead]:
-    """Of GPT-2 small on 8 x 1024 random tokens, in bfloat16 by autocast; `quick`: a tiny one.
+    """Time training steps of GPT-2 small on 8 x 1024 random tokens, in bfloat16 by autocast.
 
     The optimizers take turns on one model: its weights do not matter, as long as they are finite.
+
+    Args:
+        texts: of the optimizers.
+        settings: device, repeats and limits.
+        quick: a tiny model instead.
     """
     device = torch.device(settings.device)
     with torch.device(device):
@@ -36,7 +41,7 @@ def overheads(texts: Sequence[str], settings: Settings, quick: bool = False) -> 
         tokens = torch.randint(256 if quick else 50257, (2, 32) if quick else (8, 1024))
     made = optimizers(model, texts, settings)
     steps = {who: _training_step(model, tokens, step) for who, (_, step) in made.items()}
-    copy = Copy(device, 1)  # a training's step leaves no cache as it was
+    copy = Copy(device, 1)  # a training step empties the caches itself
     times, _ = take_turns(steps, copy, settings.repeats, settings.limit)
     base = times["AdamW(fused)"].median
     return [
@@ -45,9 +50,7 @@ def overheads(texts: Sequence[str], settings: Settings, quick: bool = False) -> 
     ]
 
 
-def _training_step(
-    model: nn.Module, tokens: Tensor, step: Callable[[], object]
-) -> Callable[[], object]:
+def _training_step(model: nn.Module, tokens: Tensor, step: Call) -> Call:
     def run() -> None:
         model.zero_grad()
         with torch.autocast(tokens.device.type, torch.bfloat16):

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it, which asks nothing of any network."""
+"""The report page: one self-contained HTML file, which makes no network requests."""
 
 from __future__ import annotations
 
@@ -11,35 +11,43 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from untuned.lab.cells import Cell, Key
-from untuned.lab.comparison import Comparison, Standing, standings
-from untuned.lab.contestants import CONTESTANTS, REFERENCE
+from untuned.lab.comparison.contestants import CONTESTANTS, REFERENCE
+from untuned.lab.comparison.plan import Comparison
+from untuned.lab.comparison.standings import Standing, standings
+from untuned.lab.comparison.trials import Trial, TrialKey
 from untuned.lab.report import series
-from untuned.lab.report.tables import Entry, Table, details, matrix, overview
+from untuned.lab.report.table import Table, TableCell
+from untuned.lab.report.tables import details, matrix, overview
 
-# Told apart on white and on black; the reference is drawn in the colour of the text.
+# Distinct on white and on black; the reference has the colour of the text.
 PALETTE = [
     "#e5484d", "#0091d5", "#2f9e5b", "#a35ce0", "#d9822b", "#12a594",
     "#d6409f", "#6e7de0", "#a18072", "#84a51d", "#c2557a", "#5f8fa3",
 ]  # fmt: skip
 
 
-def render(comparison: Comparison, cells: Mapping[Key, Cell]) -> str:
-    """The whole page."""
-    found = standings(comparison, cells)
+def render(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
+    """The HTML of the page.
+
+    Args:
+        comparison: contestants and problems.
+        trials: all that have ended.
+    """
+    found = standings(comparison, trials)
     summary = overview(found)
     ranked = [row[0].text for row in summary.rows]
     names = [contestant.name for contestant in comparison.contestants]
+    hues = _colours(names)
     by_workload: dict[str, list[Standing]] = {}
     for standing in found:
-        by_workload.setdefault(standing.task.workload, []).append(standing)
-    drawn = {name: series.workload(own) for name, own in by_workload.items()}
-    profile = series.profile(found)
+        by_workload.setdefault(standing.problem.workload, []).append(standing)
+    drawn = {name: series.workload_series(own) for name, own in by_workload.items()}
+    profile = series.profile_series(found)
     ends = [x for line in profile.values() for x in line["x"] if x is not None]
     data = {
         "reference": REFERENCE,
         "palette": PALETTE,
-        "colours": colours(names),
+        "colours": hues,
         "profile": profile,
         "furthest": 1.05 * max(ends, default=1),
         "workloads": drawn,
@@ -50,13 +58,13 @@ def render(comparison: Comparison, cells: Mapping[Key, Cell]) -> str:
         overview=summary,
         matrix=matrix(found, ranked),
         names=names,
-        colours={name: colours(names)[name] for name in names},
+        colours=hues,
         seeds=comparison.seeds,
         cell_count=len(every),
         profile=profile,
         workloads={name: _section(own, drawn[name]) for name, own in by_workload.items()},
-        failures=failures(every),
-        versions=versions(every),
+        failures=_failures(every),
+        versions=_versions(every),
         command=comparison.command,
         data=Markup(json.dumps(data, separators=(",", ":")).replace("</", "<\\/")),
         plotly=Markup(get_plotlyjs()),
@@ -65,8 +73,8 @@ def render(comparison: Comparison, cells: Mapping[Key, Cell]) -> str:
     )
 
 
-def colours(names: Sequence[str]) -> dict[str, str]:
-    """The same on every page for those of the table of contestants."""
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    """Contestants of the table have the same colour on every page."""
     known = [contestant.name for contestant in CONTESTANTS if contestant.name != REFERENCE]
     order = known + [name for name in names if name not in known and name != REFERENCE]
     hues = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(order)}
@@ -74,35 +82,36 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def _section(own: Sequence[Standing], drawn: Mapping[str, Any]) -> dict[str, Any]:
-    cells = {cell.key: cell for standing in own for cell in standing.trained}
+    trials = {trial.key: trial for standing in own for trial in standing.trained}
     return {
         "table": details(own),
-        "steps": own[0].task.steps,
+        "steps": own[0].problem.steps,
         "metric": drawn["metric"],
         "grids": drawn["grids"],
         "towers": [name for name, line in drawn["lines"].items() if line["floors"]],
-        "commands": [cell.command for cell in cells.values() if cell.command],
+        "commands": [trial.command for trial in trials.values() if trial.command],
     }
 
 
-def failures(cells: Iterable[Cell]) -> Table:
-    """Every training that did not end with a finite loss."""
-    table = Table(
-        [("workload", ""), ("optimizer", ""), ("schedule", ""), ("seed", ""), ("what", "")]
-    )
-    for cell in (cell for cell in cells if cell.status != "done"):
-        key = cell.key
-        what = cell.error or f"{cell.status} at step {cell.stopped_at} of {key.steps}"
-        words = [Entry(word, word) for word in (key.workload, key.optimizer, key.schedule)]
-        table.rows.append([*words, Entry(str(key.seed), key.seed), Entry(what, what, tone="bad")])
+def _failures(trials: Iterable[Trial]) -> Table:
+    """All trials that diverged or failed."""
+    headings = ("workload", "optimizer", "schedule", "seed", "what")
+    table = Table([(heading, "") for heading in headings])
+    for trial in (trial for trial in trials if trial.status != "done"):
+        key = trial.key
+        what = trial.error or f"{trial.status} at step {trial.stopped_at} of {key.steps}"
+        words = [TableCell(word, word) for word in (key.workload, key.optimizer, key.schedule)]
+        table.rows.append(
+            [*words, TableCell(str(key.seed), key.seed), TableCell(what, what, tone="bad")]
+        )
     return table
 
 
-def versions(cells: Iterable[Cell]) -> str:
-    """Every version of everything that the cells were trained with."""
+def _versions(trials: Iterable[Trial]) -> str:
+    """All versions of libraries that the trials were trained with."""
     found: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        for name, version in cell.versions.items():
+    for trial in trials:
+        for name, version in trial.versions.items():
             found.setdefault(name, {})[version] = None
     return "; ".join(f"{name} {', '.join(seen)}" for name, seen in sorted(found.items()))
 

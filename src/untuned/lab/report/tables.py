@@ -1,94 +1,50 @@
-"""The tables of a comparison, for the page and for Markdown alike."""
+"""The tables of a comparison: overview, matrix of workloads and contestants, one workload."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from untuned.lab.comparison import Standing
-from untuned.lab.contestants import REFERENCE, Candidate, Contestant
-from untuned.lab.measure import FAILURE, geometric_mean, summary
-
-NEVER = "never"
-NOTHING = "\u2013"
+from untuned.lab.comparison.contestants import REFERENCE, Candidate, Contestant
+from untuned.lab.comparison.measure import FAILURE, geometric_mean, summary
+from untuned.lab.comparison.standings import Standing
+from untuned.lab.report.table import NEVER, NOTHING, Table, TableCell, number_cell, signed
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A cell of a table: what it says, and the number to sort it by."""
-
-    text: str
-    value: float | str
-    note: str = ""  # small, beneath
-    tone: str = ""  # "good", "bad" or none
-
-
-@dataclass(frozen=True)
-class Table:
-    """Headings, each with what it means, and rows that begin with a name."""
-
-    headings: list[tuple[str, str]]
-    rows: list[list[Entry]] = field(default_factory=list)
-
-    def words(self, column: int) -> bool:
-        """Whether a column holds words, not numbers."""
-        return any(isinstance(row[column].value, str) for row in self.rows)
-
-
-def number(value: float, digits: int = 3, unit: str = "") -> Entry:
-    """A number as people write it; NaN as a dash."""
-    if math.isnan(value):
-        return Entry(NOTHING, value)
-    if math.isinf(value):
-        return Entry("\u221e", value)
-    short = f"{value:.{digits}g}"
-    if "e" in short and 1e-4 <= abs(value) < 1e7:
-        short = f"{value:.0f}"
-    return Entry(short + unit, value)
-
-
-def times(value: float) -> str:
+def factor_text(value: float) -> str:
     """A factor: 0.97, 1.80, 12.3."""
     return NOTHING if math.isnan(value) else f"{value:.2f}" if value < 10 else f"{value:.3g}"
 
 
-def size(count: float) -> Entry:
-    """Bytes, in the unit that suits."""
+def bytes_cell(count: float) -> TableCell:
+    """Bytes, in a unit that fits."""
     if math.isnan(count):
-        return Entry(NOTHING, count)
+        return TableCell(NOTHING, count)
     power = min(int(math.log10(max(count, 1)) // 3), 3)
-    return Entry(f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}", count)
+    return TableCell(f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}", count)
 
 
-def as_used(candidate: Candidate) -> str:
-    """Its text, and its schedule if it has one."""
+def _as_used(candidate: Candidate) -> str:
+    """The optimizer, and its schedule if it has one."""
     decays = candidate.schedule != "constant"
     return f"{candidate.optimizer}, {candidate.schedule}" if decays else candidate.optimizer
 
 
-def signed(gap: float) -> str:
-    """A difference with its sign; nothing where there is none."""
-    if not math.isfinite(gap) or gap == 0:
-        return ""
-    return f"{gap:+.2g}".replace("-", "\u2212")
-
-
-def reduction(standing: Standing) -> Entry:
-    """Its factor, and the final loss beside the reference's."""
-    gap = signed(standing.gap)
-    value = standing.reduction
+def _reduction(standing: Standing) -> TableCell:
+    """The step reduction; beneath, the final loss minus the reference's."""
+    gap, value = standing.gap, standing.reduction
+    note = signed(gap) if math.isfinite(gap) and gap else ""
     if math.isnan(value):
-        return Entry(NOTHING, value, gap)
+        return TableCell(NOTHING, value, note)
     if value == 0:
-        return Entry(NEVER, 0.0, gap or "diverged", "bad")
-    if standing.contestant.name == REFERENCE:
-        return Entry(times(value), value, gap)
-    return Entry(times(value), value, gap, "good" if value >= 1 else "")
+        return TableCell(NEVER, 0.0, note or "diverged", "bad")
+    good = value >= 1 and standing.contestant.name != REFERENCE
+    return TableCell(factor_text(value), value, note, "good" if good else "")
 
 
 def overview(standings: Sequence[Standing]) -> Table:
-    """A row for each contestant, best first: the table that the page opens with."""
+    """A row for each contestant, best first: the first table of the report."""
     table = Table([
         ("optimizer", "in the order of the third column until you sort"),
         ("steps saved", "how many times fewer steps than tuned AdamW to AdamW's final loss: "
@@ -100,50 +56,54 @@ def overview(standings: Sequence[Standing]) -> Table:
         ("memory", "state of the optimizer beside AdamW's: mean"),
         ("diverged", "seeds, of those that were compared"),
     ])  # fmt: skip
-    reference = {s.task: s for s in standings if s.contestant.name == REFERENCE}
+    reference = {s.problem: s for s in standings if s.contestant.name == REFERENCE}
     for contestant, own in _by_contestant(standings).items():
         total = summary([s.reduction for s in own])
 
         def beside(name: str, own: list[Standing] = own) -> list[float]:
-            ratios = [_ratio(s.mean(name), reference.get(s.task), name) for s in own]
+            ratios = [_ratio(s.mean(name), reference.get(s.problem), name) for s in own]
             return [ratio for ratio in ratios if math.isfinite(ratio)]
 
         memory = beside("state_bytes")
-        cells = sum(len(s.cells) for s in own)
+        trials = sum(len(s.trials) for s in own)
         gone = sum(s.count("diverged") + s.count("failed") for s in own)
-        trainings = sum(s.trainings for s in own) / len(own)
+        reached = total.workloads - total.failures
         table.rows.append([
-            Entry(contestant.name, contestant.name, "tuned" if contestant.tuned else ""),
-            Entry(times(total.successes), total.successes),
-            Entry(times(total.overall), total.overall),
-            Entry(f"{total.workloads - total.failures} of {total.workloads}",
-                  (total.workloads - total.failures) / max(total.workloads, 1)),
-            number(trainings),
+            TableCell(contestant.name, contestant.name, "tuned" if contestant.tuned else ""),
+            TableCell(factor_text(total.successes), total.successes),
+            TableCell(factor_text(total.overall), total.overall),
+            TableCell(f"{reached} of {total.workloads}", reached / max(total.workloads, 1)),
+            number_cell(sum(s.trainings for s in own) / len(own)),
             _factor(geometric_mean([ratio for ratio in beside("ms_per_step") if ratio > 0])),
             _factor(math.fsum(memory) / len(memory) if memory else math.nan),
-            Entry(f"{gone} of {cells}", gone / max(cells, 1), tone="bad" if gone else ""),
+            TableCell(f"{gone} of {trials}", gone / max(trials, 1), tone="bad" if gone else ""),
         ])  # fmt: skip
     table.rows.sort(key=lambda row: _rank(row[2].value), reverse=True)
     return table
 
 
 def matrix(standings: Sequence[Standing], names: Sequence[str]) -> Table:
-    """Step reductions by workload and contestant, in the order given; gaps beneath."""
-    table = Table(
-        [("workload", ""), *((name, "steps saved; beneath, final loss") for name in names)]
-    )
+    """Step reductions by workload and contestant; beneath, gaps of the final loss.
+
+    Args:
+        standings: of all.
+        names: of the contestants, in the order of the columns.
+    """
+    headings = [(name, "steps saved; beneath, final loss") for name in names]
+    table = Table([("workload", ""), *headings])
     rows: dict[str, dict[str, Standing]] = {}
     for standing in standings:
-        rows.setdefault(standing.task.workload, {})[standing.contestant.name] = standing
+        rows.setdefault(standing.problem.workload, {})[standing.contestant.name] = standing
+    missing = TableCell(NOTHING, math.nan)
     for workload, row in rows.items():
-        entries = [reduction(row[n]) if n in row else Entry(NOTHING, math.nan) for n in names]
-        table.rows.append([Entry(workload, workload), *entries])
+        cells = [_reduction(row[name]) if name in row else missing for name in names]
+        table.rows.append([TableCell(workload, workload), *cells])
     return table
 
 
 def details(standings: Sequence[Standing]) -> Table:
     """One workload: a row for each contestant, least final loss first."""
-    metric = next((c.metric_name for s in standings for c in s.cells if c.metric_name), "metric")
+    metric = next((t.metric_name for s in standings for t in s.trials if t.metric_name), "metric")
     table = Table([
         ("optimizer", ""), ("as used", "the winner of its grid, where it is tuned"),
         ("validation loss", "at the end, mean over seeds"), (metric, "at the end, mean over seeds"),
@@ -152,27 +112,25 @@ def details(standings: Sequence[Standing]) -> Table:
         ("seeds", "done, of those begun"),
     ])  # fmt: skip
     for s in sorted(standings, key=lambda s: math.inf if math.isnan(s.loss) else s.loss):
-        used = as_used(s.chosen) if s.chosen else "still being tuned"
-        ended = s.count("done")
-        steps = Entry(NEVER, math.inf, tone="bad") if math.isinf(s.steps) else number(s.steps, 4)
+        used = _as_used(s.chosen) if s.chosen else "still being tuned"
+        done, begun = s.count("done"), len(s.trials)
+        never = TableCell(NEVER, math.inf, tone="bad")
         table.rows.append([
-            Entry(s.contestant.name, s.contestant.name), Entry(used, used),
-            number(s.loss, 4), number(s.metric, 4), Entry(*_plain(reduction(s))), steps,
-            number(s.mean("ms_per_step")), size(s.mean("state_bytes")),
-            Entry(f"{ended} of {len(s.cells)}", ended, tone="" if ended == len(s.cells) else "bad"),
+            TableCell(s.contestant.name, s.contestant.name), TableCell(used, used),
+            number_cell(s.loss, 4), number_cell(s.mean("metric"), 4),
+            dataclasses.replace(_reduction(s), note=""),
+            never if math.isinf(s.steps) else number_cell(s.steps, 4),
+            number_cell(s.mean("ms_per_step")), bytes_cell(s.mean("state_bytes")),
+            TableCell(f"{done} of {begun}", done, tone="" if done == begun else "bad"),
         ])  # fmt: skip
     return table
 
 
-def _plain(entry: Entry) -> tuple[str, float | str, str, str]:
-    return entry.text, entry.value, "", entry.tone
-
-
 def _by_contestant(standings: Sequence[Standing]) -> dict[Contestant, list[Standing]]:
-    """Those that have been compared at all."""
+    """Standings of those that are compared, not only tuned."""
     found: dict[Contestant, list[Standing]] = {}
     for standing in standings:
-        if standing.cells:
+        if standing.trials:
             found.setdefault(standing.contestant, []).append(standing)
     return found
 
@@ -182,17 +140,9 @@ def _ratio(value: float, reference: Standing | None, name: str) -> float:
     return value / base if base > 0 else math.nan
 
 
-def _factor(value: float) -> Entry:
-    return Entry(times(value) + ("" if math.isnan(value) else "\u00d7"), value)
+def _factor(value: float) -> TableCell:
+    return TableCell(factor_text(value) + ("" if math.isnan(value) else "\u00d7"), value)
 
 
 def _rank(value: float | str) -> float:
     return -math.inf if isinstance(value, str) or math.isnan(value) else value
-
-
-def markdown(table: Table, say: Callable[[Entry], str] = lambda entry: entry.text) -> str:
-    """As Markdown writes tables; names to the left, numbers to the right."""
-    heads = [heading for heading, _ in table.headings]
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
-    lines += [[say(entry).replace("|", "\\|") for entry in row] for row in table.rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

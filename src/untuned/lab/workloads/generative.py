@@ -1,4 +1,4 @@
-"""Networks that learn to make what they were shown: autoencoders."""
+"""Autoencoders of images."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from untuned.lab.config import Size
-from untuned.lab.data import images
-from untuned.lab.supervised import Supervised
-from untuned.lab.task import Metric, Pairs, Workload
+from untuned.lab.workloads.data import images
+from untuned.lab.workloads.supervised import Supervised
+from untuned.lab.workloads.task import Metric, Pairs, Workload
 
 Latent = tuple[Tensor, Tensor, Tensor]  # logits of the pixels, mean and log variance of the code
 
 
-def convolutional(width: int, code: int) -> nn.Sequential:
+def _convolutional(width: int, code: int) -> nn.Sequential:
     """(n, 1, 28, 28) to a code (n, code) and back."""
     return nn.Sequential(
         nn.Conv2d(1, width, 3, stride=2, padding=1), nn.ReLU(),  # 14
@@ -29,12 +29,8 @@ def convolutional(width: int, code: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-class Variational(nn.Module):
+class _Variational(nn.Module):
     """Kingma and Welling 2013 (arXiv:1312.6114): one hidden layer each way, Bernoulli pixels."""
-
-    encoder: nn.Sequential
-    code: nn.Linear
-    decoder: nn.Sequential
 
     def __init__(self, width: int, code: int) -> None:
         super().__init__()
@@ -43,13 +39,13 @@ class Variational(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(code, width), nn.ReLU(), nn.Linear(width, 784))
 
     def forward(self, pixels: Tensor) -> Latent:
-        """Of images (n, 1, 28, 28) one sample each."""
+        """One sample for each of the images (n, 1, 28, 28)."""
         mean, log_variance = self.code(self.encoder(pixels)).chunk(2, dim=1)
         code = mean + (log_variance / 2).exp() * torch.randn_like(mean)
         return self.decoder(code), mean, log_variance
 
 
-def bound(outputs: Latent, pixels: Tensor) -> Tensor:
+def _negative_elbo(outputs: Latent, pixels: Tensor) -> Tensor:
     """Minus the evidence lower bound of images (n, 1, 28, 28), in nats an image."""
     logits, mean, log_variance = outputs
     amiss = F.binary_cross_entropy_with_logits(logits, pixels.flatten(1), reduction="sum")
@@ -57,7 +53,7 @@ def bound(outputs: Latent, pixels: Tensor) -> Tensor:
     return (amiss + divergence) / len(pixels)
 
 
-def _shown(name: str, size: Size) -> tuple[Pairs, Pairs]:
+def _reconstructed(name: str, size: Size) -> tuple[Pairs, Pairs]:
     """Images that are their own targets."""
     first, tested = (10_000, 500) if size == "small" else (None, None)
     train, valid = images(name, "train", first).images, images(name, "test", tested).images
@@ -65,19 +61,19 @@ def _shown(name: str, size: Size) -> tuple[Pairs, Pairs]:
 
 
 def _autoencoder(size: Size) -> Supervised:
-    train, valid = _shown("fashion_mnist", size)
-    model = partial(convolutional, *((8, 32) if size == "small" else (32, 64)))
+    train, valid = _reconstructed("fashion_mnist", size)
+    model = partial(_convolutional, *((8, 32) if size == "small" else (32, 64)))
     batch, steps = (64, 400) if size == "small" else (128, 23_400)
     metric = Metric("root mean square error of pixels", F.mse_loss, math.sqrt)
     return Supervised(model, train, valid, batch, steps, metric, loss=F.mse_loss)
 
 
 def _variational(size: Size) -> Supervised:
-    train, valid = _shown("mnist", size)
-    model = partial(Variational, *((200, 20) if size == "small" else (400, 20)))
+    train, valid = _reconstructed("mnist", size)
+    model = partial(_Variational, *((200, 20) if size == "small" else (400, 20)))
     batch, steps = (64, 500) if size == "small" else (128, 23_400)
-    metric = Metric("bits per pixel", bound, lambda nats: nats / 784 / math.log(2))
-    return Supervised(model, train, valid, batch, steps, metric, loss=bound)
+    metric = Metric("bits per pixel", _negative_elbo, lambda nats: nats / 784 / math.log(2))
+    return Supervised(model, train, valid, batch, steps, metric, loss=_negative_elbo)
 
 
 WORKLOADS = {

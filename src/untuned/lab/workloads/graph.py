@@ -1,6 +1,6 @@
-"""Graphs: which of seven fields a paper of Cora belongs to, by its words and citations.
+"""Node classification: the field of each paper of Cora, by its words and citations.
 
-Kipf and Welling 2016 (arXiv:1609.02907): two layers, all nodes at once, 140 labels to learn from.
+Kipf and Welling 2016 (arXiv:1609.02907): two layers, full batch, 140 labelled nodes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from untuned.lab.config import Size
-from untuned.lab.data import rows
-from untuned.lab.supervised import Supervised
-from untuned.lab.task import ACCURACY, Pairs, Workload
+from untuned.lab.workloads.data import rows
+from untuned.lab.workloads.supervised import Supervised
+from untuned.lab.workloads.task import ACCURACY, Pairs, Workload
 
 
 class Graph(NamedTuple):
     """Nodes and edges."""
 
-    words: Tensor  # (nodes, words), sparse: each node's sum to one
+    words: Tensor  # (nodes, words), sparse: rows sum to one
     labels: Tensor  # (nodes,)
     splits: dict[str, Tensor]  # indices of nodes
     edges: Tensor  # (2, edges): each in one direction
@@ -45,53 +45,55 @@ def cora() -> Graph:
     return Graph(words, torch.tensor(nodes["label"]), splits, ends)
 
 
-def neighbours(graph: Graph) -> Tensor:
+def _neighbours(graph: Graph) -> Tensor:
     """D^-1/2 (A + I) D^-1/2, with D the degrees in A + I: (nodes, nodes), sparse."""
-    own = torch.arange(len(graph.labels))
+    loops = torch.arange(len(graph.labels))
     one, other = graph.edges
-    ends = torch.stack([torch.cat([one, other, own]), torch.cat([other, one, own])])
+    ends = torch.stack([torch.cat([one, other, loops]), torch.cat([other, one, loops])])
     degree = torch.bincount(ends[0]).float()
     values = degree[ends].prod(0).rsqrt()
     return torch.sparse_coo_tensor(ends, values, check_invariants=True).coalesce()
 
 
-def thinned(matrix: Tensor, dropout: float, training: bool) -> Tensor:
-    """Dropout on what is not zero of a sparse matrix."""
+def _sparse_dropout(matrix: Tensor, dropout: float, training: bool) -> Tensor:
+    """Dropout of the stored values of a sparse matrix."""
     values = F.dropout(matrix.values(), dropout, training)
     return torch.sparse_coo_tensor(
         matrix.indices(), values, matrix.shape, is_coalesced=True, check_invariants=False
     )
 
 
-class Convolution(nn.Linear):
-    """A linear map of each node, added up over its neighbours."""
+class _Convolution(nn.Linear):
+    """A dense layer, summed over the neighbours of each node."""
 
     def forward(self, nodes: Tensor, near: Tensor) -> Tensor:  # type: ignore[override]
-        """(nodes, features) to (nodes, outputs)."""
+        """(nodes, features) to (nodes, outputs); near: (nodes, nodes), sparse."""
         outputs: Tensor = near @ (nodes @ self.weight.T) + self.bias
         return outputs
 
 
 class GCN(nn.Module):
-    """Two convolutions."""
+    """Two graph convolutions.
 
-    nodes: int
-    dropout: float
-    layer1: nn.Linear
-    layer2: nn.Linear
+    Args:
+        graph: on which to classify nodes.
+        width: of the hidden layer.
+        classes: of the nodes.
+        dropout: probability, before each layer.
+    """
 
     def __init__(self, graph: Graph, width: int, classes: int, dropout: float = 0.5) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout: float = dropout
         self.register_buffer("words", graph.words.coalesce(), persistent=False)
-        self.register_buffer("near", neighbours(graph), persistent=False)
-        self.layer1 = Convolution(graph.words.shape[1], width)
-        self.layer2 = Convolution(width, classes)
+        self.register_buffer("near", _neighbours(graph), persistent=False)
+        self.layer1: nn.Linear = _Convolution(graph.words.shape[1], width)
+        self.layer2: nn.Linear = _Convolution(width, classes)
 
     def forward(self, nodes: Tensor) -> Tensor:
-        """Logits (nodes, classes) of some nodes."""
+        """Logits (n, classes) of the nodes at indices (n,)."""
         words, near = self.get_buffer("words"), self.get_buffer("near")
-        x: Tensor = self.layer1(thinned(words, self.dropout, self.training), near)
+        x: Tensor = self.layer1(_sparse_dropout(words, self.dropout, self.training), near)
         x = self.layer2(F.dropout(F.relu(x), self.dropout, self.training), near)
         return x[nodes]
 

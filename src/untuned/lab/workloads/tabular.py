@@ -1,26 +1,26 @@
-"""Tables: the median value of houses in California's districts in 1990 (Pace and Barry, 1997)."""
+"""Regression: median house values of California's districts in 1990 (Pace and Barry, 1997)."""
 
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from untuned.lab.config import Size
-from untuned.lab.data import rows
-from untuned.lab.supervised import Supervised
-from untuned.lab.task import Metric, Pairs, Workload
+from untuned.lab.workloads.data import rows
+from untuned.lab.workloads.supervised import Supervised
+from untuned.lab.workloads.task import Metric, Pairs, Workload
 
 TARGET, PLACE = "median_house_value", "ocean_proximity"
 
 
 @cache
 def housing() -> tuple[Pairs, Pairs]:
-    """18,576 districts to train on and 2,064 to validate on, shuffled always alike.
+    """18,576 districts for training and 2,064 for validation, in a fixed order.
 
     Features (n, 13) have mean zero and variance one over the former; values are in 100,000 $.
     """
@@ -37,11 +37,6 @@ def housing() -> tuple[Pairs, Pairs]:
     return Pairs(x[:cut], y[:cut]), Pairs(x[cut:], y[cut:])
 
 
-def squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean square of what is amiss."""
-    return F.mse_loss(outputs, targets)
-
-
 def _mlp(inputs: int, width: int) -> nn.Module:
     return nn.Sequential(
         nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
@@ -52,11 +47,11 @@ def _mlp(inputs: int, width: int) -> nn.Module:
 def _housing(size: Size) -> Supervised:
     train, valid = housing()
     width, batch, steps = (64, 64, 600) if size == "small" else (256, 256, 15_000)
-    error = Metric("root mean square error, 100,000 $", squared, math.sqrt)
-    model = lambda: _mlp(train.inputs.shape[1], width)  # noqa: E731
+    error = Metric("root mean square error, 100,000 $", F.mse_loss, math.sqrt)
+    model = partial(_mlp, train.inputs.shape[1], width)
     if size == "small":
         valid = Pairs(valid.inputs[:1000], valid.targets[:1000])
-    return Supervised(model, train, valid, batch, steps, error, loss=squared)
+    return Supervised(model, train, valid, batch, steps, error, loss=F.mse_loss)
 
 
 WORKLOADS = {"mlp-housing": Workload("a network of three layers, California housing", _housing)}

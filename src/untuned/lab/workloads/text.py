@@ -1,9 +1,9 @@
-"""Texts, of which the next character or word is to be told."""
+"""Language models of characters and words."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from untuned.lab.config import Size
-from untuned.lab.data import text
-from untuned.lab.supervised import Supervised
-from untuned.lab.task import BITS, PERPLEXITY, Metric, Pairs, Windows, Workload
+from untuned.lab.workloads.data import text
+from untuned.lab.workloads.supervised import Supervised
+from untuned.lab.workloads.task import BITS, PERPLEXITY, Metric, Pairs, Windows, Workload
 
-VALIDATED = 64  # windows, at size small
+VALID_WINDOWS = 64  # at size small
 
 
 class Corpus(NamedTuple):
-    """A text as tokens, (length,) each, and how many different ones there are."""
+    """Tokens (length,) of the training and the validation text, and the vocabulary's size."""
 
     train: Tensor
     valid: Tensor
@@ -28,7 +28,7 @@ class Corpus(NamedTuple):
 
 @cache
 def characters(file: str) -> Corpus:
-    """The first 90 % of a text to train on, the rest to validate on."""
+    """The characters of a text: the first 90% for training, the rest for validation."""
     letters = text(file)
     known = {letter: i for i, letter in enumerate(sorted(set(letters)))}
     tokens = torch.tensor([known[letter] for letter in letters])
@@ -37,11 +37,11 @@ def characters(file: str) -> Corpus:
 
 
 @cache
-def words(size: Size) -> Corpus:
-    """WikiText-2's test text to train on and its validation text to validate on.
+def wikitext2(size: Size) -> Corpus:
+    """The words of WikiText-2: its test text for training, its validation text for validation.
 
-    The training text is not among the offline data sets: what comes of this is no perplexity of
-    WikiText-2's. At size small all but the 2000 most frequent words are one.
+    The training text is not among the offline data sets, so the perplexity is not comparable with
+    published ones. At size small all but the 2000 most frequent words are one token.
     """
     train, valid = (text(f"wikitext2_{part}.txt").split() for part in ("test", "valid"))
     most = Counter(train).most_common(2000 if size == "small" else None)
@@ -53,13 +53,8 @@ def words(size: Size) -> Corpus:
     return Corpus(tokens(train), tokens(valid), len(known) + 1)
 
 
-class Recurrent(nn.Module):
-    """An LSTM between an embedding and a dense layer."""
-
-    embedding: nn.Embedding
-    lstm: nn.LSTM
-    drop: nn.Dropout
-    head: nn.Linear
+class _Recurrent(nn.Module):
+    """An embedding, an LSTM, and a dense layer."""
 
     def __init__(self, tokens: int, width: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -69,28 +64,24 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(width, tokens)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(n, length) to logits (n, length, tokens)."""
+        """Tokens (n, length) to logits (n, length, tokens)."""
         out: Tensor = self.head(self.drop(self.lstm(self.embedding(tokens))[0]))
         return out
 
 
-class Encoder(nn.Module):
-    """torch's transformer, each place blind to those after it."""
-
-    embedding: nn.Embedding
-    places: nn.Embedding
-    encoder: nn.TransformerEncoder
-    head: nn.Linear
+class _Encoder(nn.Module):
+    """torch's transformer encoder with a causal mask."""
 
     def __init__(self, tokens: int, width: int, layers: int, heads: int, length: int) -> None:
         super().__init__()
-        self.embedding, self.places = nn.Embedding(tokens, width), nn.Embedding(length, width)
+        self.embedding = nn.Embedding(tokens, width)
+        self.places = nn.Embedding(length, width)
         block = nn.TransformerEncoderLayer(width, heads, width, dropout=0.2, batch_first=True)
         self.encoder = nn.TransformerEncoder(block, layers, enable_nested_tensor=False)
         self.head = nn.Linear(width, tokens)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(n, length) to logits (n, length, tokens)."""
+        """Tokens (n, length) to logits (n, length, tokens)."""
         length = tokens.shape[1]
         x = self.embedding(tokens) + self.places(torch.arange(length, device=tokens.device))
         later = nn.Transformer.generate_square_subsequent_mask(length, tokens.device, x.dtype)
@@ -99,9 +90,16 @@ class Encoder(nn.Module):
 
 
 class GPT(nn.Module):
-    """GPT-2 of the transformers library."""
+    """GPT-2 of the transformers library.
 
-    gpt: nn.Module
+    Args:
+        tokens: vocabulary size.
+        width: of the model.
+        layers: number of blocks.
+        heads: of the attention.
+        length: of the context.
+        dropout: probability, of all kinds.
+    """
 
     def __init__(
         self, tokens: int, width: int, layers: int, heads: int, length: int, dropout: float
@@ -114,16 +112,16 @@ class GPT(nn.Module):
             resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout,
             bos_token_id=0, eos_token_id=0, use_cache=False,
         )  # fmt: skip
-        self.gpt = GPT2LMHeadModel(config)
+        self.gpt: nn.Module = GPT2LMHeadModel(config)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(n, length) to logits (n, length, tokens)."""
+        """Tokens (n, length) to logits (n, length, tokens)."""
         logits: Tensor = self.gpt(tokens).logits
         return logits
 
 
-class Shape(NamedTuple):
-    """Of a network (given the number of tokens), windows, batches and budget."""
+class Setting(NamedTuple):
+    """A network (from the vocabulary size), length of windows, batch size and budget."""
 
     model: Callable[[int], nn.Module]
     length: int
@@ -132,51 +130,47 @@ class Shape(NamedTuple):
 
 
 def _at(
-    corpus: Callable[[Size], Corpus], shapes: dict[Size, Shape], metric: Metric, size: Size
+    corpus: Callable[[Size], Corpus], settings: dict[Size, Setting], metric: Metric, size: Size
 ) -> Supervised:
-    found, shape = corpus(size), shapes[size]
-    windows = found.valid[: len(found.valid) // (shape.length + 1) * (shape.length + 1)]
-    cut = windows.view(-1, shape.length + 1)[: VALIDATED if size == "small" else None]
+    found, setting = corpus(size), settings[size]
+    span = setting.length + 1
+    windows = found.valid[: len(found.valid) // span * span].view(-1, span)
+    cut = windows[: VALID_WINDOWS if size == "small" else None]
     valid = Pairs(cut[:, :-1], cut[:, 1:])
-    train = Windows(found.train, shape.length)
-    model = partial(shape.model, found.tokens)
-    return Supervised(model, train, valid, shape.batch, shape.steps, metric)
+    train = Windows(found.train, setting.length)
+    model = partial(setting.model, found.tokens)
+    return Supervised(model, train, valid, setting.batch, setting.steps, metric)
 
 
-def _by_character(kind: str, file: str, shapes: dict[Size, Shape]) -> Workload:
-    def at(size: Size) -> Supervised:
-        return _at(lambda _: characters(file), shapes, BITS, size)
-
+def _by_character(kind: str, file: str, settings: dict[Size, Setting]) -> Workload:
+    at = partial(_at, lambda _: characters(file), settings, BITS)
     return Workload(f"{kind} by characters, {file.removesuffix('.txt')}", at)
 
 
-LSTM: dict[Size, Shape] = {
-    "small": Shape(partial(Recurrent, width=128, layers=1, dropout=0.0), 48, 16, 400),
+_LSTM: dict[Size, Setting] = {
+    "small": Setting(partial(_Recurrent, width=128, layers=1, dropout=0.0), 48, 16, 400),
     # as of karpathy/char-rnn for this text
-    "full": Shape(partial(Recurrent, width=512, layers=2, dropout=0.5), 50, 50, 20_000),
+    "full": Setting(partial(_Recurrent, width=512, layers=2, dropout=0.5), 50, 50, 20_000),
 }
-GPT2: dict[Size, Shape] = {
-    "small": Shape(partial(GPT, width=64, layers=2, heads=4, length=64, dropout=0.0), 64, 12, 300),
+_SMALL = {"width": 64, "layers": 2, "heads": 4, "length": 64}
+_FULL = {"width": 384, "layers": 6, "heads": 6, "length": 256}
+_GPT: dict[Size, Setting] = {
+    "small": Setting(partial(GPT, **_SMALL, dropout=0.0), 64, 12, 300),
     # as of karpathy/nanoGPT for this text
-    "full": Shape(
-        partial(GPT, width=384, layers=6, heads=6, length=256, dropout=0.2), 256, 64, 5000
-    ),
+    "full": Setting(partial(GPT, **_FULL, dropout=0.2), 256, 64, 5000),
 }
-WORDS: dict[Size, Shape] = {
-    "small": Shape(partial(Encoder, width=64, layers=2, heads=2, length=35), 35, 20, 300),
+_ENCODER: dict[Size, Setting] = {
+    "small": Setting(partial(_Encoder, width=64, layers=2, heads=2, length=35), 35, 20, 300),
     # as of pytorch/examples, word_language_model
-    "full": Shape(partial(Encoder, width=200, layers=2, heads=2, length=35), 35, 20, 13_800),
+    "full": Setting(partial(_Encoder, width=200, layers=2, heads=2, length=35), 35, 20, 13_800),
 }
-TEXTS: Sequence[tuple[str, str]] = (
-    ("shakespeare", "tiny_shakespeare.txt"),
-    ("warandpeace", "war_and_peace.txt"),
-)
+_TEXTS = {"shakespeare": "tiny_shakespeare.txt", "warandpeace": "war_and_peace.txt"}
 WORKLOADS = {
-    **{f"lstm-{name}": _by_character("an LSTM", file, LSTM) for name, file in TEXTS},
-    **{f"gpt-{name}": _by_character("GPT-2", file, GPT2) for name, file in TEXTS},
+    **{f"lstm-{name}": _by_character("an LSTM", file, _LSTM) for name, file in _TEXTS.items()},
+    **{f"gpt-{name}": _by_character("GPT-2", file, _GPT) for name, file in _TEXTS.items()},
     "transformer-wikitext2": Workload(
         "a transformer by words, trained on WikiText-2's test text, validated on its valid text "
         "(not the perplexity that others report)",
-        partial(_at, words, WORDS, PERPLEXITY),
+        partial(_at, wikitext2, _ENCODER, PERPLEXITY),
     ),
 }

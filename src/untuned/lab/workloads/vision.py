@@ -1,4 +1,4 @@
-"""Images, to be told apart: by bare chains of fully-connected layers, and by convolutions."""
+"""Image classification by chains of dense layers and by convolutional networks."""
 
 from __future__ import annotations
 
@@ -11,39 +11,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from untuned.lab.config import Size
-from untuned.lab.convnets import preact_resnet18, resnet20, vgg16
-from untuned.lab.data import Labelled, digits, images
-from untuned.lab.networks import Chain
-from untuned.lab.supervised import Supervised
-from untuned.lab.task import ACCURACY, Loss, Pairs, Workload, cross_entropy
+from untuned.lab.workloads.data import Labelled, digits, images
+from untuned.lab.workloads.networks import Chain, preact_resnet18, resnet20, vgg16
+from untuned.lab.workloads.supervised import Supervised
+from untuned.lab.workloads.task import ACCURACY, Loss, Pairs, Workload, cross_entropy
 
 VALIDATED = 1000  # images, at size small
-
-# How a set is called in the names of workloads, and by itself
+# From the suffix of a workload's name to the data set
 CHAINS = {"digits": "digits", "mnist": "mnist", "fashion": "fashion_mnist"}
 
 
 def parts(name: str, train: int | None, valid: int | None) -> tuple[Labelled, Labelled]:
-    """The first images of a set to train on, and of its test part to validate on."""
+    """Training and validation images: the first of the parts "train" and "test".
+
+    Args:
+        name: of the data set.
+        train: number of training images; None: all.
+        valid: number of validation images; None: all.
+    """
     if name == "digits":
         return digits()["train"], digits()["test"]
     return images(name, "train", train), images(name, "test", valid)
 
 
 def _unit(found: Labelled) -> Pairs:
-    """Flat images scaled to a root mean square of one, image by image, as AGD's theory has it."""
+    """Flat images, each scaled to a root mean square of one, as AGD's theory assumes."""
     flat = found.images.flatten(1)
     return Pairs(F.normalize(flat, dim=1) * math.sqrt(flat.shape[1]), found.labels)
 
 
-def fcn(depth: int, name: str) -> Workload:
-    """The AGD paper's network (arXiv:2304.05187): ReLU layers, no biases, no norms."""
+def chain_workload(depth: int, name: str) -> Workload:
+    """The AGD paper's network (arXiv:2304.05187): dense ReLU layers, no biases, no norms.
+
+    Args:
+        depth: number of layers.
+        name: a key of `CHAINS`.
+    """
 
     def at(size: Size) -> Supervised:
         small = size == "small"
-        train, valid = map(
-            _unit, parts(CHAINS[name], *((10_000, VALIDATED) if small else (None, None)))
-        )
+        counts = (10_000, VALIDATED) if small else (None, None)
+        train, valid = map(_unit, parts(CHAINS[name], *counts))
         width = 128 if small else 1024 if name != "digits" else 256
         model = partial(Chain, depth, width, train.inputs.shape[1])
         steps = 500 if small else 100 * math.ceil(len(train) / 128)
@@ -55,7 +63,7 @@ def fcn(depth: int, name: str) -> Workload:
 
 
 def crop_and_flip(x: Tensor) -> Tensor:
-    """Of images (n, c, h, w) random crops from a margin of 4 pixels, half of them mirrored."""
+    """Random crops of images (n, c, h, w) padded by 4 pixels, flipped with probability 1/2."""
     n, c, h, w = x.shape
     down, right = torch.randint(9, (2, n, 1), device=x.device)
     ys = down + torch.arange(h, device=x.device)
@@ -66,11 +74,20 @@ def crop_and_flip(x: Tensor) -> Tensor:
     return F.pad(x, (4, 4, 4, 4))[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
 
 
-def cifar(
+def cifar_workload(
     network: Callable[[int], nn.Module], about: str, small: int, full: int,
     name: str = "cifar10", loss: Loss = cross_entropy,
 ) -> Workload:  # fmt: skip
-    """A network, given its width at each size. At size small images have half their resolution."""
+    """A convolutional network; at size small images have half their resolution.
+
+    Args:
+        network: from a width to the network.
+        about: a description of it.
+        small: width at size small.
+        full: width at size full.
+        name: of the data set.
+        loss: to train with.
+    """
 
     def at(size: Size) -> Supervised:
         if size == "full":
@@ -88,17 +105,17 @@ def cifar(
 
 
 def standard(found: Labelled) -> Pairs:
-    """Channels shifted and scaled by the mean and deviation of CIFAR-10's training images."""
+    """Channels standardised by mean and deviation of CIFAR-10's training images."""
     mean, deviation = torch.tensor([[0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]])
     return Pairs((found.images - mean[:, None, None]) / deviation[:, None, None], found.labels)
 
 
 WORKLOADS = {
-    "resnet18-cifar10": cifar(preact_resnet18, "a pre-activation ResNet-18", 8, 64),
-    "resnet20-cifar10": cifar(resnet20, "ResNet-20", 8, 16),
-    "vgg16-cifar10": cifar(vgg16, "VGG-16 with norms", 16, 64),
+    "resnet18-cifar10": cifar_workload(preact_resnet18, "a pre-activation ResNet-18", 8, 64),
+    "resnet20-cifar10": cifar_workload(resnet20, "ResNet-20", 8, 16),
+    "vgg16-cifar10": cifar_workload(vgg16, "VGG-16 with norms", 16, 64),
 } | {
-    f"fcn{depth}-{name}": fcn(depth, name)
+    f"fcn{depth}-{name}": chain_workload(depth, name)
     for depth, name in (
         (2, "digits"), (8, "digits"), (32, "digits"), (8, "mnist"), (32, "mnist"),
         (4, "fashion"), (16, "fashion"),

@@ -1,0 +1,3 @@
+"""Alias of `untuned.geometry.assignment`, for one release."""
+
+from untuned.geometry.assignment import *  # noqa: F403

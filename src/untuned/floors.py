@@ -1,0 +1,3 @@
+"""Alias of `untuned.tower`, for one release."""
+
+from untuned.tower import *  # noqa: F403

@@ -1,0 +1,75 @@
+"""The bytes that no implementation of a rule can help moving, where weights do not fit a cache.
+
+Counted in passes: how often a tensor of the weights' size is read or written in a step. A step that
+is to be skipped whole if a gradient is not finite cannot start before it has seen all of them:
+untuned's rules read gradients twice, torch's once. g = gradient, w = weight, m, v = moments.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from untuned.blockwise import Blockwise
+from untuned.lab.baselines.methods import method_of
+from untuned.lab.baselines.table import BASELINES
+from untuned.notation import tower_of
+from untuned.rules import SGD, AdaGrad, Adam, RMSProp
+from untuned.tower import Tower
+from untuned.tunable import Tunable
+
+
+class Traffic(NamedTuple):
+    """How many passes, and which."""
+
+    passes: int
+    why: str
+
+
+THEIRS = {
+    "sgd(fused)": Traffic(3, "read g, w; write w"),
+    "adamw": Traffic(7, "read g, w, m, v; write w, m, v"),
+    "sgdm": Traffic(5, "read g, w, m; write w, m"),
+    "muon": Traffic(5, "read g, w, m; write w, m (AdamW, for the rest: 7); its products compute"),
+    "schedulefree": Traffic(7, "read g, v, both averages; write v, both averages"),
+    "prodigy": Traffic(
+        13, "read g, w, w0, m, v, s; write m, v, s; the new d: read w, m, v; write w"
+    ),
+}
+MOMENTS: dict[type[Tunable], int] = {
+    SGD: 0,
+    AdaGrad: 1,
+    RMSProp: 1,
+    Adam: 2,
+}  # tensors of a weight's size; momentum: one more
+
+
+def least_traffic(text: str) -> Traffic | None:
+    """The floor of an optimizer's step, given its text; None where nobody has counted it."""
+    method_of(text)  # raises, if it is none
+    name = text.split("(")[0].strip().lower()
+    if name in BASELINES:
+        plain = name == "sgdm" and "momentum=0" in text.replace(" ", "")
+        return THEIRS.get("sgd(fused)" if plain else name)
+    return _ours(tower_of(text)) if name != "auto" else None
+
+
+def _ours(tower: Tower) -> Traffic | None:
+    """That of a rule of untuned's, or of a tower, of which the ground floor alone counts.
+
+    `kernels.py` says what towers keep of the last step: a tensor of a weight's size, the record r.
+    """
+    rule, tuned = tower.floors[0].rule, len(tower.tuned(0))
+    if isinstance(rule, Blockwise):
+        moments = 0
+    elif type(rule) in MOMENTS:
+        moments = MOMENTS[type(rule)] + (isinstance(rule, SGD) and rule.momentum > 0)
+    else:
+        return None
+    state = "".join(f", {name}" for name in "mv"[:moments])
+    if not tuned:
+        return Traffic(4 + 2 * moments, f"read g; read g, w{state}; write w{state}")
+    if tuned == 1 or isinstance(rule, Blockwise):
+        return Traffic(6 + 2 * moments, f"read g, r; read g, w{state}; write w{state}, r")
+    # the derivatives by several see the state, too, and the record brings it up to date
+    why = f"read g, r{state}; read g, r, w{state}; write w{state}, r"
+    return Traffic(7 + 3 * moments, why)

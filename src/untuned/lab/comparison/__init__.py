@@ -1,0 +1,1 @@
+"""Optimizers compared on workloads: trials, the plan, executors, what is measured."""

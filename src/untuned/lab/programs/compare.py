@@ -1,0 +1,90 @@
+"""`untuned compare`: optimizers on workloads, over seeds, each tuned as its users would tune it.
+
+The same command resumes a comparison: trials in the folder's cells.jsonl are not trained again,
+except those that failed. At the end it writes report.html, and tables beside it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from untuned.lab.comparison.contestants import CONTESTANTS, contestant_of, select
+from untuned.lab.comparison.executors import Executor, LocalExecutor, RayExecutor
+from untuned.lab.comparison.plan import Comparison, Problem
+from untuned.lab.comparison.progress import train_missing
+from untuned.lab.comparison.standings import standings
+from untuned.lab.comparison.trials import Trials
+from untuned.lab.config import Size
+from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
+from untuned.lab.report.exports import write_report
+from untuned.lab.report.tables import overview
+from untuned.lab.workloads.registry import WORKLOADS, find
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What to compare, and where to train."""
+
+    workloads: tuple[str, ...] = ("*",)
+    """Names or globs, such as 'fcn*'; `untuned train --list` shows all."""
+    optimizers: tuple[str, ...] = ("*",)
+    """Contestants by name or glob (agd, adamw-tuned, '*-tuned'), or as text: 'adamw(lr=3e-4)'."""
+    seeds: int = 3
+    """Number of seeds on which all are compared; grids are searched on another seed."""
+    size: Size = "small"
+    """small: at most half a minute a trial on one core; full: the published setting, for a GPU."""
+    steps: int | None = None
+    """Optimizer steps of a trial; None: each workload's budget."""
+    folder: Path = Path("runs/compare")
+    """Folder of the trials, the report and the tables."""
+    engine: Literal["local", "ray"] = "local"
+    """Processes of this machine, each pinned to a core, or a Ray cluster."""
+    jobs: int | None = None
+    """Trials at a time; None: one per core."""
+    address: str | None = None
+    """Of the Ray cluster; None: start one on this machine."""
+
+    def comparison(self, command: str) -> Comparison:
+        """Raises `UntunedError` for unknown names and missing data sets."""
+        contestants = select(self.optimizers, [c.name for c in CONTESTANTS], contestant_of)
+        names = select(self.workloads, list(WORKLOADS), find)
+        problems = [Problem(n, self.size, self.steps or find(n).at(self.size).steps) for n in names]
+        return Comparison(list(map(contestant_of, contestants)), problems, self.seeds, command)
+
+    def executor(self) -> Executor:
+        """An open executor."""
+        local = self.engine == "local"
+        return LocalExecutor(self.jobs) if local else RayExecutor(self.jobs, self.address)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compare. Exit codes: 2 for wrong input, 130 if interrupted, 1 if a trial has failed."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = tyro.cli(CompareOptions, args=given, prog="untuned compare", description=__doc__)
+    console = Console(highlight=False)
+    try:
+        comparison = options.comparison(shlex.join(["untuned", "compare", *given]))
+        trials = Trials(options.folder / "cells.jsonl")
+        with trials.locked():
+            comparison.save(options.folder)
+            train_missing(
+                trials, comparison.wanted, options.executor, console, comparison.remaining
+            )
+    except WRONG_INPUT as error:
+        stop(f"error: {error}", 2)
+    except OSError as error:
+        stop(f"error: {error}\n{KEPT}", 1)
+    except KeyboardInterrupt:
+        stop(f"Stopped. {KEPT}", 130)
+    page = write_report(comparison, trials, options.folder)
+    console.print(overview(standings(comparison, trials)).rich())
+    console.print(f"Page: {page}; beside it summary.md, cells.csv and cells.parquet")
+    sys.exit(any(trial.status == "failed" for trial in trials.values()))

@@ -1,0 +1,130 @@
+"""`untuned reproduce`: figures and tables of the papers, trained again.
+
+untuned reproduce --list
+untuned reproduce agd-fcn8 --small
+
+The same command resumes: trials in the folder's cells.jsonl are not trained again, except those
+that failed. At the end it writes table.md and picture.png. With several devices it runs as
+`torchrun --nproc-per-node 8 -m untuned.lab reproduce NAME`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, get_args
+
+import torch
+import tyro
+from rich.console import Console
+
+from untuned.lab.comparison.executors import Executor, InProcess, LocalExecutor
+from untuned.lab.comparison.progress import train_missing
+from untuned.lab.comparison.trials import TrialKey, Trials
+from untuned.lab.config import Size
+from untuned.lab.errors import unknown
+from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
+from untuned.lab.reproduce import agd, nero, towers
+from untuned.lab.reproduce.experiment import Experiment
+from untuned.lab.reproduce.plots import draw_results
+from untuned.lab.reproduce.results import Results
+from untuned.lab.workloads.registry import find
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (*agd.EXPERIMENTS, *nero.EXPERIMENTS, *towers.EXPERIMENTS)
+}
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """Which figure or table to reproduce, and at what size."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """Name of the experiment; `--list` shows all."""
+    list: bool = False
+    """Show all experiments, and what they need."""
+    small: bool = False
+    """Smaller and shorter, for two cores."""
+    steps: int | None = None
+    """Overrides all budgets."""
+    jobs: int | None = None
+    """Trials at a time; None: one per core."""
+    folder: Path = Path("runs/reproduce")
+    """Each experiment has a folder in it."""
+
+    @property
+    def size(self) -> Size:
+        """Size of the workloads."""
+        return "small" if self.small else "full"
+
+    def experiment(self) -> Experiment:
+        """Raises `UnknownNameError` with the nearest names."""
+        if self.name not in EXPERIMENTS:
+            raise unknown("experiment", self.name, EXPERIMENTS)
+        return EXPERIMENTS[self.name]
+
+    def path(self) -> Path:
+        """Folder of the experiment."""
+        return self.folder / f"{self.name}-{self.size}"
+
+    def executor(self) -> Executor:
+        """An open executor. Under torchrun all ranks train each trial together."""
+        return InProcess() if "RANK" in os.environ else LocalExecutor(self.jobs)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reproduce. Exit codes: 2 for wrong input, 130 if interrupted, 1 if a trial has failed."""
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    options = tyro.cli(ReproduceOptions, args=given, prog="untuned reproduce", description=__doc__)
+    first = os.environ.get("RANK", "0") == "0"
+    console = Console(highlight=False, quiet=not first)
+    if options.list or not options.name:
+        return _list(console)
+    try:
+        experiment = options.experiment()
+        for name in {line.workload for line in experiment.at(options.size).lines}:
+            find(name).at(options.size)  # raises if data are missing, before any training
+        trials = Trials(options.path() / "cells.jsonl", writes=first)
+        keys = experiment.keys(options.size, options.steps)
+        wanted = list(dict.fromkeys(key for each in keys.values() for key in each))
+
+        def missing(ended: Trials) -> list[TrialKey]:
+            return [key for key in wanted if key not in ended]
+
+        with trials.locked():
+            train_missing(trials, missing, options.executor, console)
+    except WRONG_INPUT as error:
+        stop(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        stop(f"Stopped. {KEPT}", 130)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    if first:
+        results = Results(experiment, options.size, trials, options.steps)
+        command = shlex.join(["untuned", "reproduce", *given])
+        _show(results, options.path(), console, command)
+    sys.exit(int(any(trials[key].status == "failed" for key in wanted if key in trials)))
+
+
+def _list(console: Console) -> None:
+    """All experiments, with what they need at either size."""
+    for e in EXPERIMENTS.values():
+        console.print(f"{e.name}  {e.paper}, {e.figure}: {e.about}", markup=False)
+        for size in get_args(Size):
+            console.print(f"  {size}: {e.at(size).needs}", markup=False)
+
+
+def _show(results: Results, folder: Path, console: Console, command: str) -> None:
+    """The table, printed and as Markdown, and the picture."""
+    console.print(results.table().rich())
+    for note in results.notes():
+        console.print(note, markup=False)
+    (folder / "table.md").write_text(results.fragment(command), encoding="utf-8")
+    draw_results(results, folder / "picture.png")
+    console.print(f"Kept in {folder}: table.md, picture.png, cells.jsonl")

@@ -1,0 +1,170 @@
+"""A figure or table of a paper, as data: its trainings, and the published numbers.
+
+The lines of an experiment are trainings, over seeds; lines of one label that differ in `x` (a
+learning rate, a width) are a grid. Each label becomes a row of the table; with `each`, each `x`
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from untuned.lab.baselines.schedules import Schedule
+from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
+from untuned.lab.config import Size
+
+
+class Published(NamedTuple):
+    """A published number, or one for each seed, and its source."""
+
+    values: tuple[float, ...]
+    source: str
+
+
+class Measure(NamedTuple):
+    """The number of a trial: start + scale * (a field, or the last value of a curve's column)."""
+
+    name: str  # with its unit
+    column: str = "metric"  # of the curve, or a field of the trial
+    scale: float = 1.0  # factor
+    start: float = 0.0  # offset
+    more: bool = False  # whether more is better
+    diverged: float = float("inf")  # the number of a trial that diverged
+
+    def of(self, trial: Trial) -> float:
+        """The number of a trial."""
+        if trial.status == "diverged":
+            return self.diverged
+        found: float = getattr(trial, self.column, trial.last(self.column))
+        return self.start + self.scale * found
+
+    def curve(self, trial: Trial) -> list[float]:
+        """The number over the steps."""
+        return [self.start + self.scale * number for number in trial.curve.get(self.column, [])]
+
+
+TEST_ACCURACY = Measure("test accuracy, %", scale=100, more=True, diverged=10.0)
+TEST_ERROR = Measure("test error, %", scale=-100, start=100, diverged=90.0)
+VALID_PERPLEXITY = Measure("validation perplexity")
+DISTANCE = Measure("Frechet distance of 8x8 pixels")
+RETURN = Measure("mean return", more=True, diverged=-21.0)
+VALID_LOSS = Measure("validation loss", LOSS)
+TIME = Measure("ms a step", "ms_per_step")
+
+
+class Line(NamedTuple):
+    """A training, for all seeds of its scale; `steps` overrides the scale's."""
+
+    label: str
+    optimizer: str
+    workload: str
+    schedule: Schedule = "constant"
+    x: float | None = None
+    panel: str = ""
+    steps: int | None = None
+
+    @property
+    def row(self) -> str:
+        """Its row of the table."""
+        return f"{self.panel}, {self.label}" if self.panel else self.label
+
+
+class Scale(NamedTuple):
+    """An experiment at one size: what it needs, and its trainings."""
+
+    data: str
+    device: str
+    time: str
+    steps: int
+    seeds: int
+    lines: tuple[Line, ...]
+
+    @property
+    def needs(self) -> str:
+        """Data, device and time."""
+        return f"{self.data}; {self.device}; {self.time}"
+
+    @property
+    def extent(self) -> str:
+        """Workloads, steps and seeds."""
+        workloads = ", ".join(f"`{name}`" for name in dict.fromkeys(w.workload for w in self.lines))
+        lengths = sorted({line.steps or self.steps for line in self.lines})
+        steps = " to ".join(f"{length:,}" for length in dict.fromkeys((lengths[0], lengths[-1])))
+        return f"{workloads}; steps: {steps}; seeds: {self.seeds}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A figure or table."""
+
+    name: str  # by which to reproduce it
+    paper: str  # its arXiv number
+    figure: str  # of the paper
+    about: str  # a description
+    measure: Measure  # the number that is compared
+    full: Scale  # at the published size
+    small: Scale  # at a size for two cores
+    published: Mapping[str, Published] = field(default_factory=dict)  # numbers by row
+    baseline: str = ""  # label of the line to which others of its panel are compared
+    x: str = ""  # in what the lines of a label differ
+    each: bool = False  # a row for each `x`
+    view: Literal["curves", "grid", "floors"] = "curves"  # kind of plot
+    told: str = ""  # statements of the paper without a number, and differences of this experiment
+
+    def at(self, size: Size) -> Scale:
+        """The experiment at a size."""
+        return self.small if size == "small" else self.full
+
+    def keys(self, size: Size, steps: int | None = None) -> dict[Line, list[TrialKey]]:
+        """The trials of each line.
+
+        Args:
+            size: of the experiment.
+            steps: overrides all budgets.
+        """
+        scale = self.at(size)
+        return {
+            line: [
+                TrialKey(line.workload, size, line.optimizer, line.schedule, seed,
+                         steps or line.steps or scale.steps)
+                for seed in range(scale.seeds)
+            ]
+            for line in scale.lines
+        }  # fmt: skip
+
+
+Optimizers = Mapping[str, str | tuple[str, tuple[float, ...]]]
+
+
+def lines(
+    workload: str, optimizers: Optimizers, schedule: Schedule = "constant", panel: str = ""
+) -> tuple[Line, ...]:
+    """Lines of several optimizers on one workload.
+
+    Args:
+        workload: to train.
+        optimizers: text by label; or a text with {lr}, and the learning rates of a grid.
+        schedule: of the learning rates.
+        panel: of the plot.
+    """
+    found: list[Line] = []
+    for label, text in optimizers.items():
+        if isinstance(text, str):
+            found.append(Line(label, text, workload, schedule, panel=panel))
+        else:
+            grid = ((lr, text[0].format(lr=f"{lr:g}")) for lr in text[1])
+            found += [Line(label, each, workload, schedule, lr, panel) for lr, each in grid]
+    return tuple(found)
+
+
+def epochs(count: int, examples: int, batch: int) -> int:
+    """Epochs in steps, without partial batches.
+
+    Args:
+        count: number of epochs.
+        examples: of an epoch.
+        batch: batch size.
+    """
+    return count * (examples // batch)

@@ -1,0 +1,1 @@
+"""The papers' workloads: those too large for two cores show the code, not the effect."""

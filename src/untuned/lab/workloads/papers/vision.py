@@ -1,0 +1,89 @@
+"""The papers' networks for MNIST and CIFAR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from untuned.lab.config import Size
+from untuned.lab.workloads.data import grey_images
+from untuned.lab.workloads.networks import Chain, bare, preact_resnet18, vgg11, vgg16
+from untuned.lab.workloads.supervised import Supervised
+from untuned.lab.workloads.task import ACCURACY, Pairs, Workload, square
+from untuned.lab.workloads.vision import (
+    VALIDATED,
+    cifar_workload,
+    crop_and_flip,
+    parts,
+    standard,
+)
+
+
+def wide_chain_workload(depth: int, width: int, bias: bool, batch: int) -> Workload:
+    """The AGD paper's dense network (arXiv:2304.05187), CIFAR-10, square loss.
+
+    Args:
+        depth: number of layers.
+        width: of the hidden layers.
+        bias: whether layers have biases.
+        batch: batch size.
+    """
+
+    def at(size: Size) -> Supervised:
+        small = size == "small"
+        found = parts("cifar10", *((5000, VALIDATED) if small else (None, None)))
+        train, valid = map(standard, found)
+        steps = 300 if small else 200 * (len(train) // batch)
+        return Supervised(
+            partial(Chain, depth, width, 3 * 32 * 32, bias), train, valid, batch, steps, ACCURACY,
+            square, augment=None if small else crop_and_flip,
+        )  # fmt: skip
+
+    return Workload(f"{depth} fully-connected ReLU layers of width {width}, CIFAR-10", at)
+
+
+def _mnist(network: Callable[[Size], nn.Module], about: str, batch: int, epochs: int) -> Workload:
+    """A network on all of MNIST at either size, pixels at mean zero and variance one."""
+
+    def at(size: Size) -> Supervised:
+        found = {part: Pairs(*pair) for part, pair in grey_images("mnist").items()}
+        train, valid = found["train"], found["test"]
+        steps = epochs * (len(train) // batch)
+        return Supervised(partial(network, size), train, valid, batch, steps, ACCURACY)
+
+    return Workload(f"{about}, MNIST", at)
+
+
+def _deep(size: Size) -> nn.Module:
+    """Nero's (arXiv:2102.07227, figure 3); narrower at size small."""
+    return Chain(100, 784 if size == "full" else 128, 784, bias=True)
+
+
+def _shallow(size: Size) -> nn.Module:
+    """The towers' (arXiv:1909.13371)."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10))
+
+
+def _bare_resnet18(width: int) -> nn.Module:
+    return bare(preact_resnet18(width))
+
+
+def _bare_vgg16(width: int, classes: int = 10) -> nn.Module:
+    return bare(vgg16(width, classes))
+
+
+BARE = "without biases and gains of norms, square loss"
+WORKLOADS = {
+    "mlp100-mnist": _mnist(_deep, "100 fully-connected layers with biases", 250, 50),
+    "tanh-mnist": _mnist(_shallow, "one hidden layer of 128 tanh units", 256, 30),
+    "vgg11-cifar10": cifar_workload(vgg11, "VGG-11 with norms", 16, 64),
+    "resnet18-cifar10-bare": cifar_workload(
+        _bare_resnet18, f"a pre-activation ResNet-18 {BARE}", 8, 64, loss=square
+    ),
+    "vgg16-cifar10-bare": cifar_workload(_bare_vgg16, f"VGG-16 {BARE}", 16, 64, loss=square),
+    "vgg16-cifar100-bare": cifar_workload(
+        partial(_bare_vgg16, classes=100), f"VGG-16 {BARE}", 16, 64, "cifar100", square
+    ),
+}
