@@ -61,6 +61,8 @@ def take_step(
     if finite is False:
         for group in groups:
             group["effective_lr"] = 0.0
+        for plan in moving:
+            plan.release()
         return loss
     if len(plans.tower.floors) > 1:
         _drop_idle_records(plans, moving, groups, state)
@@ -72,6 +74,7 @@ def take_step(
         now = plan.inputs(step.eta, step.L, finite)
         waiting.append(plan.executor.apply(plan.last, now, plan.terms(finite)))
         plan.store(state)
+        plan.release()
     sum_over_ranks([writer for writer in waiting if writer is not None])
     return loss
 
