@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -207,13 +206,13 @@ def test_a_missing_data_set_is_told_of_before_anything_is_trained(tmp_path, monk
 
 
 @pytest.mark.integration
-def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
+def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path, pause):
     path = tmp_path / "cells.jsonl"
     optimizers = ["agd", "adam / sgd(lr=1e-05)", "nero", "adamw(lr=0.001)"]
     victim = subprocess.Popen(command(tmp_path, "--optimizers", *optimizers))
     while not path.exists():
         time.sleep(0.01)
-    time.sleep(random.uniform(0, 0.5))
+    pause(0.5)
     victim.kill()
     victim.wait()
     assert compare(tmp_path, *optimizers) == 0
@@ -221,7 +220,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
 
 
 @pytest.mark.integration
-def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
+def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path, pause):
     asked = command(tmp_path, "--optimizers", "agd", "--steps", "1000000")
     # Tests that were started in the background ignore it, and what they start inherits that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -229,7 +228,7 @@ def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
     signal.signal(signal.SIGINT, before)
     while not (tmp_path / "compare.json").exists():
         time.sleep(0.01)
-    time.sleep(random.uniform(0, 6))  # its process starts, or trains
+    pause(6)  # its process starts, or trains
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, told = running.communicate(timeout=60)
     assert running.returncode == 130
