@@ -11,14 +11,13 @@ Legend: g = gradient; v = sum of squared gradients, which starts at 0.1; eps = 1
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import IDENTITY, Chart
+from untuned.charts import IDENTITY
 from untuned.domain import NON_NEGATIVE, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -34,16 +33,13 @@ class AdaGrad(Elementwise):
     lr: float = hyperparameter(0.01, NON_NEGATIVE)
 
     def init(self, weight: Tensor) -> State:
-        """`v` at 0.1."""
         return {"v": torch.full_like(weight, INITIAL)}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + grad.square()
         return Move(-self.lr, grad * torch.rsqrt(v + _EPS), {"v": v})
 
     def as_published(self) -> AdaGrad:
-        """The authors' code of arXiv:1909.13371: the rate moves as it is."""
         return PublishedAdaGrad(self.lr)
 
 
@@ -51,4 +47,4 @@ class AdaGrad(Elementwise):
 class PublishedAdaGrad(AdaGrad):
     """`AdaGrad` on the chart of arXiv:1909.13371."""
 
-    charts: ClassVar[Mapping[str, Chart] | None] = {"lr": IDENTITY}
+    charts: ClassVar = {"lr": IDENTITY}

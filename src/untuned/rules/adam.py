@@ -13,14 +13,13 @@ they remain right when a tower or a schedule moves the betas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import HALF_TANH, IDENTITY, Chart
+from untuned.charts import HALF_TANH, IDENTITY
 from untuned.domain import NON_NEGATIVE, POSITIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -45,13 +44,11 @@ class Adam(Elementwise):
     eps: float = hyperparameter(1e-8, POSITIVE)
 
     def init(self, weight: Tensor) -> State:
-        """Everything at zero."""
         zero = weight.new_zeros(())
         moments = {"m": torch.zeros_like(weight), "v": torch.zeros_like(weight)}
         return {**moments, "n1": zero, "n2": zero.clone()}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr (m / n1) / (sqrt(v / n2) + eps)`."""
         beta1, beta2 = self.betas
         # written as a pull towards the new value: exact where 1 - beta is small
         m = state["m"] + (1 - beta1) * (grad - state["m"])
@@ -64,7 +61,6 @@ class Adam(Elementwise):
         return Move(-self.lr * root / n1, direction, {"m": m, "v": v, "n1": n1, "n2": n2})
 
     def as_published(self) -> Adam:
-        """The authors' code of arXiv:1909.13371; see `PublishedAdam`."""
         return PublishedAdam(self.lr, self.betas, self.eps)
 
 
@@ -76,19 +72,17 @@ class PublishedAdam(Adam):
     not tuned; betas move on a scaled tanh, the rate as it is.
     """
 
-    charts: ClassVar[Mapping[str, Chart] | None] = {
+    charts: ClassVar = {
         "lr": IDENTITY,
         "beta1": HALF_TANH,
         "beta2": HALF_TANH,
     }
 
     def init(self, weight: Tensor) -> State:
-        """`m` and `t` at zero, `v` at eps."""
         v = torch.zeros_like(weight) + self.eps
         return {"m": torch.zeros_like(weight), "v": v, "t": weight.new_zeros(())}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)`."""
         beta1, beta2 = self.betas
         t = state["t"] + 1
         m = beta1 * state["m"] + (1 - beta1) * grad

@@ -10,14 +10,13 @@ Legend: g = gradient; v = mean of its square, which starts at zero; eps = 1e-8.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import HALF_TANH, SQUARE, Chart
+from untuned.charts import HALF_TANH, SQUARE
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -38,16 +37,13 @@ class RMSProp(Elementwise):
     gamma: float = hyperparameter(0.99, UNIT)
 
     def init(self, weight: Tensor) -> State:
-        """`v` at zero."""
         return {"v": torch.zeros_like(weight)}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + (1 - self.gamma) * (grad.square() - state["v"])
         return Move(-self.lr, grad * torch.rsqrt(v + _EPS), {"v": v})
 
     def as_published(self) -> RMSProp:
-        """The authors' code of arXiv:1909.13371: its own charts."""
         return PublishedRMSProp(self.lr, self.gamma)
 
 
@@ -55,4 +51,4 @@ class RMSProp(Elementwise):
 class PublishedRMSProp(RMSProp):
     """`RMSProp` on the charts of arXiv:1909.13371: the root of the rate, a scaled tanh of gamma."""
 
-    charts: ClassVar[Mapping[str, Chart] | None] = {"lr": SQUARE, "gamma": HALF_TANH}
+    charts: ClassVar = {"lr": SQUARE, "gamma": HALF_TANH}

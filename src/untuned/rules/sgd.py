@@ -11,14 +11,13 @@ Legend: g = gradient; m = the buffer of momentum, which starts at zero; without 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import IDENTITY, Chart
+from untuned.charts import IDENTITY
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -37,19 +36,16 @@ class SGD(Elementwise):
     momentum: float = hyperparameter(0.0, UNIT)
 
     def init(self, weight: Tensor) -> State:
-        """`m` at zero, if there is momentum."""
         some = isinstance(self.momentum, Tensor) or self.momentum > 0
         return {"m": torch.zeros_like(weight)} if some else {}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr m`."""
         if "m" not in state:
             return Move(-self.lr, grad)
         m = self.momentum * state["m"] + grad
         return Move(-self.lr, m, {"m": m})
 
     def as_published(self) -> SGD:
-        """The authors' code of arXiv:1909.13371: both hyperparameters move as they are."""
         return PublishedSGD(self.lr, self.momentum)
 
 
@@ -57,4 +53,4 @@ class SGD(Elementwise):
 class PublishedSGD(SGD):
     """`SGD` on the charts of arXiv:1909.13371."""
 
-    charts: ClassVar[Mapping[str, Chart] | None] = {"lr": IDENTITY, "momentum": IDENTITY}
+    charts: ClassVar = {"lr": IDENTITY, "momentum": IDENTITY}
