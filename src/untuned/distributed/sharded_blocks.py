@@ -12,9 +12,9 @@ from torch import Tensor
 from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard
+from untuned.geometry.assignment import by_shape
 from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import BlockView, Layer, Shape, View
-from untuned.geometry.layers import by_shape
 
 
 class ShardedBlockVector(BlockVector):
