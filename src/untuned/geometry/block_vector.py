@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from untuned._tensors import TensorCache, shared_dtype
-from untuned.geometry.block_norms import norm, row_batches, row_length
+from untuned.geometry.block_norms import RowBatch, norm, row_batches, row_length
 from untuned.geometry.layer import BlockView, Layer, Shape, View, dual_factors, matrices
 
 
@@ -31,28 +31,30 @@ class BlockVector:
     def __init__(
         self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View = matrices
     ) -> None:
-        self.layers, self.shapes = layers, shapes
+        self.layers: Sequence[Layer] = layers
+        self.shapes: Sequence[Shape] = shapes
         self.unsharded: BlockVector = self  # of the global tensors, where this one is of shards
         blocks = [view(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
         lengths = [row_length(*block) for block in blocks]
         indices = range(len(shapes))
-        self.whole = [i for i in indices if blocks[i].whole]
+        self.whole: list[int] = [i for i in indices if blocks[i].whole]
         # tensors that can share a batch follow each other
-        self.parted = sorted(set(indices) - {*self.whole}, key=lambda i: (lengths[i], i))
+        self.parted: list[int] = sorted(set(indices) - {*self.whole}, key=lambda i: (lengths[i], i))
         self._order = [*self.whole, *self.parted]
         self._place = sorted(indices, key=self._order.__getitem__)  # of each tensor in `_order`
         pairs = zip(layers, shapes, strict=True)
-        self.depth = sum(layer.depth() for layer, shape in pairs if math.prod(shape))
+        self.depth: int = sum(layer.depth() for layer, shape in pairs if math.prod(shape))
         self._entries = [math.prod([block.shape[dim] for dim in block.dims]) for block in blocks]
         self._constants = TensorCache()  # so that a step copies nothing from host to device
         self._see(blocks, [block.stack for block in blocks])
 
     def _see(self, blocks: list[BlockView], stacks: list[Shape]) -> None:
         """View tensors as `blocks`; `stacks` are the shapes of one number for each block."""
-        self.blocks, self.stacks = blocks, stacks
-        self.counts = [math.prod(stacks[i]) for i in self.parted]
+        self.blocks: list[BlockView] = blocks
+        self.stacks: list[Shape] = stacks
+        self.counts: list[int] = [math.prod(stacks[i]) for i in self.parted]
         lengths = [0 if self.is_divided(i) else row_length(*blocks[i]) for i in self.parted]
-        self.runs = row_batches(self.parted, self.counts, lengths, len(self.whole))
+        self.runs: list[RowBatch] = row_batches(self.parted, self.counts, lengths, len(self.whole))
 
     def owner(self, device: torch.device) -> Tensor:
         """The index of the tensor that each block belongs to, int64 (blocks,)."""

@@ -11,13 +11,14 @@ Legend: g = gradient; v = sum of squared gradients, which starts at 0.1; eps = 1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import IDENTITY
+from untuned.charts import IDENTITY, Chart
 from untuned.domain import NON_NEGATIVE, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -47,4 +48,4 @@ class AdaGrad(Elementwise):
 class PublishedAdaGrad(AdaGrad):
     """`AdaGrad` on the chart of arXiv:1909.13371."""
 
-    charts: ClassVar = {"lr": IDENTITY}
+    charts: ClassVar[Mapping[str, Chart] | None] = {"lr": IDENTITY}

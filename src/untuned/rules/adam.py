@@ -13,13 +13,14 @@ they remain right when a tower or a schedule moves the betas.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import HALF_TANH, IDENTITY
+from untuned.charts import HALF_TANH, IDENTITY, Chart
 from untuned.domain import NON_NEGATIVE, POSITIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -72,7 +73,7 @@ class PublishedAdam(Adam):
     not tuned; betas move on a scaled tanh, the rate as it is.
     """
 
-    charts: ClassVar = {
+    charts: ClassVar[Mapping[str, Chart] | None] = {
         "lr": IDENTITY,
         "beta1": HALF_TANH,
         "beta2": HALF_TANH,

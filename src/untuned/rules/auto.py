@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from untuned.blockwise import Blockwise, Leaves, NetworkStep, Step
+from untuned.charts import Chart
 from untuned.domain import NON_NEGATIVE, hyperparameter
 from untuned.geometry import assignment
 from untuned.geometry.block_vector import BlockVector
@@ -66,9 +67,9 @@ class Auto(Blockwise):
 
     horizon: float = hyperparameter(0.0, NON_NEGATIVE)
 
-    charts: ClassVar = {}
-    measures_radial = True
-    counter = REVERSALS
+    charts: ClassVar[Mapping[str, Chart] | None] = {}
+    measures_radial: ClassVar[bool] = True
+    counter: ClassVar[str | None] = REVERSALS
 
     def state_like_weight(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
         return ("momentum",) if layer.by_entry(shape) is None else ("momentum", "square")

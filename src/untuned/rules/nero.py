@@ -119,7 +119,7 @@ class Nero(FreeNero):
         lr, beta: as of `FreeNero`.
     """
 
-    projection = Projection(moments, unbalanced, balance_)
+    projection: ClassVar[Projection | None] = Projection(moments, unbalanced, balance_)
 
     def as_published(self) -> Nero:
         return PublishedNero(self.lr, self.beta)

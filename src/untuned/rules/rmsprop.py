@@ -10,13 +10,14 @@ Legend: g = gradient; v = mean of its square, which starts at zero; eps = 1e-8.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import HALF_TANH, SQUARE
+from untuned.charts import HALF_TANH, SQUARE, Chart
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -51,4 +52,4 @@ class RMSProp(Elementwise):
 class PublishedRMSProp(RMSProp):
     """`RMSProp` on the charts of arXiv:1909.13371: the root of the rate, a scaled tanh of gamma."""
 
-    charts: ClassVar = {"lr": SQUARE, "gamma": HALF_TANH}
+    charts: ClassVar[Mapping[str, Chart] | None] = {"lr": SQUARE, "gamma": HALF_TANH}

@@ -11,13 +11,14 @@ Legend: g = gradient; m = the buffer of momentum, which starts at zero; without 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from untuned.charts import IDENTITY
+from untuned.charts import IDENTITY, Chart
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
 from untuned.elementwise import Elementwise, Move
 from untuned.rule import State
@@ -53,4 +54,4 @@ class SGD(Elementwise):
 class PublishedSGD(SGD):
     """`SGD` on the charts of arXiv:1909.13371."""
 
-    charts: ClassVar = {"lr": IDENTITY, "momentum": IDENTITY}
+    charts: ClassVar[Mapping[str, Chart] | None] = {"lr": IDENTITY, "momentum": IDENTITY}
