@@ -10,7 +10,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from untuned.errors import ParameterError
-from untuned.geometry import assignment
+from untuned.geometry import assignment, by_shape
 from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layers import (
     HEAD,
@@ -23,7 +23,6 @@ from untuned.geometry.layers import (
     Rows,
     Stack,
     Vector,
-    by_shape,
 )
 
 # layer, shape, and what the table in layers.py says: how many blocks, and the radius of each

@@ -36,7 +36,7 @@ class Exchange:
         dist.all_gather_object(self._boxes, [shard.box for shard in shards], self._group)
         self._owned: list[list[int]] = [[] for _ in self._ranks]
         self._share_out()
-        self.mine = self._owned[self._rank]
+        self.mine: list[int] = self._owned[self._rank]
 
     def _share_out(self) -> None:
         """Give each tensor, the largest first, to the rank with the fewest entries so far."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard
+from untuned.geometry.assignment import by_shape
 from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import BlockView, Layer, Shape, View
-from untuned.geometry.layers import by_shape
 
 
 class ShardedBlockVector(BlockVector):
@@ -40,8 +40,8 @@ class ShardedBlockVector(BlockVector):
         self._views: dict[int, _LocalView] = {}
         super().__init__(layers, shapes, view)
         self.shards: Sequence[Shard | None] = shards
-        self.unsharded = BlockVector(layers, shapes, view)
-        self.total = len(self.whole) + sum(self.counts)
+        self.unsharded: BlockVector = BlockVector(layers, shapes, view)
+        self._total = len(self.whole) + sum(self.counts)
         self._exchanges: dict[tuple[int, ...], Exchange] = {}
         self._cells: dict[int, list[int]] = {}  # the number of each cell's block in its tensor
         for i, shard in enumerate(shards):
@@ -51,7 +51,7 @@ class ShardedBlockVector(BlockVector):
                 if seen.cut:
                     self._cells[i] = seen.cells().flatten().tolist()
         self._see(self.blocks, self.stacks)
-        numbers = self.unsharded.spread(torch.arange(self.total))
+        numbers = self.unsharded.spread(torch.arange(self._total))
         here = [self.local_numbers(i, number) for i, number in enumerate(numbers)]
         self._local: list[int] = self.gather(here).tolist()  # the global number of each local block
 
@@ -69,7 +69,7 @@ class ShardedBlockVector(BlockVector):
     def scatter(self, sums: Tensor) -> Tensor:
         local = self._numbers("local", self._local, sums.device)
         sums = sums * self.shard_counts(sums.device)
-        return sums.new_zeros(self.total).index_add(0, local, sums)
+        return sums.new_zeros(self._total).index_add(0, local, sums)
 
     def local_numbers(self, index: int, value: Tensor) -> Tensor:
         seen = self._views.get(index)

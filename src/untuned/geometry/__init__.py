@@ -1,33 +1,10 @@
 """The geometry of parameters: layers, and which module has which."""
 
-from untuned.geometry.assignment import by_module, layers_of
+from untuned.geometry.assignment import by_module, by_shape, layers_of
 from untuned.geometry.layer import BlockView, Layer
-from untuned.geometry.layers import (
-    Bias,
-    Conv,
-    Dense,
-    Embedding,
-    Gain,
-    Head,
-    Rows,
-    Stack,
-    Vector,
-    by_shape,
-)
+from untuned.geometry.layers import Bias, Conv, Dense, Embedding, Gain, Head, Rows, Stack, Vector
 
 __all__ = [
-    "Bias",
-    "BlockView",
-    "Conv",
-    "Dense",
-    "Embedding",
-    "Gain",
-    "Head",
-    "Layer",
-    "Rows",
-    "Stack",
-    "Vector",
-    "by_module",
-    "by_shape",
-    "layers_of",
-]
+    "Bias", "BlockView", "Conv", "Dense", "Embedding", "Gain", "Head", "Layer", "Rows", "Stack",
+    "Vector", "by_module", "by_shape", "layers_of",
+]  # fmt: skip

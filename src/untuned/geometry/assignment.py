@@ -18,19 +18,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from untuned.geometry.layer import Layer
-from untuned.geometry.layers import (
-    Bias,
-    Conv,
-    Dense,
-    Embedding,
-    Gain,
-    Head,
-    Rows,
-    Stack,
-    Vector,
-    by_shape,
-)
+from untuned.geometry.layer import Layer, Shape
+from untuned.geometry.layers import Bias, Conv, Dense, Embedding, Gain, Head, Rows, Stack, Vector
 
 # Names of plain layers that hold queries, keys and values in one matrix.
 FUSED = {"c_attn", "qkv", "qkv_proj", "to_qkv", "Wqkv"}
@@ -62,8 +51,8 @@ def _dense(module: nn.Module) -> dict[str, Layer]:
 @layers_of.register
 def _conv(module: _ConvNd) -> dict[str, Layer]:
     transposed = isinstance(module, _ConvTransposeNd)
-    weight = Conv(module.groups, transposed, math.prod(module.stride) if transposed else 1)
-    return {"weight": weight, "bias": Bias()}
+    stride = math.prod(module.stride) if transposed else 1
+    return {"weight": Conv(module.groups, transposed, stride), "bias": Bias()}
 
 
 @layers_of.register(nn.Embedding)
@@ -77,16 +66,13 @@ def _embedding(module: nn.Embedding | nn.EmbeddingBag) -> dict[str, Layer]:
 def _recurrent(module: nn.RNNBase | nn.RNNCellBase) -> dict[str, Layer]:
     gates = 4 if isinstance(module, nn.LSTM | nn.LSTMCell) else 1
     gates = 3 if isinstance(module, nn.GRU | nn.GRUCell) else gates
-    kinds: dict[str, Layer] = {
-        "weight_ih": Dense(gates),
-        "weight_hh": Dense(gates, inner=True),
-        "weight_hr": Dense(inner=True),
-    }
-    kinds |= {"bias_ih": Bias(gates), "bias_hh": Bias(gates)}
+    inner, bias = Dense(gates, inner=True), Bias(gates)
+    kinds: dict[str, Layer] = {"weight_ih": Dense(gates), "weight_hh": inner}
+    kinds |= {"weight_hr": Dense(inner=True), "bias_ih": bias, "bias_hh": bias}
     names = module._flat_weights_names if isinstance(module, nn.RNNBase) else kinds
-    upper = {name for name in names if name.startswith("weight_ih_l") and "_l0" not in name}
     layers = {name: kinds["_".join(name.split("_")[:2])] for name in names}
-    return layers | {name: Dense(gates, inner=True) for name in upper}
+    upper = {name for name in names if name.startswith("weight_ih_l") and "_l0" not in name}
+    return layers | dict.fromkeys(upper, inner)
 
 
 @layers_of.register
@@ -104,7 +90,7 @@ def _norm(module: nn.Module) -> dict[str, Layer]:
 
 
 def _fused(known: dict[str, Layer], owner: nn.Module) -> dict[str, Layer]:
-    """The layers as stacks of square matrices (cross-attention fuses two, not three)."""
+    """The layers as stacks of square matrices (two, not three, in cross-attention)."""
     weight, layer = getattr(owner, "weight", None), known.get("weight")
     if not isinstance(layer, Dense) or not isinstance(weight, Tensor):
         return known
@@ -187,6 +173,14 @@ def _known(known: dict[str, Layer], name: str, tensor: Tensor) -> Layer:
     if stem in known and sum(size != 1 for size in tensor.shape) > 1:
         return known[stem]
     return _bare(tensor)
+
+
+def by_shape(shape: Shape) -> Layer:
+    """The geometry of a tensor of which only the shape is known, as in the AGD paper.
+
+    Up to one dimension a `Vector`, two a `Dense`, three or more a `Conv`.
+    """
+    return Vector() if len(shape) < 2 else Dense() if len(shape) == 2 else Conv()
 
 
 def all_by_shape(module: nn.Module) -> Iterator[Assigned]:

@@ -7,13 +7,13 @@ submatrices there are. A `BlockVector` holds shapes and constants, never tensors
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from untuned._tensors import TensorCache, shared_dtype
-from untuned.geometry.block_norms import norm, row_batches, row_length
+from untuned.geometry.block_norms import RowBatch, norm, row_batches, row_length
 from untuned.geometry.layer import BlockView, Layer, Shape, View, dual_factors, matrices
 
 
@@ -22,42 +22,39 @@ def _radius(layer: Layer, shape: Shape) -> float:
 
 
 class BlockVector:
-    """Where the blocks of each of some tensors stand in the vector (blocks,).
+    """The place of each tensor's blocks in the vector (blocks,); `shapes` are global.
 
     Tensors that are a single block (`whole`) come first, so that their norms are one
     `_foreach_norm`; then those of several blocks (`parted`).
-
-    Args:
-        layers: the geometry of each tensor.
-        shapes: their global shapes.
-        view: what a block is: `matrices` or `neurons`.
     """
 
     def __init__(
         self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View = matrices
     ) -> None:
-        self.layers, self.shapes = layers, shapes
+        self.layers: Sequence[Layer] = layers
+        self.shapes: Sequence[Shape] = shapes
         self.unsharded: BlockVector = self  # of the global tensors, where this one is of shards
         blocks = [view(layer, shape) for layer, shape in zip(layers, shapes, strict=True)]
         lengths = [row_length(*block) for block in blocks]
         indices = range(len(shapes))
-        self.whole = [i for i in indices if blocks[i].whole]
+        self.whole: list[int] = [i for i in indices if blocks[i].whole]
         # tensors that can share a batch follow each other
-        self.parted = sorted(set(indices) - {*self.whole}, key=lambda i: (lengths[i], i))
+        self.parted: list[int] = sorted(set(indices) - {*self.whole}, key=lambda i: (lengths[i], i))
         self._order = [*self.whole, *self.parted]
         self._place = sorted(indices, key=self._order.__getitem__)  # of each tensor in `_order`
-        real = [layer for layer, shape in zip(layers, shapes, strict=True) if math.prod(shape)]
-        self.depth = sum(layer.depth() for layer in real)
+        pairs = zip(layers, shapes, strict=True)
+        self.depth: int = sum(layer.depth() for layer, shape in pairs if math.prod(shape))
         self._entries = [math.prod([block.shape[dim] for dim in block.dims]) for block in blocks]
         self._constants = TensorCache()  # so that a step copies nothing from host to device
         self._see(blocks, [block.stack for block in blocks])
 
     def _see(self, blocks: list[BlockView], stacks: list[Shape]) -> None:
         """View tensors as `blocks`; `stacks` are the shapes of one number for each block."""
-        self.blocks, self.stacks = blocks, stacks
-        self.counts = [math.prod(stacks[i]) for i in self.parted]
+        self.blocks: list[BlockView] = blocks
+        self.stacks: list[Shape] = stacks
+        self.counts: list[int] = [math.prod(stacks[i]) for i in self.parted]
         lengths = [0 if self.is_divided(i) else row_length(*blocks[i]) for i in self.parted]
-        self.runs = row_batches(self.parted, self.counts, lengths, len(self.whole))
+        self.runs: list[RowBatch] = row_batches(self.parted, self.counts, lengths, len(self.whole))
 
     def owner(self, device: torch.device) -> Tensor:
         """The index of the tensor that each block belongs to, int64 (blocks,)."""
@@ -74,11 +71,9 @@ class BlockVector:
         return self.of_layers(_radius, like)
 
     def of_layers(self, number: Callable[[Layer, Shape], float], like: Tensor) -> Tensor:
-        """A number of each block's layer, (blocks,).
+        """A number of each block's layer, (blocks,), with the dtype and device of `like`.
 
-        Args:
-            number: layer, global shape -> number; a function of a module, for it is a key.
-            like: a tensor with the dtype and device wanted.
+        `number` is a key of the cache: a function of a module.
         """
         key = (number, like.dtype, like.device)
         each = self._constants.get(key)
@@ -118,19 +113,11 @@ class BlockVector:
         return 1.0
 
     def scatter(self, sums: Tensor) -> Tensor:
-        """This rank's partial per-block sums in the global block vector (all,).
-
-        They are scaled for `all_reduce.sum_over_ranks`, which averages over ranks.
-        """
+        """This rank's partial per-block sums in the global block vector (all,), to all-reduce."""
         return sums
 
     def local_numbers(self, index: int, value: Tensor) -> Tensor:
-        """Per-block numbers of one tensor, for the blocks of this rank.
-
-        Args:
-            index: of the tensor.
-            value: numbers of all its blocks, of the global stack's shape; others are unchanged.
-        """
+        """Numbers of one tensor's blocks, of the global stack's shape, for those of this rank."""
         return value
 
     def is_divided(self, index: int) -> bool:
@@ -142,13 +129,7 @@ class BlockVector:
         return self._entries[index]
 
     def sum_cells(self, index: int, numbers: Tensor, root: bool = False) -> Tensor:
-        """Per-block sums from sums over the cells of a tensor's view.
-
-        Args:
-            index: of the tensor.
-            numbers: one for each cell (a part of a block), flat.
-            root: whether numbers, and results, are square roots of sums of squares.
-        """
+        """Per-block sums (or roots of sums of squares) from those of a view's cells, flat."""
         return numbers
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
@@ -185,8 +166,7 @@ class BlockVector:
         if not self.parted:
             return each
         parted = vector[len(self.whole) :].split(self.counts)
-        for i, numbers in zip(self.parted, parted, strict=True):
-            each.append(numbers.view(self.stacks[i]))
+        each += map(torch.Tensor.view, parted, map(self.stacks.__getitem__, self.parted))
         return list(map(each.__getitem__, self._place))
 
     def per_view(self, vector: Tensor) -> list[Tensor]:
@@ -206,10 +186,6 @@ class BlockVector:
         return views
 
 
-def depth(vectors: Iterable[BlockVector]) -> int:
+def depth(vectors: Sequence[BlockVector]) -> int:
     """L: the number of layers of the network; the number of tensors if it has no matrix."""
-    layers = tensors = 0
-    for vector in vectors:
-        layers += vector.depth
-        tensors += len(vector.shapes)
-    return layers or tensors
+    return sum([each.depth for each in vectors]) or sum([len(each.shapes) for each in vectors])

@@ -39,28 +39,14 @@ class BlockView(NamedTuple):
 
 
 def split(shape: Shape, dim: int, parts: int) -> Shape:
-    """The shape with one dimension in two: (..., parts, size / parts, ...).
-
-    Args:
-        shape: of a tensor.
-        dim: the dimension to divide.
-        parts: the number of equal parts.
-
-    Raises:
-        ParameterError: if `parts` does not divide the size of that dimension.
-    """
+    """The shape with one dimension in two, (..., parts, size / parts, ...), or a ParameterError."""
     if dim >= len(shape) or shape[dim] % parts:
         raise ParameterError(f"shape {shape} does not divide into {parts} parts along {dim}")
     return (*shape[:dim], parts, shape[dim] // parts, *shape[dim + 1 :])
 
 
 def dual_factors(radius: Tensor | float, norms: Tensor) -> Tensor:
-    """What blocks of a gradient are multiplied by to become the unit step; zero of zero.
-
-    Args:
-        radius: Frobenius norm of a unit step in each block, broadcastable to `norms`.
-        norms: ||g||_F of each block.
-    """
+    """`radius` / ||g||_F of each block: what makes of a gradient the unit step; zero of zero."""
     return torch.nan_to_num(radius / norms, nan=0.0, posinf=0.0)
 
 
@@ -154,24 +140,14 @@ def neurons(layer: Layer, shape: Shape) -> BlockView:
 def random_orthogonal(
     shape: Shape, radius: float, like: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Orthogonal matrices from the Haar distribution, times `radius`.
+    """Orthogonal matrices (..., rows, columns) from the Haar distribution, times `radius`.
 
-    Q of a Gaussian matrix's QR decomposition, with signs from R's diagonal.
-
-    Args:
-        shape: (..., rows, columns); the fewer of rows and columns are orthonormal.
-        radius: the singular values.
-        like: a tensor on the device wanted; 16-bit dtypes give float32, for want of a QR.
-        generator: of random numbers; None: torch's own.
+    Q of a Gaussian matrix's QR decomposition, with signs from R's diagonal, in >= 32 bits.
     """
     *stack, rows, columns = shape
-    normal = torch.randn(
-        (*stack, max(rows, columns), min(rows, columns)),
-        dtype=torch.promote_types(like.dtype, torch.float32),
-        device=like.device,
-        generator=generator,
-    )
-    Q, R = torch.linalg.qr(normal)
+    tall = (*stack, max(rows, columns), min(rows, columns))
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    Q, R = torch.linalg.qr(torch.randn(tall, dtype=dtype, device=like.device, generator=generator))
     signs = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius)
     matrices: Tensor = Q * signs.unsqueeze(-2)
     return matrices if rows >= columns else matrices.mT

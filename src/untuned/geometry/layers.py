@@ -42,6 +42,24 @@ from untuned.geometry.layer import BlockView, Layer, Shape, random_orthogonal, s
 HEAD = 75.0  # how far a head's outputs may move where those of others move by one
 
 
+def _stack(shape: Shape, dim: int, parts: int) -> BlockView:
+    """The blocks of a tensor that stacks `parts` equal ones along a dimension."""
+    divided = shape if parts == 1 else split(shape, dim, parts)
+    dims = range(len(divided))
+    return BlockView(divided, tuple(d for d in dims if parts == 1 or d != dim))
+
+
+@dataclass(frozen=True)
+class _ByEntry(Layer):
+    """A tensor of which each entry of a unit step is of size one: no linear map of inputs."""
+
+    def by_entry(self, shape: Shape) -> float | None:
+        return 1.0
+
+    def multiplies(self) -> bool:
+        return False
+
+
 @dataclass(frozen=True)
 class Dense(Layer):
     """A matrix (fan_out, fan_in), or several of one shape stacked along fan_out.
@@ -60,11 +78,7 @@ class Dense(Layer):
     inner: bool = field(default=False, compare=False, repr=False)
 
     def blocks(self, shape: Shape) -> BlockView:
-        if self.parts == 1:
-            return super().blocks(shape)
-        out = 1 if self.transposed else 0
-        divided = split(shape, out, self.parts)
-        return BlockView(divided, tuple(dim for dim in range(len(divided)) if dim != out))
+        return _stack(shape, 1 if self.transposed else 0, self.parts)
 
     def neurons(self, shape: Shape) -> BlockView:
         return BlockView(shape, (0,)) if self.transposed else super().neurons(shape)
@@ -82,8 +96,7 @@ class Dense(Layer):
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         shape = tuple(weight.shape)
-        fan_out, fan_in = self._fans(shape)
-        stacked = (self.parts, fan_out // self.parts, fan_in)
+        stacked = split(self._fans(shape), 0, self.parts)
         matrix = random_orthogonal(stacked, self.radius(shape), weight, generator).flatten(0, 1)
         weight.copy_((matrix.T if self.transposed else matrix).reshape(shape))
         return True
@@ -105,12 +118,9 @@ class Conv(Layer):
     stride: int = 1
 
     def blocks(self, shape: Shape) -> BlockView:
-        if math.prod(shape[2:]) == 1 and self.groups == 1:
-            return super().blocks(shape)
-        if self.groups == 1:
+        if self.groups == 1 and math.prod(shape[2:]) != 1:
             return BlockView(shape, (0, 1))
-        divided = split(shape, 0, self.groups)
-        return BlockView(divided, tuple(range(1, len(divided))))
+        return _stack(shape, 0, self.groups)
 
     def neurons(self, shape: Shape) -> BlockView:
         if not self.transposed:
@@ -143,7 +153,7 @@ class Conv(Layer):
 
 
 @dataclass(frozen=True)
-class Embedding(Layer):
+class Embedding(_ByEntry):
     """A table (entries, width) whose rows are looked up.
 
     Args:
@@ -163,12 +173,6 @@ class Embedding(Layer):
     def radius(self, shape: Shape) -> float:
         return self.size * math.sqrt(shape[-1])
 
-    def by_entry(self, shape: Shape) -> float | None:
-        return 1.0
-
-    def multiplies(self) -> bool:
-        return False
-
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         weight.normal_(generator=generator)
         weight.mul_(self.radius(tuple(weight.shape)) / weight.norm(dim=-1, keepdim=True))
@@ -186,7 +190,7 @@ class Rows(Embedding):
 
 
 @dataclass(frozen=True)
-class Vector(Layer):
+class Vector(_ByEntry):
     """Numbers that act on their own: biases, gains, slopes.
 
     Args:
@@ -198,21 +202,13 @@ class Vector(Layer):
     start: float | None = field(default=None, compare=False)
 
     def blocks(self, shape: Shape) -> BlockView:
-        if self.parts == 1:
-            return super().blocks(shape)
-        return BlockView(split(shape, 0, self.parts), (1,))
+        return _stack(shape, 0, self.parts)
 
     def neurons(self, shape: Shape) -> BlockView:
         return BlockView(shape, ())  # each entry is a neuron
 
     def radius(self, shape: Shape) -> float:
         return math.sqrt(math.prod(shape) / self.parts)
-
-    def by_entry(self, shape: Shape) -> float | None:
-        return 1.0
-
-    def multiplies(self) -> bool:
-        return False
 
     def depth(self) -> int:
         return 0
@@ -274,11 +270,3 @@ class Head(Layer):
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         return self.kind.initialise_(weight, generator)
-
-
-def by_shape(shape: Shape) -> Layer:
-    """The geometry of a tensor of which only the shape is known, as in the AGD paper.
-
-    Up to one dimension a `Vector`, two a `Dense`, three or more a `Conv`.
-    """
-    return Vector() if len(shape) < 2 else Dense() if len(shape) == 2 else Conv()

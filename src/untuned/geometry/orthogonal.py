@@ -51,10 +51,6 @@ def spectral_duals(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Du
     """`orthogonalise` each block of whole tensors, batched over blocks of one shape.
 
     A block of more than two dimensions is a matrix of its first by all others.
-
-    Args:
-        blocks: the view of each tensor.
-        tensors: whole, not sharded.
     """
     stacks = list(map(_to_matrices, blocks, tensors))
     norms = list(map(torch.linalg.matrix_norm, stacks))
@@ -74,8 +70,8 @@ def _to_matrices(view: BlockView, tensor: Tensor) -> Tensor:
     """The blocks of a tensor as (blocks, rows, columns)."""
     others = len(view.shape) - len(view.dims)
     blocks = tensor.reshape(view.shape).movedim(view.dims, [*range(others, len(view.shape))])
-    columns = math.prod(blocks.shape[others + 1 :])
-    return blocks.reshape(math.prod(blocks.shape[:others]), blocks.shape[others], columns)
+    rows, *columns = blocks.shape[others:]
+    return blocks.reshape(math.prod(view.stack), rows, math.prod(columns))
 
 
 def _from_matrices(view: BlockView, stack: Tensor) -> Tensor:

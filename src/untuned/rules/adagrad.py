@@ -34,16 +34,13 @@ class AdaGrad(Elementwise):
     lr: float = hyperparameter(0.01, NON_NEGATIVE)
 
     def init(self, weight: Tensor) -> State:
-        """`v` at 0.1."""
         return {"v": torch.full_like(weight, INITIAL)}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + grad.square()
         return Move(-self.lr, grad * torch.rsqrt(v + _EPS), {"v": v})
 
     def as_published(self) -> AdaGrad:
-        """The authors' code of arXiv:1909.13371: the rate moves as it is."""
         return PublishedAdaGrad(self.lr)
 
 

@@ -45,13 +45,11 @@ class Adam(Elementwise):
     eps: float = hyperparameter(1e-8, POSITIVE)
 
     def init(self, weight: Tensor) -> State:
-        """Everything at zero."""
         zero = weight.new_zeros(())
         moments = {"m": torch.zeros_like(weight), "v": torch.zeros_like(weight)}
         return {**moments, "n1": zero, "n2": zero.clone()}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr (m / n1) / (sqrt(v / n2) + eps)`."""
         beta1, beta2 = self.betas
         # lerp is a pull towards the new value: exact where 1 - beta is small
         one = torch.ones_like(state["n1"])
@@ -65,7 +63,6 @@ class Adam(Elementwise):
         return Move(-self.lr * root / n1, direction, {"m": m, "v": v, "n1": n1, "n2": n2})
 
     def as_published(self) -> Adam:
-        """The authors' code of arXiv:1909.13371; see `PublishedAdam`."""
         return PublishedAdam(self.lr, self.betas, self.eps)
 
 
@@ -84,12 +81,10 @@ class PublishedAdam(Adam):
     }
 
     def init(self, weight: Tensor) -> State:
-        """`m` and `t` at zero, `v` at eps."""
         v = torch.zeros_like(weight) + self.eps
         return {"m": torch.zeros_like(weight), "v": v, "t": weight.new_zeros(())}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)`."""
         beta1, beta2 = self.betas
         t = state["t"] + 1
         m = beta1 * state["m"] + (1 - beta1) * grad

@@ -20,7 +20,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,14 +42,12 @@ class AGD(Blockwise):
     gain: float = hyperparameter(1.0, POSITIVE)
 
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor:
-        """The paper's eta, from the gradients of every layer at once."""
         sizes = [torch.dot(leaves.blocks.radius(leaves.sizes), leaves.sizes) for leaves in groups]
         G = functools.reduce(torch.add, sizes) / L
         # log((1 + sqrt(1 + 4 G)) / 2), without cancelling where G is small
         return torch.log1p(G / (0.5 + torch.sqrt(0.25 + G)))
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
-        """`-gain * (eta / L) * dual(g)`."""
         dual = leaves.blocks.dual(leaves.sizes)
         return Step((-self.gain / L) * eta * dual, leaves.grads)
 
@@ -85,7 +82,7 @@ class PublishedAGD(ByShape, AGD):
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor:
         weights = []
         for leaves in groups:
-            own = _hosts(leaves.blocks, leaves.sizes.device).own
+            own, _ = _hosts(leaves.blocks, leaves.sizes.device)
             weights.append(leaves._replace(sizes=torch.where(own, leaves.sizes, 0.0)))
         return super().step_size(weights, L)
 
@@ -101,15 +98,10 @@ class PublishedAGD(ByShape, AGD):
         )
 
 
-class _Hosts(NamedTuple):
-    own: Tensor  # (blocks,): is the block a weight's?
-    weight: Tensor  # (blocks,): the index of the weight it goes by
-
-
 @cached(256)
-def _hosts(blocks: BlockVector, device: torch.device) -> _Hosts:
-    """For each block the last weight listed up to it."""
+def _hosts(blocks: BlockVector, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(blocks,) each: whether it is a weight's, and the index of the last weight up to it."""
     weight = torch.tensor([len(shape) > 1 for shape in blocks.shapes])
     last = torch.where(weight, torch.arange(len(weight)), 0).cummax(0).values
     owner = blocks.owner(torch.device("cpu"))
-    return _Hosts(weight[owner].to(device), last[owner].to(device))
+    return weight[owner].to(device), last[owner].to(device)

@@ -28,7 +28,7 @@ about one, by `Layer.by_entry`: they are not in a ball.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -72,11 +72,9 @@ class Auto(Blockwise):
     counter: ClassVar[str | None] = REVERSALS
 
     def state_like_weight(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
-        """The momentum; with Adam's direction also the mean square."""
         return ("momentum",) if layer.by_entry(shape) is None else ("momentum", "square")
 
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
-        """By the type of layer that owns it; the last matrix is the head."""
         return assignment.with_head(module)
 
     def init(self, blocks: BlockVector, norms: Tensor) -> list[State]:
@@ -90,8 +88,8 @@ class Auto(Blockwise):
         self, groups: Sequence[Leaves], L: int, network_state: Mapping[str, Tensor]
     ) -> NetworkStep:
         """How far, and the degree in the place of the depth."""
-        every, head = (sum(map(share, groups)) for share in (_of_matrices, _of_heads))
-        every, head = torch.as_tensor(every), torch.as_tensor(head)
+        radial = [leaves.radial for leaves in groups]  # <gradient, weights>
+        every, head = _total(groups, radial, _multiplies), _total(groups, radial, _is_head)
         zero = torch.zeros_like(every)
         before = {name: value.to(every) for name, value in network_state.items()}
         product = torch.lerp(every * head, before.get("product", zero), DEGREE)
@@ -104,9 +102,10 @@ class Auto(Blockwise):
     def _shorter(self, groups: Sequence[Leaves], t: Tensor) -> Tensor:
         """Than at first, by so much are steps after `t` of them."""
         T = torch.zeros_like(t) + self.horizon  # which may be a tensor, anywhere
-        shares = (sum(map(share, groups)) for share in (_reversals, _of_spectral))
-        reversals, blocks = map(torch.as_tensor, shares)
-        N = torch.where(blocks > 0, reversals / blocks, t)  # with no matrix but the head
+        reversals = _total(groups, [leaves.counter for leaves in groups], _is_spectral)
+        blocks = [leaves.blocks.of_layers(_is_spectral, leaves.sizes).sum() for leaves in groups]
+        count = torch.as_tensor(sum(blocks))
+        N = torch.where(count > 0, reversals / count, t)  # with no matrix but the head
         return torch.where(T > 0, (1 - t / T).clamp(min=0.0), 1 / (1 + N / PATIENCE))
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
@@ -181,23 +180,14 @@ def _is_spectral(layer: Layer, shape: Shape) -> float:
     return float(layer.by_entry(shape) is None)
 
 
-def _of_spectral(leaves: Leaves) -> Tensor:
-    """How many blocks there are that move along the spectral dual."""
-    return leaves.blocks.of_layers(_is_spectral, leaves.sizes).sum()
-
-
-def _reversals(leaves: Leaves) -> Tensor:
-    """The sum of theirs."""
-    assert leaves.counter is not None
-    return torch.dot(leaves.counter, leaves.blocks.of_layers(_is_spectral, leaves.counter))
-
-
-def _of_matrices(leaves: Leaves) -> Tensor:
-    """<gradient, weights> of all that multiplies."""
-    assert leaves.radial is not None
-    return torch.dot(leaves.radial, leaves.blocks.of_layers(_multiplies, leaves.radial))
-
-
-def _of_heads(leaves: Leaves) -> Tensor:
-    assert leaves.radial is not None
-    return torch.dot(leaves.radial, leaves.blocks.of_layers(_is_head, leaves.radial))
+def _total(
+    groups: Sequence[Leaves],
+    numbers: Sequence[Tensor | None],
+    weight: Callable[[Layer, Shape], float],
+) -> Tensor:
+    """The sum over groups of numbers of blocks, (blocks,) each, weighted by their layers."""
+    total: Tensor | int = 0
+    for leaves, each in zip(groups, numbers, strict=True):
+        assert each is not None
+        total = total + torch.dot(each, leaves.blocks.of_layers(weight, each))
+    return torch.as_tensor(total)

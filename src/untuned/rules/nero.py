@@ -35,51 +35,28 @@ SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such 
 
 
 def moments(weight: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The sum and the sum of squares over each neuron, (*stack).
-
-    Args:
-        weight: viewed with its neurons as dimensions of their own.
-        dims: the dimensions that a neuron spans; they become 1.
-    """
+    """The sum and the sum of squares over each neuron, which spans `dims`: (*stack)."""
     norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
     return weight.sum(dims, keepdim=True), norm.square_()
 
 
 def rounding(sums: Sequence[Tensor], entries: int, eps: float) -> float:
-    """The rounding error of norms of neurons: of entries, and of long sums, as of a random walk.
-
-    Args:
-        sums: `moments`, in the dtype of the sums.
-        entries: of each neuron.
-        eps: the relative rounding error of the weights' dtype.
-    """
+    """The rounding error of norms of neurons: of entries, and of long sums, as of a random walk."""
     return 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums[0].dtype).eps
 
 
 def unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
-    """Which neurons, (*stack), are further from zero mean and unit norm than `rounding` explains.
-
-    Args:
-        sums: `moments` of the neurons.
-        entries: of each neuron.
-        eps: the relative rounding error of the weights' dtype.
-    """
+    """Which neurons, (*stack), are further from zero mean and unit norm than `rounding` says."""
     total, squares = sums
     within = rounding(sums, entries, eps)
     return ((squares - 1).abs() > within).logical_or_(total.abs() > within * math.sqrt(entries))
 
 
 def balance_(weight: Tensor, sums: Sequence[Tensor], entries: int, moved: Tensor | None) -> None:
-    """Give neurons zero mean and unit norm, in place.
+    """Give neurons, those that have `moved` (*stack) or all, zero mean and unit norm, in place.
 
     A dead neuron stays dead. Where the mean is far larger than the deviations from it, the norm is
     inexact: a second call, with the mean at zero, makes it exact.
-
-    Args:
-        weight: viewed with its neurons as dimensions of their own.
-        sums: `moments` of the neurons.
-        entries: of each neuron.
-        moved: which neurons to project, (*stack); None: all.
     """
     total, squares = sums
     mean = total / entries
@@ -106,7 +83,6 @@ class FreeNero(Blockwise):
     view: ClassVar[View] = staticmethod(neurons)
 
     def init(self, blocks: BlockVector, norms: Tensor) -> list[State]:
-        """`v` and `step` at zero, `scale` from the weights."""
         scales = blocks.mean(norms)
         scales = torch.where(scales > 0, scales, SCALE_OF_ZERO)
         v = blocks.spread(torch.zeros_like(norms))
@@ -116,7 +92,6 @@ class FreeNero(Blockwise):
         ]
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
-        """The paper's step; `eta` is the learning rate."""
         blocks, grads, sizes, states, *_ = leaves
         owner = blocks.owner(sizes.device)
         step = torch.stack([state["step"] for state in states]).to(sizes) + 1

@@ -38,16 +38,13 @@ class RMSProp(Elementwise):
     gamma: float = hyperparameter(0.99, UNIT)
 
     def init(self, weight: Tensor) -> State:
-        """`v` at zero."""
         return {"v": torch.zeros_like(weight)}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr g / sqrt(v + eps)`."""
         v = state["v"] + (1 - self.gamma) * (grad.square() - state["v"])
         return Move(-self.lr, grad * torch.rsqrt(v + _EPS), {"v": v})
 
     def as_published(self) -> RMSProp:
-        """The authors' code of arXiv:1909.13371: its own charts."""
         return PublishedRMSProp(self.lr, self.gamma)
 
 

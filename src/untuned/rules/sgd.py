@@ -37,19 +37,16 @@ class SGD(Elementwise):
     momentum: float = hyperparameter(0.0, UNIT)
 
     def init(self, weight: Tensor) -> State:
-        """`m` at zero, if there is momentum."""
         some = isinstance(self.momentum, Tensor) or self.momentum > 0
         return {"m": torch.zeros_like(weight)} if some else {}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """`-lr m`."""
         if "m" not in state:
             return Move(-self.lr, grad)
         m = self.momentum * state["m"] + grad
         return Move(-self.lr, m, {"m": m})
 
     def as_published(self) -> SGD:
-        """The authors' code of arXiv:1909.13371: both hyperparameters move as they are."""
         return PublishedSGD(self.lr, self.momentum)
 
 
