@@ -85,18 +85,23 @@ FIRST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
+def file_of(item: pytest.Item) -> str:
+    """The path of a test's file in this folder."""
+    return item.path.relative_to(Path(__file__).parent).as_posix()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Group tests for workers."""
+    if file_of(item) in TOGETHER:
+        item.add_marker(pytest.mark.xdist_group(file_of(item)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group and order tests for workers; tests of a GPU wait for one."""
-    here = Path(__file__).parent
-    for item in items:
-        name = item.path.relative_to(here).as_posix()
-        if name in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(name))
+    """Order tests for workers; tests of a GPU wait for one."""
 
     def place(item: pytest.Item) -> int:
-        name = item.path.relative_to(here).as_posix()
-        return next((i for i, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
+        starts = (i for i, start in enumerate(FIRST) if file_of(item).startswith(start))
+        return next(starts, len(FIRST))
 
     items.sort(key=place)
     if not torch.cuda.is_available():
