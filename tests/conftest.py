@@ -57,18 +57,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-# Files whose fixtures are dear: each stays with one worker, which makes them once.
-TOGETHER = (
-    "distributed/test_distributed.py",
-    "execution/test_compiled_steps.py",
-    "integration/test_huggingface.py",
-    "integration/test_lightning.py",
-    "lab/test_report.py",
-    "optimizer/test_resume.py",
-    "test_release.py",
-    "test_site.py",
-)
-# The longest tests come first, so that no worker ends alone with one of them.
+# A file stays with one worker, which makes its fixtures once. The longest come first, so that no worker ends alone with one of them.
 FIRST = (
     "distributed/",
     "lab/test_auto_figures.py",
@@ -88,12 +77,6 @@ FIRST = (
 def file_of(item: pytest.Item) -> str:
     """The path of a test's file in this folder."""
     return item.path.relative_to(Path(__file__).parent).as_posix()
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Group tests for workers."""
-    if file_of(item) in TOGETHER:
-        item.add_marker(pytest.mark.xdist_group(file_of(item)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
