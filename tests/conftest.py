@@ -57,7 +57,8 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-# A file stays with one worker, which makes its fixtures once. The longest come first, so that no worker ends alone with one of them.
+# A file stays with one worker, which makes its fixtures once.
+# The longest come first, so that no worker ends alone with one of them.
 FIRST = (
     "distributed/",
     "lab/test_auto_figures.py",
