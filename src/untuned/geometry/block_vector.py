@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -188,4 +189,6 @@ class BlockVector:
 
 def depth(vectors: Sequence[BlockVector]) -> int:
     """L: the number of layers of the network; the number of tensors if it has no matrix."""
-    return sum([each.depth for each in vectors]) or sum([len(each.shapes) for each in vectors])
+    return sum(map(attrgetter("depth"), vectors)) or sum(
+        map(len, map(attrgetter("shapes"), vectors))
+    )
