@@ -20,7 +20,7 @@ from rich.progress import track
 from untuned import geometry
 from untuned.lab.comparison.contestants import contestant_of
 from untuned.lab.comparison.measure import FAILURE, mean, mean_curve, step_reduction, steps_to
-from untuned.lab.comparison.plan import Problem, fresh
+from untuned.lab.comparison.plan import Problem, tuning
 from untuned.lab.comparison.standings import REFERENCE
 from untuned.lab.comparison.trials import LOSS, Trial, TrialKey, Trials
 from untuned.lab.config import Config
@@ -110,7 +110,8 @@ def train_missing(options: Options, trials: Trials) -> None:
 def saved(workload: str, ours: list[Trial], reference: Trials) -> float:
     """How many times fewer steps than the tuned AdamW's."""
     problem = Problem(workload, "small", find(workload).at("small").steps)
-    tuned = [reference[key] for key in fresh(contestant_of(REFERENCE), problem, 3, reference) or []]
+    keys = tuning(contestant_of(REFERENCE), problem, reference).fresh(3) or []
+    tuned = [reference[key] for key in keys]
     target = mean([trial.last(LOSS) for trial in tuned])
     needed = [
         steps_to(target, mean_curve([trial.loss for trial in each])) for each in (tuned, ours)

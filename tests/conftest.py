@@ -57,8 +57,48 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+# Files whose fixtures are dear: each stays with one worker, which makes them once.
+TOGETHER = (
+    "distributed/test_distributed.py",
+    "execution/test_compiled_steps.py",
+    "integration/test_huggingface.py",
+    "integration/test_lightning.py",
+    "lab/test_report.py",
+    "optimizer/test_resume.py",
+    "test_release.py",
+    "test_site.py",
+)
+# The longest tests come first, so that no worker ends alone with one of them.
+FIRST = (
+    "distributed/",
+    "lab/test_auto_figures.py",
+    "lab/test_bench.py",
+    "lab/test_compare.py",
+    "lab/test_train.py",
+    "lab/test_streamed.py",
+    "lab/test_reproduce.py",
+    "test_site.py",
+    "test_release.py",
+    "execution/test_compiled_steps.py",
+    "integration/",
+    "lab/",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a GPU wait for one."""
+    """Group and order tests for workers; tests of a GPU wait for one."""
+    here = Path(__file__).parent
+    for item in items:
+        name = item.path.relative_to(here).as_posix()
+        if name in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(name))
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(here).as_posix()
+        return next((i for i, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
+
+    items.sort(key=place)
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("gpu"):

@@ -12,19 +12,20 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import untuned
 from support.networks import same, snapshot
-from support.pages import PAGES, ROOT, blocks_of, fallen, run_page, text_of, train_plainly
+from support.pages import (
+    PAGES,
+    ROOT,
+    code_of,
+    fallen,
+    pages_run_by,
+    run_page,
+    text_of,
+    train_plainly,
+)
 from untuned.notation import tower_of
 
-# Pages whose code other tests run: with trainers, on several processes
-ELSEWHERE = {
-    "how-to/accelerate": "integration/test_accelerate.py",
-    "how-to/distributed": "distributed/test_distributed.py",
-    "how-to/huggingface": "integration/test_huggingface.py",
-    "how-to/lightning": "integration/test_lightning.py",
-    "how-to/precision": "integration/test_precision_page.py",
-    "how-to/stable-baselines3": "integration/test_stable_baselines3.py",
-}
-HERE = (ROOT / "tests" / "test_pages.py").read_text(encoding="utf-8")
+FILES = (ROOT / "tests").rglob("test_*.py")
+RUN = set().union(*map(pages_run_by, FILES))
 
 
 def classifier(outputs=10):
@@ -52,13 +53,9 @@ def loss_of(model, loader):
         return F.cross_entropy(model(loader.dataset.tensors[0]), loader.dataset.tensors[1]).item()
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(text_of(page))])
+@pytest.mark.parametrize("page", [page for page in PAGES if code_of(page)])
 def test_every_page_with_code_is_run(page):
-    if page in ELSEWHERE:
-        name = page.removeprefix("how-to/")
-        assert name in (ROOT / "tests" / ELSEWHERE[page]).read_text(encoding="utf-8")
-    else:
-        assert f'run_page("{page}"' in HERE
+    assert page in RUN
 
 
 def test_the_plain_loop_learns_and_ends_where_ours_does(model, loader):
@@ -157,7 +154,7 @@ def test_what_the_table_of_migrations_says_can_be_built(model):
 
 
 def test_rules_of_ones_own_are_tuned_and_see_geometry():
-    code = blocks_of(text_of("how-to/own-rule"))[0]
+    code = code_of("how-to/own-rule")[0]
     assert len(code.split("@dataclass")[1].strip().splitlines()) <= 10
     scope = run_page("how-to/own-rule", slice(1))
     opt = scope["opt"]

@@ -1,10 +1,12 @@
 """What the pages name is there: commands, papers, files."""
 
+import importlib.util
 import re
 import shlex
 
 import pytest
 import yaml
+from torch.distributed.run import get_args_parser
 
 import untuned
 from support.pages import PAGES, ROOT, text_of
@@ -28,6 +30,9 @@ COMMANDS = sorted(
 )
 
 
+SCRIPTS = {"train.py"}  # the reader's: what the page of several processes shows
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_one_that_exists(command):
     first, *rest = shlex.split(command)
@@ -35,8 +40,18 @@ def test_every_command_is_one_that_exists(command):
         assert f"\n{rest[0]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
     elif first == "untuned":
         assert rest[0] in PROGRAMS
-    elif first == "python" and rest[0] != "-m":
+    elif first == "python" and rest[0] == "-m":
+        assert importlib.util.find_spec(rest[1])
+    elif first == "python":
         assert (ROOT / rest[0]).exists()
+    else:
+        assert first == "torchrun"
+        asked = get_args_parser().parse_args(rest)  # exits where it knows no such option
+        if asked.module:
+            assert importlib.util.find_spec(asked.training_script)
+            assert asked.training_script_args[0] in PROGRAMS
+        else:
+            assert asked.training_script in SCRIPTS
     if first == "untuned" and rest[0] == "bench" and "WORKLOAD" not in command:
         asked = [word for word in rest[1:] if word != "..."]
         assert set(bench_parser().parse_args(asked).models) <= MODELS.keys()
@@ -54,4 +69,4 @@ def test_the_citation_names_this_version_and_the_three_papers():
 
 def test_the_house_of_the_design_page_stands():
     for name in re.findall(r"`([\w/]+\.py|\w+/)`", text_of("design")):
-        assert (ROOT / "src" / "untuned" / name).exists(), name
+        assert any((folder / name).exists() for folder in (ROOT, ROOT / "src" / "untuned")), name

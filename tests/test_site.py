@@ -45,11 +45,25 @@ class Page(HTMLParser):
             self.loads.append(given["src"])
 
 
+SOURCES = ("docs", "website", "src", "mkdocs.yml", "README.md", "CHANGELOG.md", "benchmarks")
+
+
+def built():
+    """Whether `make docs` has built the site, and no source has changed since."""
+    stamp = ROOT / "build" / "site.built"
+    found = [path for name in SOURCES for path in (ROOT / name, *(ROOT / name).rglob("*"))]
+    files = [path for path in found if path.is_file() and path.suffix != ".pyc"]
+    newest = max(path.stat().st_mtime for path in files)
+    return stamp.exists() and stamp.stat().st_mtime > newest
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The site, as `make docs` builds it."""
+    if built():
+        return ROOT / "build" / "site"
     folder = tmp_path_factory.mktemp("site")
-    built = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)],
         cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
@@ -57,7 +71,7 @@ def site(tmp_path_factory):
         text=True,
         check=False,
     )
-    assert built.returncode == 0, built.stderr
+    assert done.returncode == 0, done.stderr
     return folder
 
 

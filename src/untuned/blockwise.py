@@ -3,9 +3,8 @@
 A parameter is a stack of *blocks* (a matrix, the gates of an LSTM, the submatrices of a
 convolution), laid side by side in one `BlockVector`, so that a rule's arithmetic is a few
 operations on that vector, however many tensors there are. What a rule may know of the other
-layers passes through `measure`: one number for each block. Of tensors that are spread over several
-processes a rule sees the part that is here; the optimizer joins the measures of the parts, in one
-collective, before anybody looks at them.
+layers passes through `measure`: one number for each block. Of sharded tensors a rule sees this
+rank's local shards; measures are all-reduced before `plan_step` and `update` see them.
 """
 
 from __future__ import annotations
@@ -24,16 +23,12 @@ from untuned.rule import Rule, State
 
 
 class Projection(NamedTuple):
-    """Where the weights of each block belong, given sums over its entries.
+    """The set that weights belong to, block by block; blocks of a single entry are left alone.
 
-    Blocks of a single entry stay as they are: there is nothing to balance.
-
-    moments: a weight, viewed as blocks, and the dimensions that blocks span ->
-        sums over them, one tensor for each kind, in which they are kept as dimensions of one.
-    astray: moments; how many entries a block has; the precision of the weights -> which blocks
-        (*stack) are not where they belong.
-    restore_: the same weight, in place; its moments; how many entries a block has; and which
-        blocks have moved (None: all), for the others stay where they are.
+    moments: weight (blocks' view), dims that a block spans -> sums over `dims`, kept as size one.
+    astray: moments, entries a block, eps of the weights' dtype -> blocks (*stack) outside the set.
+    restore_: weight, its moments, entries a block, which blocks (*stack) have moved (None: all) ->
+        projects these in place.
     """
 
     moments: Callable[[Tensor, tuple[int, ...]], Sequence[Tensor]]
@@ -42,12 +37,12 @@ class Projection(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What becomes of one group: weights gain coefficient times direction, block by block."""
+    """One group's step: weights <- decay * weights + coefficient * direction, block by block."""
 
     coefficients: Tensor  # (blocks,)
-    directions: Sequence[Tensor]  # one a parameter, of its shape
-    states: Sequence[State] = ()  # one a parameter: what changes of it; none if nothing is kept
-    decay: Tensor | None = None  # (blocks,): what weights are multiplied with before; None: by one
+    directions: Sequence[Tensor]  # one a parameter, (*shape)
+    states: Sequence[State] = ()  # one a parameter: the entries that change
+    decay: Tensor | None = None  # (blocks,); None: one
 
 
 class Leaves(NamedTuple):
@@ -55,80 +50,98 @@ class Leaves(NamedTuple):
 
     blocks: BlockVector
     grads: Sequence[Tensor]
-    sizes: Tensor  # (blocks,): what `measure` found of whole blocks
+    sizes: Tensor  # (blocks,): `measure` of whole blocks
     states: Sequence[State] = ()
-    radial: Tensor | None = None  # (blocks,): <gradient, weights>, for a rule that asks for it
-    counter: Tensor | None = (
-        None  # (blocks,): the state called `Blockwise.counter`, if there is one
-    )
+    radial: Tensor | None = None  # (blocks,): <gradient, weights>, if `measures_radial`
+    counter: Tensor | None = None  # (blocks,): the state named by `Blockwise.counter`
     # indices, tensors -> U V^T of each of their blocks, and the blocks' norms
     orthogonalise: Callable[[Sequence[int], Sequence[Tensor]], Duals] | None = None
 
     @property
     def frame(self) -> BlockVector:
-        """`blocks`, by its name of before 0.2."""
+        """`blocks`, under its name before 0.2."""
         return self.blocks
 
 
 class NetworkStep(NamedTuple):
-    """What a rule finds by looking at the whole network."""
+    """What `plan_step` finds for the whole network."""
 
-    eta: Tensor | float  # how far to go, in units of `lr`
+    eta: Tensor | float  # how far to go, 0-d, in units of `lr`
     L: Tensor | int  # how deep the network is
-    network_state: Mapping[str, Tensor] = {}  # what to remember of the network, 0-d
+    network_state: Mapping[str, Tensor] = {}  # to remember of the network, 0-d each
 
 
 @dataclass(frozen=True)
 class Blockwise(Rule):
-    """The base of blockwise rules; `rule.py` says what the methods are for."""
+    """The base of blockwise rules; the essay in `rule.py` has all methods with their shapes."""
 
     view: ClassVar[View] = staticmethod(matrices)  # what a block is to the rule
-    projection: ClassVar[Projection | None] = None  # where weights belong, if not anywhere
+    projection: ClassVar[Projection | None] = None  # the set that weights belong to
+    measures_radial: ClassVar[bool] = False  # whether `plan_step` wants <gradient, weights>
+    counter: ClassVar[str | None] = None  # the state that `plan_step` wants of each block
 
-    measures_radial: ClassVar[bool] = (
-        False  # whether to measure how the loss changes as blocks grow
-    )
-    counter: ClassVar[str | None] = None  # what is remembered of each block that `plan_step` sees
-
-    def measure(self, frame: BlockVector, grads: Sequence[Tensor]) -> Tensor:
+    def measure(self, blocks: BlockVector, grads: Sequence[Tensor]) -> Tensor:
         """One number for each block, (blocks,): by default the norm of its gradient.
 
-        Parts of a block are joined as norms are: by the root of the sum of their squares.
+        Args:
+            blocks: the blocks of the gradients.
+            grads: one a parameter; of sharded ones the local shard. Partial measures of a block
+                are all-reduced as norms are: the root of the sum of their squares.
         """
-        return frame.norms(grads)
+        return blocks.norms(grads)
 
-    def init(self, frame: BlockVector, norms: Tensor) -> list[State]:
-        """What to keep of each parameter before its first step: by default nothing.
+    def init(self, blocks: BlockVector, norms: Tensor) -> list[State]:
+        """The initial state of each parameter: by default none.
 
-        Given the norms of the weights' blocks, (blocks,): numbers for the tensor, or its blocks.
+        Args:
+            blocks: the blocks of the weights.
+            norms: of the weights' blocks, (blocks,).
+
+        Returns:
+            For each parameter 0-d tensors, or numbers of its blocks (*stack), by name.
         """
-        return [{} for _ in frame.shapes]
+        return [{} for _ in blocks.shapes]
 
     def state_like_weight(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
-        """The names of what is kept of a parameter that has its shape; it starts at zero."""
+        """Names of further states of the parameter's own shape, which start at zero.
+
+        Args:
+            layer: the parameter's geometry.
+            shape: the parameter's, also where it is sharded.
+        """
         return ()
 
     def plan_step(
         self, groups: Sequence[Leaves], L: int, network_state: Mapping[str, Tensor]
     ) -> NetworkStep:
-        """How far, and how deep, given what was remembered of the network: nothing at first."""
+        """How far to go, and how deep the network is: by default `step_size` and L.
+
+        Args:
+            groups: measures of whole blocks; gradients and states are this rank's local shards.
+            L: how many layers have a gradient.
+            network_state: as the last step returned it, 0-d each; empty at first.
+        """
         return NetworkStep(self.step_size(groups, L), L)
 
     def step_size(self, groups: Sequence[Leaves], L: int) -> Tensor | float:
-        """How far to go, 0-d, in units of `lr`, given the leaves of all groups and depth `L`.
+        """How far to go, 0-d, in units of `lr`: 1 for a rule that has a learning rate.
 
-        Frames, sizes and so on are those of the whole network, but gradients and states what is
-        here of them.
+        It comes before hyperparameters move, and so may not depend on one that a tower tunes.
 
-        A rule that has a learning rate goes just that far. What a rule finds here may not depend on
-        a hyperparameter that a tower tunes: it comes before they move.
+        Args:
+            groups: as in `plan_step`.
+            L: as in `plan_step`.
         """
         return 1.0
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
-        """The step of one group: `eta` is `step_size`, times the learning rate.
+        """The step of one group.
 
-        A hyperparameter of which each tensor has its own comes as one number a block, (blocks,).
+        Args:
+            leaves: the group's gradients, measures and states. A hyperparameter of which each
+                tensor has its own comes as one number a block, (blocks,), in `self`.
+            eta: how far to go, 0-d, times the learning rate.
+            L: how deep the network is.
         """
         raise NotImplementedError
 
@@ -137,5 +150,5 @@ class ByShape:
     """Mixed into a rule: geometry by shape alone, as in the authors' code."""
 
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
-        """Every parameter's geometry by its shape, whoever owns it."""
+        """The layer of each parameter of a module: by its shape."""
         return assignment.all_by_shape(module)

@@ -13,34 +13,36 @@ from untuned.rule import Rule, State
 
 
 class Move(NamedTuple):
-    """What becomes of a tensor: it gains coefficient times direction."""
+    """One tensor's step: weight <- weight + coefficient * direction."""
 
-    coefficient: Tensor | float  # 0-d, unless what it is made of is not
-    direction: Tensor  # of the tensor's shape
-    state: State = {}  # noqa: RUF012  # of the same keys as before; none if nothing is kept
+    coefficient: Tensor | float  # 0-d, or broadcasting as the hyperparameters do
+    direction: Tensor  # (*shape)
+    state: State = {}  # noqa: RUF012  # with the same keys as before
 
 
 @dataclass(frozen=True)
 class Elementwise(Rule):
-    """The base of elementwise rules: write `update`, and `init` if anything is remembered.
+    """The base of elementwise rules: write `update`, and `init` if there is a state.
 
     A learning rate is a hyperparameter called `lr`. Both methods must be plain tensor arithmetic
     without branches on values: the optimizer may run `update` on many tensors end to end, on
-    pieces of one, compiled, or differentiated, and hands it hyperparameters as numbers or as
-    tensors that broadcast.
+    chunks of one, compiled, or differentiated, with hyperparameters as numbers or as tensors that
+    broadcast.
     """
 
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
-        """Geometry is nothing to these rules: a module's parameters stay one group."""
+        """By shape: these rules use no geometry, so a module's parameters stay one group."""
         return assignment.all_by_shape(module)
 
     def init(self, weight: Tensor) -> State:
-        """What to remember of a weight before its first step: tensors like it, or 0-d ones.
-
-        Not the weight itself, which moves: a clone of it.
-        """
+        """The state before the first step: tensors like the weight (never itself), or 0-d ones."""
         return {}
 
     def update(self, grad: Tensor, state: State) -> Move:
-        """The move of one tensor, given its gradient and what is remembered of it."""
+        """The step of one tensor.
+
+        Args:
+            grad: its gradient, (*shape).
+            state: its state, by name.
+        """
         raise NotImplementedError

@@ -8,18 +8,31 @@ schedules or state dicts; the optimizer knows those, and nothing of the equation
 There are two kinds, by what a step of one weight depends on.
 
 *Elementwise* rules (`elementwise.py`: SGD, AdaGrad, RMSProp, Adam): on its own gradient and on what
-is remembered of it. One method says it all:
+is remembered of it, in the shape of the weight.
 
-    update      a gradient, its state -> coefficient, direction, state      (SGD: -lr, grad)
+    init        weight (*shape) -> state                    tensors (*shape) or 0-d; by default none
+    update      grad (*shape), state -> coefficient 0-d, direction (*shape), state     (SGD: -lr, g)
 
-*Blockwise* rules (`blockwise.py`: AGD, Nero): on the geometry of its layer, and on how far the
-other layers go. So a step answers two questions. *How far?* is one number for the whole network.
-*Which way?* is a tensor already in memory (the gradient) and a coefficient for each block:
+*Blockwise* rules (`blockwise.py`: AGD, Nero, Auto): on the geometry of its layer, and on how far
+the other layers go. So a step answers two questions. *How far?* is one number for the whole
+network. *Which way?* is a tensor in memory (the gradient) and a coefficient for each block of each
+tensor:
 
-    measure     gradients -> one number a block         (of what is here, then joined)
-    step_size   all measures of all groups -> how far            (AGD: eta)
-    update      gradients, measures, state, how far -> Step      (AGD: -gain * eta / L * dual)
+    view        layer, shape -> what a block is: a matrix, or a neuron (a class attribute)
+    init        blocks, norms of weights (blocks,) -> states: 0-d, or a number a block (*stack)
+    state_like_weight   layer, shape -> names of states (*shape), which start at zero
+    measure     gradients -> (blocks,), all-reduced over ranks        (default: norms of blocks)
+    measures_radial, counter    whether also <g, W> (blocks,), and which of its states (blocks,)
+    plan_step   measures of all groups, L, state of the network -> eta, L, state of the network;
+                by default just the next:
+    step_size   measures of all groups, L -> how far, 0-d                               (AGD: eta)
+    update      gradients, measures (blocks,), states, eta, L -> Step:
+                coefficients (blocks,), directions (*shape), states, decay (blocks,)
+                                                            (AGD: -gain * eta / L * dual, g)
     projection  weights that a step has moved -> where they belong   (Nero: zero mean, unit norm)
+
+Both kinds may say which layer each parameter of a module has (`assign`), which groups they cannot
+work on (`check_group`), and which of their hyperparameters can be tuned, on which chart (`charts`).
 
 Either way a step is `coefficient * direction`, and weights are written elsewhere, where schedules,
 skipped steps and rounding live.
@@ -51,11 +64,11 @@ class Rule(Tunable):
     """The base of every rule; see the essay above."""
 
     def tuning(self, *names: str) -> Floor:
-        """Of this rule's hyperparameters, let the floor above tune these only."""
+        """A floor of which the one above tunes only the named hyperparameters."""
         return Floor(self).tuning(*names)
 
     def per_tensor(self, *names: str) -> Floor:
-        """Let the floor above tune these (and the others as without), each tensor with its own."""
+        """A floor of which each tensor has its own of the named hyperparameters, all tuned."""
         return Floor(self).per_tensor(*names)
 
     def __truediv__(self, above: Tunable | Floor | Tower) -> Tower:
@@ -63,8 +76,16 @@ class Rule(Tunable):
         return Floor(self) / above
 
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
-        """Which geometry each parameter of a module has: by the type of layer that owns it."""
+        """The layer of each parameter of a module: by the type of the module that owns it."""
         return assignment.by_module(module)
 
     def check_group(self, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
-        """Raise `ParameterError` where the rule cannot work on such a group."""
+        """Refuse a parameter group that the rule cannot work on.
+
+        Args:
+            names: of the parameters, for the message.
+            tensors: the parameters.
+
+        Raises:
+            ParameterError: by default never.
+        """

@@ -22,8 +22,11 @@ from untuned.tunable import Tunable
 class Floor:
     """A rule in a tower, and which of its hyperparameters the floor above tunes.
 
-    Left to itself that is every one that starts inside its domain; one that starts on the edge
-    (a momentum of 0) is switched off and stays so.
+    Args:
+        rule: the rule.
+        names: the hyperparameters that are tuned; None: each that starts inside its domain. One
+            that starts on the edge (a momentum of 0) is switched off and stays so.
+        own: the hyperparameters of which each tensor has its own.
 
     Raises:
         UnknownHyperparameterError: the rule has none of that name, or it cannot be tuned.
@@ -31,8 +34,8 @@ class Floor:
     """
 
     rule: Tunable
-    names: tuple[str, ...] | None = None  # those tuned; None: all that can be
-    own: tuple[str, ...] = ()  # of these, those of which each tensor has its own
+    names: tuple[str, ...] | None = None
+    own: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         charted = self.rule.charted()

@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 import untuned
 from support.networks import perceptron, train
-from support.pages import blocks_of, text_of
+from support.pages import code_of
 from support.ranks import inputs
 from support.ranks.saved import RULES
 from support.ranks.trained import Result
@@ -125,7 +125,7 @@ def torchrun(script: Path, processes: int) -> None:
 
 def test_the_page_trains_resumes_and_ends_where_one_process_does(ranks, tmp_path, monkeypatch):
     script = tmp_path / "train.py"
-    (code,) = blocks_of(text_of("how-to/distributed"))
+    (code,) = code_of("how-to/distributed")
     script.write_text(code, encoding="utf-8")
 
     def weights(*runs):

@@ -1,5 +1,7 @@
 """Hugging Face: the page's Trainer does what a plain loop does, and goes on where it stopped."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ pytestmark = [
 STEPS = 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def passages(shakespeare):
     """Pieces of 64 characters."""
     return [{"input_ids": piece, "labels": piece} for piece in shakespeare[: 400 * 64].split(64)]
@@ -49,12 +51,27 @@ def trainer(model, dataset, optimizer=None, optimizers=(None, None), **arguments
     )
 
 
-def test_the_page_learns_and_ends_where_a_plain_loop_does(passages):
-    model = language_model(dropout=0)
-    twin = initialised_twin(model)
-    batches = []  # as the Trainer shuffles them, with what it says of the loss
-    model.register_forward_pre_hook(lambda *call: batches.append(call[-1]), with_kwargs=True)
-    scope = run_page("how-to/huggingface", model=model, dataset=passages)
+class Page(NamedTuple):
+    """The scope that the page leaves, a twin of its network from before, the batches it saw."""
+
+    scope: dict
+    twin: nn.Module
+    batches: list[dict]
+
+
+@pytest.fixture(scope="module")
+def page(passages, once):
+    with once():
+        model = language_model(dropout=0)
+        twin = initialised_twin(model)
+        batches = []  # as the Trainer shuffles them, with what it says of the loss
+        model.register_forward_pre_hook(lambda *call: batches.append(call[-1]), with_kwargs=True)
+        scope = run_page("how-to/huggingface", model=model, dataset=passages)
+        return Page(scope, twin, batches)
+
+
+def test_the_page_learns_and_ends_where_a_plain_loop_does(page):
+    scope, twin, batches = page
     opt, losses = untuned.AGD(twin), []
     for batch in batches:
         loss = twin(**batch).loss
@@ -62,14 +79,14 @@ def test_the_page_learns_and_ends_where_a_plain_loop_does(passages):
         loss.backward()
         opt.step()
         losses.append(loss.item())
-    assert same(model, snapshot(twin))
+    assert same(scope["model"], snapshot(twin))
     history = [row["loss"] for row in scope["trainer"].state.log_history if "loss" in row]
     assert history == pytest.approx([sum(losses[i : i + 5]) / 5 for i in range(0, 60, 5)])
     assert fallen(losses, 0.8)
 
 
-def test_the_pages_trainer_logs_the_step_that_it_finds(passages):
-    scope = run_page("how-to/huggingface", model=language_model(), dataset=passages)
+def test_the_pages_trainer_logs_the_step_that_it_finds(page, passages):
+    scope = page.scope
     arguments = scope["TrainingArguments"]("runs", max_steps=5, logging_steps=1, max_grad_norm=0)
     factory = (lambda: untuned.AGD, {})
     logging = scope["LoggingTrainer"](

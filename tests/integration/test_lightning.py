@@ -1,10 +1,12 @@
 """Lightning: the page runs, and does what a plain loop does."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 from support.networks import numbers, resnet, same, snapshot
 from support.pages import (
@@ -25,19 +27,27 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def page(loader):
-    """The scope that the page leaves, and a twin of its network from before the training."""
-    net = resnet()
-    twin = initialised_twin(net)
-    return run_page("how-to/lightning", net=net, loader=loader), twin
+class Page(NamedTuple):
+    """The scope that the page leaves, a twin of its network from before training, its folder."""
+
+    scope: dict
+    twin: nn.Module
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def page(loader, once):
+    with once() as folder:
+        net = resnet()
+        twin = initialised_twin(net)
+        return Page(run_page("how-to/lightning", net=net, loader=loader), twin, folder)
 
 
 def run(page, rule, loader, net=resnet, epochs=2, manual=False, resume=None, **options):
     """Train the page's classifier by a rule; returns it and its trainer."""
     import lightning
 
-    class Ours(page["Classifier"]):
+    class Ours(page.scope["Classifier"]):
         def configure_optimizers(self):
             return optimizer(self, rule)
 
@@ -66,8 +76,16 @@ def logged(key):
     return [point.value for point in events.Reload().Scalars(key)]
 
 
-def test_the_page_ends_where_a_plain_loop_does(page, loader):
-    scope, twin = page
+@pytest.fixture(scope="module", params=RULES)
+def trained(request, page, loader, once):
+    """By each rule for two epochs: the rule, the module and its trainer."""
+    with once():
+        return request.param, *run(page, request.param, loader)
+
+
+def test_the_page_ends_where_a_plain_loop_does(page, loader, monkeypatch):
+    scope, twin, folder = page
+    monkeypatch.chdir(folder)
     opt, losses = train_plainly(twin, [*loader, *loader])
     assert same(scope["net"], snapshot(twin))
     assert logged("loss") == pytest.approx(losses)
@@ -76,19 +94,17 @@ def test_the_page_ends_where_a_plain_loop_does(page, loader):
     assert scope["trainer"].optimizers[0].skipped_steps == 0
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_manual_optimisation_ends_where_automatic_does(rule, page, loader):
-    automatic, _ = run(page[0], rule, loader)
-    manual, trainer = run(page[0], rule, loader, manual=True)
+def test_manual_optimisation_ends_where_automatic_does(trained, page, loader):
+    rule, automatic, _ = trained
+    manual, trainer = run(page, rule, loader, manual=True)
     assert same(manual, snapshot(automatic))
     assert manual.optimizers().optimizer is trainer.optimizers[0]
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_a_run_cut_short_ends_where_one_in_a_piece_does(rule, page, loader):
-    whole, trainer = run(page[0], rule, loader)
-    run(page[0], rule, loader, epochs=1)[1].save_checkpoint("half.ckpt")
-    resumed, other = run(page[0], rule, loader, resume="half.ckpt")
+def test_a_run_cut_short_ends_where_one_in_a_piece_does(trained, page, loader):
+    rule, whole, trainer = trained
+    run(page, rule, loader, epochs=1)[1].save_checkpoint("half.ckpt")
+    resumed, other = run(page, rule, loader, resume="half.ckpt")
     assert same(resumed, snapshot(whole))
     assert numbers(other.optimizers[0]) == numbers(trainer.optimizers[0])
 
@@ -96,9 +112,10 @@ def test_a_run_cut_short_ends_where_one_in_a_piece_does(rule, page, loader):
 def test_the_monitor_shows_the_multiplier_and_the_pages_own_the_step(page, loader):
     from lightning.pytorch.callbacks import LearningRateMonitor
 
-    run(page[0], "agd", loader, epochs=1, callbacks=[LearningRateMonitor("step")])
+    run(page, "agd", loader, epochs=1, callbacks=[LearningRateMonitor("step")])
     assert logged("lr-Optimizer") == [1.0] * len(loader)
-    run(page[0], "agd", loader, epochs=1, callbacks=[page[0]["EffectiveRateMonitor"]("step")])
+    monitor = page.scope["EffectiveRateMonitor"]("step")
+    run(page, "agd", loader, epochs=1, callbacks=[monitor])
     steps = logged("effective_lr")
     assert logged("lr-Optimizer") == pytest.approx([0.0, *steps[:-1]])
     assert len(set(steps)) > len(loader) // 2

@@ -1,5 +1,8 @@
 """Runs for the lab's tests."""
 
+import random
+import time
+
 import pytest
 import torch
 
@@ -21,3 +24,15 @@ def go():
         return run(Config(workload, optimizer, **{"accelerator": "cpu"} | options), watch)
 
     return started
+
+
+@pytest.fixture
+def pause():
+    """Sleep for a random time, which pytest shows if the test fails."""
+
+    def slept(longest):
+        seconds = random.SystemRandom().uniform(0, longest)
+        print(f"slept for {seconds:.4f} s of {longest} s at most")  # noqa: T201
+        time.sleep(seconds)
+
+    return slept

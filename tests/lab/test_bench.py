@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,7 +88,8 @@ def test_turns_are_taken_in_order_and_end_at_the_limit():
 
 
 def test_ratios_and_shares_fit_the_times_that_they_are_of():
-    rows = step_costs("tiny", ["agd", "nero", "adam / sgd", "sgdm(momentum=0.9)"], BRIEF)
+    texts = ("agd", "nero", "adam / sgd", "sgdm(momentum=0.9)")
+    rows = step_costs("tiny", replace(BRIEF, optimizers=texts))
     sgd, adamw = rows[:2]
     assert [row.optimizer for row in rows[:2]] == list(REFERENCES)
     for row in rows:
@@ -131,7 +133,7 @@ def test_scaling_has_points_on_all_axes_and_a_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(ranks, "RANKS", (1, 2))
     monkeypatch.setattr(scaling, "WIDTHS", {"parameters": (8, 16), "tensors": (32, 16)})
     monkeypatch.setattr(scaling, "TOTAL", 2**12)
-    found = scaling.timings(["agd"], BRIEF)
+    found = scaling.timings(replace(BRIEF, optimizers=("agd",)))
     at = {(p.axis, p.x) for p in found if p.optimizer == "agd"}
     assert at == {("parameters", 256), ("parameters", 1024), ("tensors", 4), ("tensors", 16)}
     towers = [p.x for p in found if p.optimizer == "sgd / ... / sgd"]
@@ -175,7 +177,7 @@ def test_what_fails_on_a_gpu_is_told_and_the_rest_goes_on(tmp_path, monkeypatch,
         raise RuntimeError("no kernel image is available")
 
     path = tmp_path / "gpu.md"
-    monkeypatch.setattr("untuned.lab.bench.steps.with_gradients", refused)
+    monkeypatch.setattr("untuned.lab.bench.steps._with_gradients", refused)
     monkeypatch.setattr(
         sys, "argv", ["gpu.py", "--quick", "--device", "cpu", "--output", str(path)]
     )

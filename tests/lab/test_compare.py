@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from untuned.lab.comparison.contestants import (
     contestant_of,
     half_decade,
 )
-from untuned.lab.comparison.plan import EXTENSIONS, Comparison, Problem, fresh, tuning
+from untuned.lab.comparison.plan import EXTENSIONS, Comparison, Problem, tuning
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.errors import UnknownNameError
@@ -82,7 +81,7 @@ def test_candidates_that_diverge_are_never_chosen():
 
 def test_the_winner_is_compared_on_fresh_seeds_alone():
     trials = play([TUNED], lambda key: 1.0 if key.seed == 0 else 3.0)
-    compared = fresh(TUNED, PROBLEM, 3, trials)
+    compared = tuning(TUNED, PROBLEM, trials).fresh(3)
     assert [key.seed for key in compared] == [1, 2, 3]
     (standing,) = standings(Comparison([TUNED], [PROBLEM], 3), trials)
     assert standing.loss == 3.0
@@ -101,7 +100,7 @@ def test_the_longest_cells_come_first_and_unknown_ones_before_them():
     only = contestant_of("agd")
     seen = {}
     for problem, seconds in zip(problems[:2], (6.0, 10.0), strict=True):
-        key = fresh(only, problem, 1, {})[0]
+        key = tuning(only, problem, {}).fresh(1)[0]
         seen[key] = ended(key, 1.0, seconds)
     order = [key.workload for key in Comparison([only], problems, 2).wanted(seen)]
     assert order == ["c", "c", "b", "a"]  # 10 s and 6 s for the two that are known
@@ -207,13 +206,13 @@ def test_a_missing_data_set_is_told_of_before_anything_is_trained(tmp_path, monk
 
 
 @pytest.mark.integration
-def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
+def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path, pause):
     path = tmp_path / "cells.jsonl"
     optimizers = ["agd", "adam / sgd(lr=1e-05)", "nero", "adamw(lr=0.001)"]
     victim = subprocess.Popen(command(tmp_path, "--optimizers", *optimizers))
     while not path.exists():
         time.sleep(0.01)
-    time.sleep(random.uniform(0, 0.5))
+    pause(0.5)
     victim.kill()
     victim.wait()
     assert compare(tmp_path, *optimizers) == 0
@@ -221,7 +220,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(tmp_path):
 
 
 @pytest.mark.integration
-def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
+def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path, pause):
     asked = command(tmp_path, "--optimizers", "agd", "--steps", "1000000")
     # Tests that were started in the background ignore it, and what they start inherits that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -229,7 +228,7 @@ def test_ctrl_c_ends_it_with_its_processes_and_a_word(tmp_path):
     signal.signal(signal.SIGINT, before)
     while not (tmp_path / "compare.json").exists():
         time.sleep(0.01)
-    time.sleep(random.uniform(0, 6))  # its process starts, or trains
+    pause(6)  # its process starts, or trains
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of them
     _, told = running.communicate(timeout=60)
     assert running.returncode == 130

@@ -118,7 +118,7 @@ def test_an_entry_trains_and_is_told_and_drawn(name, tmp_path, pairs, monkeypatc
         pytest.importorskip("cv2")
     experiment = shortened(EXPERIMENTS[name])
     trials = {}
-    for keys in experiment.keys("small", steps=2).values():
+    for keys in Results(experiment, "small", {}, steps=2).keys().values():
         for key in keys:
             trials[key] = train_trial(key)
             assert trials[key].status == "done", trials[key].error

@@ -114,7 +114,7 @@ def test_pictures_are_cut_at_random_and_at_the_centre():
 
     picture = Image.new("RGB", (100, 60), "black")
     picture.paste((255, 255, 255), (40, 20, 60, 40))
-    middle = image_transforms.standardised(image_transforms.centre_crop(picture, 32))
+    middle = image_transforms.standardised(image_transforms._centre_crop(picture, 32))
     assert middle.shape == (3, 32, 32)
     white = (1 - image_transforms.MEAN) / image_transforms.DEVIATION
     assert torch.allclose(middle[:, 16, 16], white[:, 0, 0])
@@ -123,11 +123,11 @@ def test_pictures_are_cut_at_random_and_at_the_centre():
     )
     torch.manual_seed(0)
     cuts = [
-        image_transforms.standardised(image_transforms.random_crop(picture, 32)) for _ in range(20)
+        image_transforms.standardised(image_transforms._random_crop(picture, 32)) for _ in range(20)
     ]
     torch.manual_seed(0)
     again = [
-        image_transforms.standardised(image_transforms.random_crop(picture, 32)) for _ in range(20)
+        image_transforms.standardised(image_transforms._random_crop(picture, 32)) for _ in range(20)
     ]
     assert all(map(torch.equal, cuts, again))
     assert len({cut.sum().item() for cut in cuts}) > 10

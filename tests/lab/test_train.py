@@ -37,7 +37,7 @@ def numbers(point):
 
 
 @pytest.mark.integration
-def test_a_killed_run_goes_on_to_identical_numbers(tmp_path):
+def test_a_killed_run_goes_on_to_identical_numbers(tmp_path, pause):
     asked = ["fcn8-digits", "--optimizer", "adam / sgd(lr=1e-5)", "--steps", "160"]
     whole = call(*asked, "--folder", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
@@ -50,12 +50,13 @@ def test_a_killed_run_goes_on_to_identical_numbers(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     seen = random.SystemRandom().randrange(1, 38)
+    print(f"killed after {seen} points")  # noqa: T201
     while not (broken / "metrics.jsonl").exists() or (
         (broken / "metrics.jsonl").read_text().count("\n") < seen
     ):
         assert process.poll() is None
         time.sleep(0.01)
-    time.sleep(random.SystemRandom().uniform(0, 0.1))
+    pause(0.1)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     resumed = call(*asked, "--folder", "broken", "--resume", cwd=tmp_path)

@@ -3,6 +3,7 @@
 import collections
 import copy
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -237,3 +238,19 @@ def test_a_plan_is_made_once_and_serves_until_something_changes(monkeypatch):
     backward(model, 6)
     opt.step()
     assert made == dict.fromkeys(range(groups), 2)
+
+
+@pytest.mark.filterwarnings("ignore::untuned.errors.NonFiniteGradientWarning")
+@pytest.mark.parametrize("bad", [False, True])
+@pytest.mark.parametrize("name", BUILD)
+def test_gradients_are_freed_with_zero_grad(name, bad):
+    model = chain()
+    opt = BUILD[name](model)
+    for step in range(3):
+        backward(model, step)
+        if bad and step == 2:
+            model[1].weight.grad[0, 0] = float("nan")
+        alive = [weakref.ref(param.grad) for param in model.parameters()]
+        opt.step()
+        opt.zero_grad()
+    assert not any(grad() is not None for grad in alive)

@@ -1,5 +1,6 @@
 """The pages, run as they stand, and the plain loops that their trainers replace."""
 
+import ast
 import copy
 import re
 from pathlib import Path
@@ -26,12 +27,32 @@ def blocks_of(text):
     return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
+def code_of(page):
+    """The blocks of Python of a page."""
+    return blocks_of(text_of(page))
+
+
 def run_page(page, blocks=slice(None), **given):
     """Run blocks of Python of a page, or all, in one scope, and return that scope."""
     scope = {"__name__": page} | given
-    for block in blocks_of(text_of(page))[blocks]:
+    for block in code_of(page)[blocks]:
         exec(block, scope)
     return scope
+
+
+def pages_run_by(file):
+    """The pages whose code the tests of a file run, by the syntax tree of the file."""
+    calls = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if is_run(node)]
+    return {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
+
+
+def is_run(node):
+    """Whether this part of a syntax tree calls `run_page` or `code_of`."""
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("run_page", "code_of")
+    )
 
 
 def initialised_twin(model):

@@ -3,7 +3,8 @@
 Packed     small tensors side by side, so that their number costs little
 Chunked    one tensor, chunk by chunk, so that intermediate results stay in the cache and are
            never large
-Tiled      one large tensor in rows, for compiled kernels, which pass over memory once
+
+For compiled kernels, which pass over memory once, either is a matrix of rows.
 """
 
 from __future__ import annotations
@@ -30,14 +31,10 @@ Columns = Mapping[str, list[Tensor]]  # of each name in the buffers, one tensor 
 
 
 class Bucket:
-    """Some of a list of tensors, by their indices."""
+    """Some of a list of tensors, by their indices; `row`: of compiled kernels' rows, 1: eager."""
 
-    indices: list[int]
-    shapes: list[torch.Size]
-    counts: list[int]
-
-    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
-        self.indices = list(indices)
+    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor], row: int = 1) -> None:
+        self.indices, self.row = list(indices), row
         self.shapes = [tensors[i].shape for i in indices]
         self.counts = [shape.numel() for shape in self.shapes]
 
@@ -60,7 +57,7 @@ class Bucket:
 
     def tiled(self, buffers: Buffers) -> bool:
         """Whether the buffers are matrices of rows, for a compiled kernel."""
-        return False
+        return self.row > 1 and buffers[GRAD].shape[1:] == (self.row,)
 
     def kernel(self, kernels: Kernels, name: str, buffers: Buffers) -> Callable[..., Any]:
         """A kernel for the buffers: compiled if they are tiled, and the whole step is not."""
@@ -70,56 +67,35 @@ class Bucket:
     def tuned(self, values: Values, positions: Sequence[int], buffers: Buffers) -> Values:
         """The values to differentiate by: one for each row, if the buffers are tiled."""
         chosen = [values[position] for position in positions]
-        if not self.tiled(buffers):
-            return tuple(chosen)
-        return tuple([v if v.ndim else v.expand(len(buffers[GRAD]), 1) for v in chosen])
+        if self.tiled(buffers):
+            chosen = [v if v.ndim else v.expand(len(buffers[GRAD]), 1) for v in chosen]
+        return tuple(chosen)
 
 
 class Chunked(Bucket):
-    """One tensor, chunk by chunk (whole, if its memory is not contiguous)."""
+    """One tensor, chunk by chunk (whole, if its memory is not contiguous).
 
-    size: int
-
-    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
-        super().__init__(indices, tensors)
-        self.size = chunk_size(tensors[self.indices[0]])
+    For compiled kernels: as a matrix (rows, row) and the remainder, which runs eagerly.
+    """
 
     def buffers(self, columns: Columns, write: bool) -> Iterator[Buffers]:
         if not all([one.is_contiguous() for name, (one,) in columns.items() if name != GRAD]):
             yield {name: one for name, (one,) in columns.items()}
             return
         flat = {k: one.reshape(-1) if one.ndim else one for k, (one,) in columns.items()}
-        count = self.counts[0]
-        if count <= self.size:
-            yield flat
-            return
-        for start in range(0, count, self.size):
-            last = start + self.size >= count
-            # one number for the whole tensor changes with the last chunk only
-            yield {
-                name: one[start : start + self.size] if one.ndim else one if last else one.clone()
-                for name, one in flat.items()
-            }
-
-
-class Tiled(Chunked):
-    """One large tensor as a matrix of rows (rows, ROW), for compiled kernels, and the remainder."""
-
-    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
-        super().__init__(indices, tensors)
-        self.size = self.counts[0] // ROW * ROW
-
-    def buffers(self, columns: Columns, write: bool) -> Iterator[Buffers]:
-        for buffers in super().buffers(columns, write):
-            fits = buffers[GRAD].ndim == 1 and buffers[GRAD].numel() == self.size
-            # a number gets a dimension: torch 2.13 compiles no write to one of 64 bits on CPU
-            yield {
-                k: one.view(-1, ROW if one.ndim else 1) if fits else one
-                for k, one in buffers.items()
-            }
-
-    def tiled(self, buffers: Buffers) -> bool:
-        return buffers[GRAD].ndim == 2 and buffers[GRAD].numel() == self.size
+        count, tiles = self.counts[0], self.row > 1
+        size = count // self.row * self.row if tiles else chunk_size(flat[GRAD])
+        for start in range(0, max(count, 1), size):
+            chunk, stop = flat, start + size
+            if size < count:  # one number for the whole tensor changes with the last chunk only
+                chunk = {
+                    k: one[start:stop] if one.ndim else one if stop >= count else one.clone()
+                    for k, one in flat.items()
+                }
+            if tiles and stop <= count:
+                # a number gets a dimension: torch 2.13 compiles no write to one of 64 bits on CPU
+                chunk = {k: v.view(-1, self.row if v.ndim else 1) for k, v in chunk.items()}
+            yield chunk
 
 
 class Packed(Bucket):
@@ -128,91 +104,75 @@ class Packed(Bucket):
     Those of one shape are rows, (tensors, entries), and one number a tensor stands beside its row,
     (tensors, 1). Others lie end to end, (all entries,), and such a number is repeated for each
     entry. An empty tensor, such as an empty shard, gets an entry of zero there, so that its numbers
-    go on like those of the others.
+    go on like those of the others. For compiled kernels all lie end to end, padded, (rows, row).
     """
 
-    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
-        super().__init__(indices, tensors)
-        self.alike = len(set(self.shapes)) == 1 and self.counts[0] > 0
+    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor], row: int = 1) -> None:
+        super().__init__(indices, tensors, row)
+        self.alike = row == 1 and len(set(self.shapes)) == 1 and self.counts[0] > 0
         self.counts = [max(count, 1) for count in self.counts]
+        self._padding = -sum(self.counts) % row
 
     def buffers(self, columns: Columns, write: bool) -> Iterator[Buffers]:
-        buffers = {name: self._join(column) for name, column in columns.items()}
+        buffers = {name: self._join(column, name == GRAD) for name, column in columns.items()}
         yield buffers
         for name, column in columns.items() if write else ():
             if name != GRAD:
                 self._split_(column, buffers[name])
 
-    def _join(self, column: list[Tensor]) -> Tensor:
+    def _join(self, column: list[Tensor], zeros: bool = False) -> Tensor:
+        """The buffer of a column; padded with its last entry (it may be divided by), or zeros."""
         if self.alike:
             return torch.stack(column).view(len(column), -1)
-        if any([one.ndim for one in column]):
-            parts = [one.reshape(-1) if one.numel() else one.new_zeros(1) for one in column]
-            return torch.cat(parts)
-        return self._repeated(torch.stack(column))
+        if not any([one.ndim for one in column]):
+            return self._repeated(torch.stack(column))
+        parts = [one.reshape(-1) if one.numel() else one.new_zeros(1) for one in column]
+        if self._padding:
+            last = parts[-1].new_zeros(1) if zeros else parts[-1][-1:]
+            parts.append(last.expand(self._padding))
+        return self._rows(torch.cat(parts))
+
+    def _rows(self, entries: Tensor) -> Tensor:
+        return entries.view(-1, self.row) if self.row > 1 else entries
 
     def _repeated(self, numbers: Tensor) -> Tensor:
         """Numbers, (tensors,), so that they broadcast to the entries of each."""
         if self.alike:
             return numbers[:, None]
-        counts = integers(self.counts, numbers.device)
-        return numbers.repeat_interleave(counts, output_size=sum(self.counts))
+        counts = [*self.counts[:-1], self.counts[-1] + self._padding]
+        each = integers(counts, numbers.device)
+        return self._rows(numbers.repeat_interleave(each, output_size=sum(counts)))
 
     def _split_(self, column: list[Tensor], buffer: Tensor) -> None:
         if self.alike:
             parts = buffer.view(len(column), *column[0].shape).unbind()
         elif any([one.ndim for one in column]):
-            pairs = zip(column, buffer.split(self.counts), strict=True)
+            pairs = zip(column, self._each(buffer), strict=True)
             parts = tuple([part[: one.numel()].view_as(one) for one, part in pairs])
         else:
             firsts = [0, *itertools.accumulate(self.counts[:-1])]
-            parts = buffer[integers(firsts, buffer.device)].unbind()
+            parts = buffer.view(-1)[integers(firsts, buffer.device)].unbind()
         torch._foreach_copy_(column, parts)
+
+    def _each(self, entries: Tensor) -> list[Tensor]:
+        """Each tensor's part of a buffer's entries, without the padding."""
+        return list(entries.view(-1)[: sum(self.counts)].split(self.counts))
 
     def values(self, values: Values) -> Values:
         own = integers(self.indices, values[0].device) if values else None
         return tuple([self._repeated(v[own]) if v.ndim else v for v in values])
 
     def totals(self, entries: Tensor) -> Tensor:
-        if not entries.ndim:
-            return entries
-        if self.alike:
+        if self.alike and entries.ndim:
             return entries.view(len(self.indices), -1).sum(1)
-        return torch.stack([part.sum() for part in entries.split(self.counts)])
+        if entries.numel() < sum(self.counts):  # of a value that all tensors share
+            return entries.sum()
+        return torch.stack([part.sum() for part in self._each(entries)])
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
         if not self.alike:
             return super().dots(tensors, others)
         return self.totals(self._join(list(tensors)) * self._join(list(others)))
-
-
-class PackedTiles(Packed):
-    """`Packed` end to end, padded to full rows (rows, ROW), for compiled kernels."""
-
-    def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> None:
-        super().__init__(indices, tensors)
-        self.alike = False
-
-    def buffers(self, columns: Columns, write: bool) -> Iterator[Buffers]:
-        for buffers in super().buffers(columns, write):
-            # a number beside the padding may be divided by: it is the last tensor's, not zero
-            tiles = {name: self._tiles(one, name == GRAD) for name, one in buffers.items()}
-            yield tiles
-            buffers.update({k: one.view(-1)[: sum(self.counts)] for k, one in tiles.items()})
-
-    def _tiles(self, entries: Tensor, zeros: bool = False) -> Tensor:
-        padding = entries.new_zeros(1) if zeros else entries[-1:]
-        return torch.cat([entries, padding.expand(-len(entries) % ROW)]).view(-1, ROW)
-
-    def values(self, values: Values) -> Values:
-        return tuple([self._tiles(v) if v.ndim else v for v in super().values(values)])
-
-    def tiled(self, buffers: Buffers) -> bool:
-        return True
-
-    def totals(self, entries: Tensor) -> Tensor:
-        own = entries.shape[1] > 1  # of each entry, not of rows: some values are each tensor's own
-        return super().totals(entries.view(-1)[: sum(self.counts)]) if own else entries.sum()
 
 
 def chunk_size(tensor: Tensor) -> int:
@@ -223,15 +183,13 @@ def chunk_size(tensor: Tensor) -> int:
 def buckets_of(indices: Sequence[int], tensors: Sequence[Tensor], compile: bool) -> list[Bucket]:
     """The chosen tensors in buckets; for compiled kernels, if so and there is enough to do."""
     small = [i for i in indices if tensors[i].numel() < LARGE]
+    tile = compile and sum([tensors[i].numel() for i in small]) >= ROW
     buckets: list[Bucket] = []
-    if compile and sum([tensors[i].numel() for i in small]) >= ROW:
-        buckets.append(PackedTiles(small, tensors))
-    else:
-        buckets += _packed(small, tensors)
+    buckets += [Packed(small, tensors, ROW)] if tile else _packed(small, tensors)
     for i in indices:
         if tensors[i].numel() >= LARGE:
-            tile = compile and tensors[i].is_contiguous()
-            buckets.append((Tiled if tile else Chunked)([i], tensors))
+            row = ROW if compile and tensors[i].is_contiguous() else 1
+            buckets.append(Chunked([i], tensors, row))
     return buckets
 
 

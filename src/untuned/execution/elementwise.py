@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from untuned._tensors import compute_dtype, derivatives, integers, shared_dtype
-from untuned.distributed.shards import Layout, shard_index
+from untuned.distributed.shards import shard_index
 from untuned.execution.buckets import LARGE, Bucket, Columns, buckets_of
 from untuned.execution.executor import Executor, Numbers, StepInputs
 from untuned.execution.kernels import GRAD, WEIGHT, Values, kernels
@@ -40,12 +40,11 @@ class ElementwiseExecutor(Executor):
         self.grads = self.weights  # a column for kernels that read no gradient, before any came
 
     def begin(self, states: Sequence[State]) -> None:
-        self.states = states
+        super().begin(states)
         for weight, state in zip(self.weights, states, strict=True):
             if not rule_state(state):
                 like = weight.to(compute_dtype(weight)) if weight.dtype in SHORT else weight
                 state.update(self.rule.init(like))
-        self.recorded = [i for i, state in enumerate(states) if RECORD in state]
         self._buckets: dict[tuple[int, ...], list[Bucket]] = {}
 
     def measure(
@@ -68,7 +67,7 @@ class ElementwiseExecutor(Executor):
                     if bucket.tiled(buffers):
                         pull = bucket.kernel(self._kernels, "hypergradients", buffers)
                         each, square = pull(given, scale, buffers, *tuned)
-                    else:
+                    else:  # the same, one call less deep
                         gain = functools.partial(self._kernels.gain, given, scale, buffers)
                         each, square = derivatives(gain, tuned)
                     squares = squares + square.sum()
@@ -107,38 +106,25 @@ class ElementwiseExecutor(Executor):
     def receive_sums(self, totals: list[Tensor]) -> None:
         self.sizes = totals[0].sqrt().to(self.sizes)
 
-    def owner(self, index: int) -> int:
-        return index
-
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> None:
-        for name, indices, values in self._passes(last, now, how):
+        first = self._start_records(how) if self.tuned else []
+        # which kernels take the step, of which tensors, with which sets of hyperparameters
+        passes: list[tuple[str, Sequence[int], Sequence[Numbers]]]
+        passes = [(self._method, range(len(self.weights)), (now.values,))]
+        if self._method == "replay":
+            passes = [("replay", self.recorded, (last.values, now.values))]
+            passes.append(("first", first, (now.values,)))
+        for name, indices, values in passes:
             for bucket in self._buckets_of(indices):
                 given, scale = self._given(bucket, values, now.scale)
                 each = bucket.buffers(self._columns(bucket), write=True)
                 for number, buffers in enumerate(each):
                     terms = how
                     if how.key is not None:
-                        first = bucket.indices[0]
-                        terms = how.fold_in(first, number, shard_index(self.shards[first]))
+                        lead = bucket.indices[0]
+                        terms = how.fold_in(lead, number, shard_index(self.shards[lead]))
                     kernel = bucket.kernel(self._kernels, name, buffers)
                     kernel(*given, scale, terms, buffers)
-
-    def _passes(
-        self, last: StepInputs, now: StepInputs, how: Write
-    ) -> list[tuple[str, Sequence[int], Sequence[Numbers]]]:
-        """Which kernels take the step, of which tensors, with which sets of hyperparameters."""
-        every = range(len(self.weights))
-        if not self.tuned:
-            return [("lone", every, (now.values,))]
-        first = self._start_records(how)
-        if self._method == "tangent":
-            return [("tangent", every, (now.values,))]
-        passes: list[tuple[str, Sequence[int], Sequence[Numbers]]] = []
-        if self.recorded:
-            passes.append(("replay", self.recorded, (last.values, now.values)))
-        if first:
-            passes.append(("first", first, (now.values,)))
-        return passes
 
     def _start_records(self, how: Write) -> list[int]:
         """Allocate the records of tensors that have none; returns their indices."""
@@ -161,13 +147,7 @@ class ElementwiseExecutor(Executor):
                 (given,), _ = self._given(bucket, (last.values,), 0.0)
                 for buffers in bucket.buffers(self._columns(bucket), write=True):
                     self._kernels.settle(given, buffers)
-        for i in self.recorded:
-            Record.drop(self.states[i])
-
-    def layout(self, index: int, name: str) -> Layout:
-        shard = self.shards[index]
-        assert shard is not None
-        return shard.layout
+        super().drop_record(last)
 
     def _buckets_of(self, indices: Sequence[int]) -> list[Bucket]:
         """The chosen tensors in buckets: of one dtype and sharding, and with the same state."""
@@ -198,8 +178,8 @@ class ElementwiseExecutor(Executor):
             if (value, dtype) not in self._numbers:
                 if len(self._numbers) >= NUMBERS:
                     self._numbers.clear()
-                made = torch.full((), value, dtype=dtype, device=weight.device)
-                self._numbers[value, dtype] = made
+                number = torch.full((), value, dtype=dtype, device=weight.device)
+                self._numbers[value, dtype] = number
             flat[place] = self._numbers[value, dtype]
         count = len(values[0])
         sets = [flat[i : i + count] for i in range(1, len(flat), count)] if count else [()]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from untuned.distributed.shards import Layout, Shard
 from untuned.execution.project import PieceWriter
+from untuned.execution.record import RECORD, Record
 from untuned.execution.stochastic_rounding import Write
 from untuned.geometry.layer import Layer
 from untuned.rule import State
@@ -56,7 +57,8 @@ class Executor:
 
     def begin(self, states: Sequence[State]) -> None:
         """Meet tensors, or their states, that are new."""
-        raise NotImplementedError
+        self.states = states
+        self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
     def measure(
         self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
@@ -85,7 +87,7 @@ class Executor:
 
     def owner(self, index: int) -> int:
         """The tensor that `sizes[index]` belongs to."""
-        raise NotImplementedError
+        return index
 
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
         """Take a step with the inputs `now`, after one with `last`; `how`: whether to write.
@@ -96,8 +98,11 @@ class Executor:
 
     def drop_record(self, last: StepInputs) -> None:
         """Drop the record of the last step, once the state is up to date."""
-        raise NotImplementedError
+        for i in self.recorded:
+            Record.drop(self.states[i])
 
     def layout(self, index: int, name: str) -> Layout:
         """How a sharded tensor's state of a name lies across ranks."""
-        raise NotImplementedError
+        shard = self.shards[index]
+        assert shard is not None
+        return shard.layout

@@ -1,7 +1,5 @@
 """The command `untuned`, or `python -m untuned.lab`: dispatches to one of the programs."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 

@@ -1,7 +1,5 @@
 """The configuration of one training run: all options that decide its numbers, and its folder."""
 
-from __future__ import annotations
-
 import dataclasses
 import shlex
 from dataclasses import dataclass
@@ -24,35 +22,25 @@ ELSEWHERE = ("folder", "resume", "tensorboard", "wandb")
 class Config:
     """One run of a workload with an optimizer."""
 
-    workload: tyro.conf.Positional[str]
-    """Name of the workload; `--list` shows all."""
+    workload: tyro.conf.Positional[str]  # Name of the workload; `--list` shows all
+    # As text: agd, nero, "adam / sgd(lr=1e-5)", "adamw(lr=3e-4)", muon, prodigy ...
     optimizer: str = "agd"
-    """As text: agd, nero, "adam / sgd(lr=1e-5)", "adamw(lr=3e-4)", muon, prodigy ..."""
+    # small: at most half a minute on one core; full: the published setting, for a GPU
     size: Size = "small"
-    """small: at most half a minute on one core; full: the published setting, for a GPU."""
     schedule: Schedule = "constant"
     """Of the learning rate; cosine and linear warm up for 5% of the steps and decay to zero,
     the others are the Nero paper's."""
-    seed: int = 0
-    """Of the weights, the order of the data, and dropout."""
-    steps: int | None = None
-    """Number of optimizer steps; None: the workload's budget."""
-    accelerator: str = "auto"
-    """Such as cpu, cuda, mps."""
-    devices: int = 1
-    """Number of processes, one per device; torchrun's number takes precedence."""
-    precision: Precision = "32-true"
-    """Compute precision, as in Lightning Fabric."""
-    compile: bool = False
-    """Compile the network."""
-    folder: Path | None = None
-    """Folder of the run: config, metrics, checkpoint, picture."""
+    seed: int = 0  # Of the weights, the order of the data, and dropout
+    steps: int | None = None  # Number of optimizer steps; None: the workload's budget
+    accelerator: str = "auto"  # Such as cpu, cuda, mps
+    devices: int = 1  # Number of processes, one per device; torchrun's number takes precedence
+    precision: Precision = "32-true"  # Compute precision, as in Lightning Fabric
+    compile: bool = False  # Compile the network
+    folder: Path | None = None  # Folder of the run: config, metrics, checkpoint, picture
+    # Resume the run in the folder; the numbers are those of an uninterrupted run
     resume: bool = False
-    """Resume the run in the folder; the numbers are those of an uninterrupted run."""
-    tensorboard: bool = False
-    """Also log to TensorBoard, in the folder."""
-    wandb: bool = False
-    """Also log to Weights & Biases, in the folder."""
+    tensorboard: bool = False  # Also log to TensorBoard, in the folder
+    wandb: bool = False  # Also log to Weights & Biases, in the folder
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.steps < 1:

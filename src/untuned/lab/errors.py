@@ -1,7 +1,5 @@
 """Errors of the lab. Each message says how to correct the call."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

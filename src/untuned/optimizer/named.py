@@ -1,4 +1,4 @@
-"""The optimizers by name: each is `Optimizer` with a rule, and says what its users must know."""
+"""The optimizers by name: each is `Optimizer` with a rule."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from untuned.rules.auto import INPUT
 class AGD(Optimizer):
     """Automatic gradient descent (arXiv:2304.05187): the step follows from the architecture.
 
-    Nothing to tune. `lr` multiplies the automatic step and is there for schedulers; `gain`
-    makes every step that many times longer (1 in the paper). `effective_lr` in the groups is `lr`
-    times the paper's eta, without `gain`. Keeps no state per parameter. Start from
-    `untuned.initialise_(model)`. See `untuned.rules.AGD` for the equation, and `Optimizer` for
-    `params`, `maximize`, `seed` and the errors raised.
+    Nothing to tune, and no state. Start from `untuned.initialise_(model)`. `untuned.rules.AGD` has
+    the equation, `Optimizer` the errors raised.
+
+    Args:
+        params: as in `Optimizer`.
+        lr: multiplies the automatic step; for schedulers. `effective_lr` in the groups is `lr`
+            times the paper's eta, without `gain`.
+        gain: makes every step that many times longer (1 in the paper).
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
     """
 
     def __init__(
@@ -41,19 +46,24 @@ class Nero(Optimizer):
     """Nero, the neuronal rotator (arXiv:2102.07227): neurons turn on their spheres.
 
     **Constructing it changes the weights**: every neuron (the incoming weights of one output) of
-    every tensor of two or more dimensions is balanced to zero mean and unit norm, and is brought
-    back there after each step. Biases, gains and other vectors, and frozen weights, are not.
-    `balanced=False` leaves weights where they are and only takes the steps; on pretrained weights
-    that is what you want.
+    every tensor of two or more dimensions is balanced to zero mean and unit norm, and projected
+    back after each step. Vectors and frozen weights are not. State: one number a neuron.
+    `untuned.rules.Nero` has the equation, `Optimizer` the errors raised.
 
-    `lr` is about the angle, in radians, by which a neuron turns in a step; 0 moves nothing, not
-    even by projection. State: one number a neuron. See `untuned.rules.Nero` for the equation, and
-    `Optimizer` for `params`, `maximize`, `seed` and the errors raised.
+    A neuron is a row of a linear or convolutional weight, also where rows of several gates, or of
+    queries, keys and values, stand in one tensor (so is a depthwise filter); an output channel of a
+    transposed convolution; an entry's vector in an embedding. A neuron with a single weight is not
+    balanced: only its sign would be left.
 
-    What a neuron is: a row of a linear or convolutional weight, also where rows of several gates,
-    or of queries, keys and values, stand in one tensor (a depthwise filter is such a row, too); an
-    output channel of a transposed convolution; an entry's vector in an embedding. A neuron with a
-    single weight is not balanced: only its sign would be left.
+    Args:
+        params: as in `Optimizer`.
+        lr: about the angle, in radians, by which a neuron turns in a step; 0 moves nothing, not
+            even by projection.
+        beta: decay of the mean square of gradients.
+        balanced: False leaves weights where they are and takes only the steps; choose it for
+            pretrained weights.
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
     """
 
     def __init__(
@@ -73,23 +83,22 @@ class Nero(Optimizer):
 class Auto(Optimizer):
     """Trains a network, of any kind and size, with nothing to tune and no horizon to state.
 
-    Give it the module: it then knows its layers, its head (the last matrix), and has a look at the
-    size of the data in the first forward pass, by hooks that are gone after the first step. Of
-    tensors it knows the shapes alone. `effective_lr` in the groups is `lr` times the size of the
-    step. State: one tensor for each matrix, two for each vector, embedding and head.
+    Give it the module: it then knows the layers and the head (the last matrix), and measures the
+    size of the data in the first forward pass, by hooks that it removes at the first step. Of bare
+    tensors it knows the shapes alone. `effective_lr` in the groups is `lr` times the step size.
+    State: one tensor for each matrix, two for each vector, embedding and head. `untuned.rules.Auto`
+    has the equations, `Optimizer` the other errors raised.
 
     Args:
         params: as in `Optimizer`; a module, if there is one.
-        lr: multiplies every step; there for schedulers.
-        horizon: of how many steps the training will be, if that is known: they then become shorter
-            along a line, to zero at its end. None: by themselves, where they undo each other.
+        lr: multiplies every step; for schedulers.
+        horizon: total number of optimizer steps, if known: the step size decays linearly to zero.
+            None: it decays adaptively, when successive gradients oppose each other (Kesten's rule).
         maximize: as in `Optimizer`.
         seed: as in `Optimizer`.
 
     Raises:
         DomainError: a horizon below zero, or an `lr`.
-
-    See `untuned.rules.Auto` for the equations, and `Optimizer` for the other errors raised.
     """
 
     def __init__(
@@ -112,12 +121,12 @@ class Auto(Optimizer):
             self._inputs.watch(param_group["params"])
 
     def _take_sizes(self) -> None:
-        """End the look at the data before the first step that moves anything."""
+        """Read the measured sizes of data before the first step that moves anything."""
         if self._inputs.looking and not all(_idle(group["lr"]) for group in self.param_groups):
             self._know(self._inputs.taken())
 
     def _know(self, sizes: Mapping[Tensor, Tensor]) -> None:
-        """Keep the sizes of data, by weight, where a loaded state does not know better."""
+        """Store the sizes of data by weight, unless a loaded state has them."""
         for weight in (p for group in self.param_groups for p in group["params"]):
             if weight in sizes:
                 size = sizes[weight].to(weight.device)
@@ -132,5 +141,5 @@ class Auto(Optimizer):
 
 
 def _idle(lr: Tensor | float) -> bool:
-    """Whether a rate moves nothing, as of the step that torch's checkpoints take to make states."""
+    """Whether lr is zero, as in the no-op step that torch takes to allocate optimizer state."""
     return readable(lr) and not lr.any() if isinstance(lr, Tensor) else lr == 0

@@ -1,4 +1,4 @@
-"""From what a user hands to the optimizer to parameter groups, each of one geometry; and checks."""
+"""Parameter groups, each of one geometry, from a user's `params`; and their checks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Group = dict[str, Any]
 
 
 def name_of(group: Mapping[str, Any], index: int) -> str:
-    """What to call a parameter in a message: its name, or its place and shape."""
+    """A parameter's name for messages; without one its position and shape."""
     if "param_names" in group:
         return repr(group["param_names"][index])
     return f"parameter {index} of its group, of shape {tuple(group['params'][index].shape)}"
 
 
 def listed(params: Any) -> list[Any]:
-    """What the constructor was given, as torch's takes it: a list of dicts, tensors or pairs."""
+    """`params` as torch's constructor takes it: a list of dicts, tensors or pairs."""
     if isinstance(params, nn.Module):
         return [{"params": params}]
     if isinstance(params, Tensor | str) or not isinstance(params, Iterable):
@@ -49,7 +49,7 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     params = group["params"]
     if isinstance(params, nn.Module) and "layer" not in group:
         return [
-            {**_told_apart(group, layer), "params": pairs, "layer": layer}
+            {**_renamed(group, layer), "params": pairs, "layer": layer}
             for layer, pairs in _by_layer(params, rule).items()
         ]
     if isinstance(params, nn.Module):
@@ -61,8 +61,8 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     return [{"layer": None, **group, "params": list(once.values())}]
 
 
-def _told_apart(group: Mapping[str, Any], layer: Layer | None) -> Mapping[str, Any]:
-    """A group whose "name", if it has one, is its layer's own: monitors want no name twice."""
+def _renamed(group: Mapping[str, Any], layer: Layer | None) -> Mapping[str, Any]:
+    """The group, its "name" extended by the layer: monitors want no name twice."""
     name = group.get("name")
     return group if layer is None or name is None else {**group, "name": f"{name}, {layer}"}
 
@@ -100,17 +100,20 @@ def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[st
 def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None:
     """Raise the error that names what is wrong with new groups, before any is added."""
     taken = {tensor for group in old for tensor in group["params"]}
+    every = [*taken, *tensors_of(new)]
+    device = getattr(every[0], "device", None) if every else None  # or it is no tensor
     for group in new:
-        pairs = [pair if _is_pair(pair) else (None, pair) for pair in group["params"]]
-        names = [
-            repr(name) if name is not None else f"params[{i}]" for i, (name, _) in enumerate(pairs)
-        ]
-        for name, (_, tensor) in zip(names, pairs, strict=True):
+        given, tensors = group["params"], tensors_of([group])
+        names = [repr(g[0]) if _is_pair(g) else f"params[{i}]" for i, g in enumerate(given)]
+        for name, tensor in zip(names, tensors, strict=True):
             _check_tensor(name, tensor)
             if tensor in taken:
                 raise ParameterError(f"{name} is given twice: each tensor belongs to one group")
-        tensors = [tensor for _, tensor in pairs]
-        _check_device(names, [*taken, *tensors_of(new)], tensors)
+            if tensor.device != device:
+                raise ParameterError(
+                    f"{name} is on {tensor.device}, and others on {device}: a step looks at all "
+                    "at once; give each device's parameters an optimizer of their own"
+                )
         check_options(group, rule)
         _check_layer(group["layer"], names, tensors)
         rule.check_group(names, tensors)
@@ -137,15 +140,6 @@ def _check_tensor(name: str, tensor: Any) -> None:
         )
     if not (tensor.is_leaf or tensor.retains_grad):
         raise ParameterError(f"{name} is computed from other tensors: give those instead")
-
-
-def _check_device(names: Sequence[str], every: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-    for name, tensor in zip(names, tensors, strict=True):
-        if tensor.device != every[0].device:
-            raise ParameterError(
-                f"{name} is on {tensor.device}, and others on {every[0].device}: a step looks at "
-                "all at once; give each device's parameters an optimizer of their own"
-            )
 
 
 def check_options(group: Group, rule: Rule) -> None:

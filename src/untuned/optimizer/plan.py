@@ -164,6 +164,10 @@ class GroupPlan:
         self.group[STEPS] = steps + finite
         return Write(finite, key_of(steps, self.group["seed"], self.number))
 
+    def release(self) -> None:
+        """Let go of the gradients: their memory is the next forward pass's."""
+        self.grads = self.executor.grads = ()
+
     def store(self, state: States) -> None:
         """Store new entries of the tensors' states in the optimizer's; sharded like the tensors."""
         if self.sharded:

@@ -56,11 +56,11 @@ class Optimizer(torch.optim.Optimizer):
         lr: what `param_groups[i]["lr"]` starts from. Where the rule finds its own step it is a
             multiplier, 1.0 by default. Schedulers act on it, and 0 moves nothing.
         maximize: climb instead of descend.
-        seed: of the dice by which 16-bit weights (bfloat16, float16) are rounded up or down, so
-            that small steps are not lost: the same on all processes, and after a resume.
-        compile: whether elementwise rules run compiled (`torch.compile`); None, the default, where
-            that pays: from 2**20 entries in large tensors. Without a working compiler they run
-            eagerly, and a `SlowExecutionWarning` says so once.
+        seed: seed of the stochastic rounding of bfloat16/float16 weights. Must be equal on all
+            ranks; results are reproducible across resume.
+        compile: whether kernels of elementwise rules are compiled (`torch.compile`). None: from
+            2**20 entries in large tensors. Without a working compiler they run eagerly, and a
+            `SlowExecutionWarning` is issued once.
 
     A module whose parameters need several geometries becomes several groups, so that there may be
     more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
@@ -199,8 +199,13 @@ class Optimizer(torch.optim.Optimizer):
         Raises `StateError`, before anything is changed, if the state is of another rule or tower.
         """
         layers = [group["layer"] for group in self.param_groups]
-        hook = saving.Check(self.tower)
-        handle = self.register_load_state_dict_pre_hook(hook)  # it sees what other hooks made
+        given: dict[str, Any] = {}
+
+        def check(_: torch.optim.Optimizer, loaded: dict[str, Any]) -> None:
+            saving.check(loaded, self.tower)
+            given.update(loaded)
+
+        handle = self.register_load_state_dict_pre_hook(check)  # it sees what other hooks made
         try:
             # torch's distributed loading leaves out "state" where there is none
             super().load_state_dict({"state": {}, **state_dict})
@@ -210,7 +215,7 @@ class Optimizer(torch.optim.Optimizer):
             for name in ("rule", "version"):
                 group.pop(name, None)
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
-        saving.restore_(self, hook.given)
+        saving.restore_(self, given)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -1,4 +1,4 @@
-"""What is saved of an optimizer, and how it is loaded."""
+"""State dicts: saved, checked, restored."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from untuned.errors import StateError
 from untuned.tower import Tower
 
-VERSION = 1  # of what is saved: raised when it changes in a way that older code would misread
+VERSION = 1  # of the format: raised when older code would misread a state dict
 
 
 def saved(state_dict: dict[str, Any], tower: Tower, device: torch.device) -> dict[str, Any]:
-    """A state dict of torch's, its groups made plain, their tensors no longer the optimizer's.
+    """A state dict of torch's with plain groups, whose tensors are no longer the optimizer's.
 
-    The version is a tensor of one dimension, for torch cannot spread a whole state over shards in
-    which there is none: that of an optimizer that remembers nothing, such as AGD.
+    The version is a 1-d tensor, for torch cannot shard a full state dict without any tensor: that
+    of an optimizer without state, such as AGD.
     """
     version = torch.tensor([VERSION], device=device)
     for group in state_dict["param_groups"]:
@@ -26,34 +26,25 @@ def saved(state_dict: dict[str, Any], tower: Tower, device: torch.device) -> dic
     return state_dict
 
 
-class Check:
-    """A hook before loading that refuses what it cannot read, and keeps what it sees."""
-
-    tower: str
-
-    def __init__(self, tower: Tower) -> None:
-        self.tower = str(tower)
-        self.given: dict[str, Any] = {}
-
-    def __call__(self, _: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-        for group in state_dict["param_groups"]:
-            if int(group.get("version", 0)) > VERSION:
-                raise StateError(
-                    f"the state to load is of version {int(group['version'])}, and this is older "
-                    f"code, which reads up to {VERSION}: update untuned"
-                )
-            if group.get("rule", self.tower) != self.tower:
-                raise StateError(
-                    f"the state to load is of {group['rule']}, this optimizer runs {self.tower}: "
-                    "build it with the rule that the state was saved with"
-                )
-        self.given = state_dict
+def check(state_dict: dict[str, Any], tower: Tower) -> None:
+    """Raise `StateError` for a state of another tower, or of a newer version of this library."""
+    for group in state_dict["param_groups"]:
+        if int(group.get("version", 0)) > VERSION:
+            raise StateError(
+                f"the state to load is of version {int(group['version'])}, and this is older "
+                f"code, which reads up to {VERSION}: update untuned"
+            )
+        if group.get("rule", str(tower)) != str(tower):
+            raise StateError(
+                f"the state to load is of {group['rule']}, this optimizer runs {tower}: "
+                "build it with the rule that the state was saved with"
+            )
 
 
 def restore_(opt: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    """Give each parameter its saved tensors as they are.
+    """Give each parameter copies of its saved tensors, in their own dtype.
 
-    torch casts them to the parameter's type, and shares them with the source: neither will do.
+    torch casts them to the parameter's dtype, and shares them with the source.
     """
     params = [weight for group in opt.param_groups for weight in group["params"]]
     indices = [i for group in state_dict["param_groups"] for i in group["params"]]

@@ -57,13 +57,15 @@ def take_step(
         plan.hypergradients = plan.executor.measure(plan.grads, plan.last, plan.wants_norms)
     sum_over_ranks(moving)
     step = plan_step([plan.executor for plan in moving], groups[0], level=0)
-    finite = is_finite(moving, step.eta, guard)
+    finite = _is_finite(moving, step.eta, guard)
     if finite is False:
         for group in groups:
             group["effective_lr"] = 0.0
+        for plan in moving:
+            plan.release()
         return loss
     if len(plans.tower.floors) > 1:
-        drop_idle_records(plans, moving, groups, state)
+        _drop_idle_records(plans, moving, groups, state)
     write_network_state_(groups[0], 0, step.network_state, finite)
     waiting = []
     for plan in moving:
@@ -72,28 +74,24 @@ def take_step(
         now = plan.inputs(step.eta, step.L, finite)
         waiting.append(plan.executor.apply(plan.last, now, plan.terms(finite)))
         plan.store(state)
+        plan.release()
     sum_over_ranks([writer for writer in waiting if writer is not None])
     return loss
 
 
-def is_finite(
+def _is_finite(
     moving: Sequence[GroupPlan], eta: Tensor | float, guard: NonFiniteGuard
 ) -> bool | Tensor:
     """Whether the step is taken: a bool where the host may read it, else 0-d on the device.
 
     Not if any gradient is inf or NaN, nor for the no-op step (lr=0, zero gradients) that
     `torch.distributed.checkpoint` takes only to allocate optimizer state.
-
-    Args:
-        moving: the plans that take part, measured.
-        eta: how far to go, 0-d.
-        guard: counts skipped steps, and warns.
     """
     sizes = [plan.executor.sizes for plan in moving]
     measures = torch.cat(sizes) if len(sizes) > 1 else sizes[0]
     finite = guard.watch(measures, eta)
     if finite is not True:
-        guard.report(lambda index: offending_parameter(moving, index))
+        guard.report(lambda index: _offending_parameter(moving, index))
     if finite is False:
         return False
     moves = measures.sum()
@@ -109,17 +107,10 @@ def is_finite(
     return moves & finite
 
 
-def drop_idle_records(
+def _drop_idle_records(
     plans: Plans, moving: Sequence[GroupPlan], groups: Sequence[dict[str, Any]], state: States
 ) -> None:
-    """Drop the records of tensors that take no part in this step.
-
-    Args:
-        plans: of the parameter groups.
-        moving: the plans that take part.
-        groups: all parameter groups.
-        state: the optimizer's, by tensor.
-    """
+    """Drop the records of tensors that take no part in this step."""
     taking = {param for plan in moving for param in plan.params}
     for number, group in enumerate(groups):
         idle = [p for p in group["params"] if RECORD in state.get(p, {}) and p not in taking]
@@ -131,7 +122,7 @@ def drop_idle_records(
             plan.store(state)
 
 
-def offending_parameter(moving: Sequence[GroupPlan], index: int) -> str:
+def _offending_parameter(moving: Sequence[GroupPlan], index: int) -> str:
     """The name of the parameter that one of the measures of all groups belongs to."""
     for plan in moving:
         count = len(plan.executor.sizes)

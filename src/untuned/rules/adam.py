@@ -51,14 +51,15 @@ class Adam(Elementwise):
 
     def update(self, grad: Tensor, state: State) -> Move:
         beta1, beta2 = self.betas
-        # written as a pull towards the new value: exact where 1 - beta is small
-        m = state["m"] + (1 - beta1) * (grad - state["m"])
-        v = state["v"] + (1 - beta2) * (grad.square() - state["v"])
-        n1 = state["n1"] + (1 - beta1) * (1 - state["n1"])
-        n2 = state["n2"] + (1 - beta2) * (1 - state["n2"])
+        # lerp is a pull towards the new value: exact where 1 - beta is small
+        one = torch.ones_like(state["n1"])
+        m = torch.lerp(state["m"], grad, 1 - beta1)
+        v = torch.lerp(state["v"], grad.square(), 1 - beta2)
+        n1 = torch.lerp(state["n1"], one, 1 - beta1)
+        n2 = torch.lerp(state["n2"], one, 1 - beta2)
         # both sides of the fraction times sqrt(n2): what is one number for all stays outside
         root = torch.sqrt(n2)
-        direction = m * torch.reciprocal(torch.sqrt(v + TINY) + self.eps * root)
+        direction = m / (torch.sqrt(v + TINY) + self.eps * root)
         return Move(-self.lr * root / n1, direction, {"m": m, "v": v, "n1": n1, "n2": n2})
 
     def as_published(self) -> Adam:

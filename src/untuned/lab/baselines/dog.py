@@ -1,7 +1,5 @@
 """DoG and LDoG with the averaging that their authors prescribe (arXiv:2302.12022, appendix)."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import torch

@@ -3,8 +3,6 @@
 A baseline goes by its bare name, with keyword arguments; `untuned.notation` reads everything else.
 """
 
-from __future__ import annotations
-
 import ast
 import inspect
 from collections.abc import Callable
@@ -22,22 +20,16 @@ from untuned.lab.errors import UnknownNameError, unknown
 from untuned.notation import NAMED, tower_of
 from untuned.rules import AGD
 
-
-def _effective_lr(group: ParamGroup) -> float:
-    return float(group["effective_lr"])
-
-
 # More than a rule: it also measures the module's inputs
-AUTO = Baseline("untuned.Auto", "untuned.Auto", rate=_effective_lr, of_module=True)
+AUTO = Baseline("untuned.Auto", "untuned.Auto", rate=("effective_lr",), of_module=True)
 
 
 @dataclass(frozen=True)
 class Method:
     """How to make an optimizer for a model."""
 
-    text: str  # the optimizer as text
     make: Callable[[nn.Module], Optimizer]  # from a module to the optimizer
-    rate: Callable[[ParamGroup], float] = _effective_lr  # of a group's last step
+    rate: Callable[[ParamGroup], float] = AUTO.rate_of  # of a group's last step
     initialises: bool = False  # whether it prescribes `untuned.initialise_`
 
     def build(
@@ -90,7 +82,6 @@ def method_of(text: str, compile: bool | None = None) -> Method:
             raise UnknownNameError(f"{text!r}: {name} is no rule of untuned's, and has no floors")
     tower = tower_of(text)
     return Method(
-        text,
         lambda model: untuned.Optimizer(model, tower, compile=compile),
         initialises=isinstance(tower.floors[0].rule, AGD),
     )
@@ -104,12 +95,17 @@ def _baseline_method(text: str, baseline: Baseline, expression: ast.expr) -> Met
             if expression.args or not all(keyword.arg for keyword in expression.keywords):
                 raise ValueError
             settings = {str(k.arg): ast.literal_eval(k.value) for k in expression.keywords}
-        taken = inspect.signature(baseline.load()).parameters
+        kind = baseline.load()
     except ValueError as error:
         raise UnknownNameError(f"{text!r}: settings are written as in adamw(lr=3e-4)") from error
     except ModuleNotFoundError as error:
         raise UnknownNameError(f"{text}: {error.name} is missing: {baseline.source}") from error
-    known = [name for name in taken if name not in ("self", "params")]
+    known = [name for name in inspect.signature(kind).parameters if name not in ("self", "params")]
     for name in settings.keys() - set(known):
         raise UnknownNameError(f"{text!r}: {name} is unknown; it takes {', '.join(known)}")
-    return Method(text, lambda model: baseline.build(model, settings), baseline.rate)
+
+    def make(model: nn.Module) -> Optimizer:
+        params = model if baseline.of_module else model.parameters()
+        return kind(params, **{**baseline.settings, **settings})
+
+    return Method(make, baseline.rate_of)

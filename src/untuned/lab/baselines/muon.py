@@ -4,8 +4,6 @@ torch's Muon takes matrices only, so convolutions go to AdamW, with embeddings, 
 `nn.Linear`) and vectors. Its learning rate is a fifth of Muon's.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Nero without the zero mean, the unit norm, or both (arXiv:2102.07227, figure 1)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import ClassVar

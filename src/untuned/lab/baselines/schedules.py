@@ -1,7 +1,5 @@
 """Learning-rate schedules, as factors of the initial learning rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Literal
@@ -59,7 +57,7 @@ def scheduler(schedule: Schedule, optimizer: Optimizer, steps: int) -> LRSchedul
     if schedule == "horizon":
         for group in optimizer.param_groups:
             if "horizon" not in group:
-                raise ConfigError(f"{type(optimizer).__name__} cannot be told a horizon")
+                raise ConfigError(f"{type(optimizer).__name__} has no option horizon")
             group["horizon"] = steps
     if schedule in ("constant", "horizon"):
         return None

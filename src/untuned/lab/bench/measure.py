@@ -1,11 +1,9 @@
-"""Time and memory of single calls, on CPU and on CUDA."""
-
-from __future__ import annotations
+"""Time and memory of single calls; on CUDA also kernel launches, host waits, graph capture."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -92,9 +90,10 @@ def take_turns(
 
 
 def _times_of(series: list[float]) -> Times:
-    if len(series) < 2:
-        return Times(*series * 3)
-    return Times(*statistics.quantiles(series, n=4, method="inclusive"))
+    several = len(series) > 1
+    return Times(
+        *(statistics.quantiles(series, n=4, method="inclusive") if several else series * 3)
+    )
 
 
 def peak(call: Call, device: torch.device) -> int:
@@ -119,3 +118,50 @@ def peak(call: Call, device: torch.device) -> int:
             alive += event.nbytes()
             highest = max(highest, alive)
     return highest
+
+
+def cuda_facts(step: Call) -> dict[str, Any]:
+    """Number of kernel launches; errors of a step without synchronisation, and of its capture."""
+    waits, graph = _error(_without_sync, step), _error(_captured, step)
+    return {"launches": _launches(step), "waits": waits, "graph": graph}
+
+
+def _launches(step: Call) -> int:
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        step()
+        torch.cuda.synchronize()
+    return sum("LaunchKernel" in event.name for event in profiler.events() or ())
+
+
+def _without_sync(step: Call) -> None:
+    """Raises RuntimeError if the host waits for the device."""
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def _captured(step: Call) -> None:
+    """Raises RuntimeError if the step cannot be captured in a graph and replayed."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    recording = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recording):
+        step()
+    recording.replay()
+    torch.cuda.synchronize()
+
+
+def _error(check: Callable[[Call], None], step: Call) -> str:
+    """The first line of the error of a check; empty if it passes."""
+    try:
+        check(step)
+    except RuntimeError as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ""

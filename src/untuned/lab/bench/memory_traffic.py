@@ -1,11 +1,9 @@
-"""The bytes that no implementation of a rule can help moving, where weights do not fit a cache.
+"""The least memory traffic of a step, for weights that do not fit a cache.
 
-Counted in passes: how often a tensor of the weights' size is read or written in a step. A step that
-is to be skipped whole if a gradient is not finite cannot start before it has seen all of them:
-untuned's rules read gradients twice, torch's once. g = gradient, w = weight, m, v = moments.
+Counted in passes: reads and writes of tensors of the weights' size. A step that is skipped whole if
+any gradient is not finite reads all gradients first: untuned's rules read them twice, torch's once.
+g = gradient, w = weight, m, v = moments.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -19,7 +17,7 @@ from untuned.tunable import Tunable
 
 
 class Traffic(NamedTuple):
-    """How many passes, and which."""
+    """The number of passes, and which they are."""
 
     passes: int
     why: str
@@ -31,20 +29,14 @@ THEIRS = {
     "sgdm": Traffic(5, "read g, w, m; write w, m"),
     "muon": Traffic(5, "read g, w, m; write w, m (AdamW, for the rest: 7); its products compute"),
     "schedulefree": Traffic(7, "read g, v, both averages; write v, both averages"),
-    "prodigy": Traffic(
-        13, "read g, w, w0, m, v, s; write m, v, s; the new d: read w, m, v; write w"
-    ),
+    "prodigy": Traffic(13, "read g, w, w0, m, v, s; write m, v, s; new d: read w, m, v; write w"),
 }
-MOMENTS: dict[type[Tunable], int] = {
-    SGD: 0,
-    AdaGrad: 1,
-    RMSProp: 1,
-    Adam: 2,
-}  # tensors of a weight's size; momentum: one more
+# Tensors of a weight's size in the state; momentum: one more
+MOMENTS: dict[type[Tunable], int] = {SGD: 0, AdaGrad: 1, RMSProp: 1, Adam: 2}
 
 
 def least_traffic(text: str) -> Traffic | None:
-    """The floor of an optimizer's step, given its text; None where nobody has counted it."""
+    """The least traffic of a step of an optimizer, by its text; None if it is not known."""
     method_of(text)  # raises, if it is none
     name = text.split("(")[0].strip().lower()
     if name in BASELINES:
@@ -54,10 +46,7 @@ def least_traffic(text: str) -> Traffic | None:
 
 
 def _ours(tower: Tower) -> Traffic | None:
-    """That of a rule of untuned's, or of a tower, of which the ground floor alone counts.
-
-    `kernels.py` says what towers keep of the last step: a tensor of a weight's size, the record r.
-    """
+    """Of untuned's rules and towers; r: the record, a tensor of a weight's size (kernels.py)."""
     rule, tuned = tower.floors[0].rule, len(tower.tuned(0))
     if isinstance(rule, Blockwise):
         moments = 0
@@ -70,6 +59,6 @@ def _ours(tower: Tower) -> Traffic | None:
         return Traffic(4 + 2 * moments, f"read g; read g, w{state}; write w{state}")
     if tuned == 1 or isinstance(rule, Blockwise):
         return Traffic(6 + 2 * moments, f"read g, r; read g, w{state}; write w{state}, r")
-    # the derivatives by several see the state, too, and the record brings it up to date
+    # derivatives by several hyperparameters also read the state, and the replay updates it
     why = f"read g, r{state}; read g, r, w{state}; write w{state}, r"
     return Traffic(7 + 3 * moments, why)

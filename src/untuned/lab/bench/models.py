@@ -4,8 +4,6 @@ They are modules, so that geometry goes by layers. Except GPT-2 they are never r
 random.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -23,17 +21,6 @@ def dense(count: int, width: int, bias: bool = False) -> nn.Module:
         bias: whether they have biases.
     """
     return nn.Sequential(*(nn.Linear(width, width, bias) for _ in range(count)))
-
-
-def _perceptron() -> nn.Module:
-    """10 million parameters in four layers."""
-    sizes = [(784, 2048), (2048, 2048), (2048, 1856), (1856, 10)]
-    return nn.Sequential(*(nn.Linear(*size) for size in sizes))
-
-
-def _convolutions(count: int, width: int) -> nn.Module:
-    """Square convolutions of 3 x 3."""
-    return nn.Sequential(*(nn.Conv2d(width, width, 3, bias=False) for _ in range(count)))
 
 
 def _resnet50() -> nn.Module:
@@ -113,12 +100,19 @@ class Model(NamedTuple):
     cuda_only: bool = False
 
 
+PERCEPTRON = ((784, 2048), (2048, 2048), (2048, 1856), (1856, 10))
 MODELS = {
     "large": Model(lambda: dense(10, 1024), "10 x (1024, 1024)"),
     "small": Model(lambda: dense(100, 64), "100 x (64, 64)"),
-    "conv": Model(lambda: _convolutions(20, 256), "20 x (256, 256, 3, 3)"),
+    "conv": Model(
+        lambda: nn.Sequential(*(nn.Conv2d(256, 256, 3, bias=False) for _ in range(20))),
+        "20 x (256, 256, 3, 3)",
+    ),
     "thousand": Model(lambda: dense(500, 64, bias=True), "500 x (64, 64), 500 x (64,)"),
-    "perceptron": Model(_perceptron, "perceptron of 10 million"),
+    "perceptron": Model(
+        lambda: nn.Sequential(*(nn.Linear(*size) for size in PERCEPTRON)),
+        "perceptron of 10 million",
+    ),
     "mlp-100": Model(lambda: dense(100, 784, bias=True), "MLP, 100 layers of 784"),
     "resnet50": Model(_resnet50, "ResNet-50"),
     "gpt2-small": Model(GPT2, "GPT-2 small"),

@@ -1,11 +1,9 @@
 """The time of a step by number of processes: replicated (DDP) or sharded (FSDP2) weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,12 +19,8 @@ WIDTH, LAYERS = 256, 20
 ENTRIES = 2**22  # of the array that each process copies between steps
 
 
-def rank_times(texts: Sequence[str], settings: Settings) -> dict[tuple[int, str], float]:
+def rank_times(settings: Settings) -> dict[tuple[int, str], float]:
     """Time steps on the first rank. Processes share this machine's cores, or have a GPU each.
-
-    Args:
-        texts: of the optimizers.
-        settings: device, repeats and limits.
 
     Returns:
         Milliseconds by number of processes and "OPTIMIZER, DDP" or "OPTIMIZER, FSDP2".
@@ -38,15 +32,13 @@ def rank_times(texts: Sequence[str], settings: Settings) -> dict[tuple[int, str]
     for count in (count for count in RANKS if count <= most):
         for way in _WAYS:
             with tempfile.TemporaryDirectory() as folder:
-                spawn(_measure, (count, way, list(texts), settings, folder), nprocs=count)
+                spawn(_measure, (count, way, settings, folder), nprocs=count)
                 taken = torch.load(Path(folder) / "times")
             found.update({(count, f"{who}, {way}"): ms for who, ms in taken.items()})
     return found
 
 
-def _measure(
-    rank: int, count: int, way: str, texts: Sequence[str], settings: Settings, folder: str
-) -> None:
+def _measure(rank: int, count: int, way: str, settings: Settings, folder: str) -> None:
     """One process; the first writes milliseconds by optimizer to the folder."""
     torch.set_num_threads(1)
     device = torch.device(f"cuda:{rank}" if settings.device == "cuda" else "cpu")
@@ -59,7 +51,7 @@ def _measure(
         torch.manual_seed(0)
         model = _WAYS[way](dense(LAYERS, WIDTH).to(device))
         model(torch.randn(8, WIDTH, device=device)).square().mean().backward()
-        made = optimizers(model, texts, dataclasses.replace(settings, eager=True))
+        made = optimizers(model, dataclasses.replace(settings, eager=True))
         made.pop("SGD(fused)")  # torch has none for shards
         steps = {who: step for who, (_, step) in made.items()}
         copy = Copy(device, settings.entries or ENTRIES)
@@ -71,10 +63,6 @@ def _measure(
         dist.destroy_process_group()
 
 
-def _replicated(model: nn.Module) -> nn.Module:
-    return nn.parallel.DistributedDataParallel(model)
-
-
 def _sharded(model: nn.Module) -> nn.Module:
     from torch.distributed.fsdp import fully_shard
 
@@ -84,4 +72,7 @@ def _sharded(model: nn.Module) -> nn.Module:
     return model
 
 
-_WAYS = {"DDP": _replicated, "FSDP2": _sharded}
+_WAYS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "DDP": nn.parallel.DistributedDataParallel,
+    "FSDP2": _sharded,
+}

@@ -1,9 +1,7 @@
 """The time of a step by number of parameters, tensors, floors of a tower, and processes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -31,32 +29,25 @@ class Timing:
     ms: float
 
 
-def timings(texts: Sequence[str], settings: Settings) -> list[Timing]:
-    """Time steps along all axes.
-
-    Args:
-        texts: of the optimizers.
-        settings: device, repeats and limits.
-    """
+def timings(settings: Settings) -> list[Timing]:
+    """Time steps along all axes."""
     found = []
     for width in WIDTHS["parameters"]:
-        found += _timings("parameters", 4 * width**2, dense(4, width), texts, settings)
+        found += _timings("parameters", 4 * width**2, dense(4, width), settings)
     for width in WIDTHS["tensors"]:
         count = TOTAL // width**2
-        found += _timings("tensors", count, dense(count, width), texts, settings)
+        found += _timings("tensors", count, dense(count, width), settings)
     for height in range(1, HIGHEST + 1):
         tower = " / ".join(["sgd(lr=1e-6)", *["sgd(lr=1e-9)"] * (height - 1)])
-        for t in _timings("floors", height, dense(4, 1024), [tower], settings):
+        for t in _timings("floors", height, dense(4, 1024), replace(settings, optimizers=(tower,))):
             name = "sgd / ... / sgd" if t.optimizer == tower else t.optimizer
             found.append(Timing(t.axis, t.x, name, t.ms))
-    shared = rank_times(texts, settings)
+    shared = rank_times(settings)
     return found + [Timing("ranks", count, who, ms) for (count, who), ms in shared.items()]
 
 
-def _timings(
-    axis: str, x: int, model: nn.Module, texts: Sequence[str], settings: Settings
-) -> list[Timing]:
-    made = optimizers(graded(model.to(settings.device)), texts, settings)
+def _timings(axis: str, x: int, model: nn.Module, settings: Settings) -> list[Timing]:
+    made = optimizers(graded(model.to(settings.device)), settings)
     times, _ = timed({who: step for who, (_, step) in made.items()}, settings)
     return [Timing(axis, x, who, 1e3 * t.median) for who, t in times.items()]
 

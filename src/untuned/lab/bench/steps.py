@@ -1,9 +1,7 @@
 """The cost of a step of each optimizer on one model, beside torch's fused SGD and AdamW."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from untuned.lab.baselines.methods import method_of
-from untuned.lab.bench import cuda
-from untuned.lab.bench.measure import Copy, Times, peak, take_turns
+from untuned.lab.bench.measure import Call, Copy, Times, cuda_facts, peak, take_turns
 from untuned.lab.bench.memory_traffic import least_traffic
 from untuned.lab.bench.models import MODELS
 from untuned.lab.errors import UnknownNameError, unknown
@@ -23,19 +20,9 @@ REFERENCES = {
     "AdamW(fused)": "adamw(lr=1e-6, fused=True)",
 }
 OPTIMIZERS = (
-    "agd",
-    "nero",
-    "sgd",
-    "sgd / sgd",
-    "adam",
-    "adam.tuning('lr') / sgd",
-    "adam / sgd",
-    "adamw(foreach=True)",
-    "sgdm(momentum=0, foreach=True)",
-    "muon",
-    "prodigy",
-    "schedulefree",
-)
+    "agd", "nero", "sgd", "sgd / sgd", "adam", "adam.tuning('lr') / sgd", "adam / sgd",
+    "adamw(foreach=True)", "sgdm(momentum=0, foreach=True)", "muon", "prodigy", "schedulefree",
+)  # fmt: skip
 AT_ONCE = 4  # optimizers, beside the references: their states need memory
 GRADIENT = 1e-3  # standard deviation: weights stay normal numbers
 COPIED = {"cpu": 2**25, "cuda": 2**28}  # entries of the copied array, far beyond any cache
@@ -45,6 +32,7 @@ COPIED = {"cpu": 2**25, "cuda": 2**28}  # entries of the copied array, far beyon
 class Settings:
     """How steps are run and timed."""
 
+    optimizers: tuple[str, ...] = OPTIMIZERS  # as text
     device: str = "cpu"  # "cpu" or "cuda"
     repeats: int = 30  # turns of a model
     limit: float = 120.0  # seconds of turns of a model
@@ -54,7 +42,6 @@ class Settings:
 
     @property
     def kind(self) -> str:
-        """How rules are compiled, in words."""
         return "compiled whole" if self.compile else "eager" if self.eager else "as by default"
 
 
@@ -93,13 +80,7 @@ def available(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     return found, missing
 
 
-def with_gradients(name: str, device: str) -> nn.Module:
-    """A model with random gradients.
-
-    Args:
-        name: of the model.
-        device: "cpu" or "cuda".
-    """
+def _with_gradients(name: str, device: str) -> nn.Module:
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     if MODELS[name].cuda_only and device != "cuda":
@@ -115,18 +96,15 @@ def graded(model: nn.Module) -> nn.Module:
     return model
 
 
-def optimizers(
-    model: nn.Module, texts: Sequence[str], settings: Settings
-) -> dict[str, tuple[Optimizer, Callable[[], object]]]:
+def optimizers(model: nn.Module, settings: Settings) -> dict[str, tuple[Optimizer, Call]]:
     """The references and the optimizers, all on the same parameters, and their steps.
 
     Args:
         model: with gradients.
-        texts: of the optimizers.
-        settings: eager or compiled.
+        settings: optimizers, eager or compiled.
     """
-    made: dict[str, tuple[Optimizer, Callable[[], object]]] = {}
-    for name, text in (REFERENCES | {text: text for text in texts}).items():
+    made: dict[str, tuple[Optimizer, Call]] = {}
+    for name, text in (REFERENCES | {text: text for text in settings.optimizers}).items():
         opt = method_of(text, compile=False if settings.eager else None).make(model)
         if hasattr(opt, "train"):  # those that average weights
             opt.train()
@@ -135,9 +113,7 @@ def optimizers(
     return made
 
 
-def timed(
-    steps: dict[str, Callable[[], object]], settings: Settings
-) -> tuple[dict[str, Times], float]:
+def timed(steps: Mapping[str, Call], settings: Settings) -> tuple[dict[str, Times], float]:
     """Times of steps by name, and the bandwidth of the copy between them in bytes a second.
 
     Args:
@@ -149,28 +125,26 @@ def timed(
     return take_turns(steps, copy, settings.repeats, settings.limit)
 
 
-def step_costs(name: str, texts: Sequence[str], settings: Settings) -> list[StepCost]:
+def step_costs(name: str, settings: Settings) -> list[StepCost]:
     """The cost of each optimizer's step on a model, the references first.
 
     Args:
         name: of the model.
-        texts: of the optimizers.
-        settings: device, repeats and limits.
+        settings: optimizers, device, repeats and limits.
     """
-    model = with_gradients(name, settings.device)
+    model = _with_gradients(name, settings.device)
     rows: dict[str, StepCost] = {}
+    texts = settings.optimizers
     for start in range(0, max(1, len(texts)), AT_ONCE):
-        for row in _beside(name, model, texts[start : start + AT_ONCE], settings):
+        few = dataclasses.replace(settings, optimizers=texts[start : start + AT_ONCE])
+        for row in _beside(name, model, few):
             rows.setdefault(row.optimizer, row)
     return list(rows.values())
 
 
-def _beside(
-    name: str, model: nn.Module, texts: Sequence[str], settings: Settings
-) -> list[StepCost]:
-    """A few optimizers and the references, in one run."""
+def _beside(name: str, model: nn.Module, settings: Settings) -> list[StepCost]:
     device = torch.device(settings.device)
-    made = optimizers(model, texts, settings)
+    made = optimizers(model, settings)
     times, bandwidth = timed({who: step for who, (_, step) in made.items()}, settings)
     tensors = list(model.parameters())
     count, weights = sum(p.numel() for p in tensors), sum(p.nbytes for p in tensors)
@@ -178,22 +152,16 @@ def _beside(
     for who, (opt, step) in made.items():
         least = least_traffic(REFERENCES.get(who, who))
         low, median, high = times[who]
+        traffic = least.passes * weights if least else None
         row = StepCost(
-            model=name,
-            tensors=len(tensors),
-            parameters=count,
-            optimizer=who,
-            ms=1e3 * median,
-            ms_low=1e3 * low,
-            ms_high=1e3 * high,
+            model=name, tensors=len(tensors), parameters=count, optimizer=who,
+            ms=1e3 * median, ms_low=1e3 * low, ms_high=1e3 * high,
             to_adamw=median / times["AdamW(fused)"].median,
             to_sgd=median / times["SGD(fused)"].median,
-            state=state_bytes(opt) / count,
-            peak=peak(step, device) / weights,
-            floor=least.passes * weights / count if least else None,
-            bandwidth=bandwidth / 1e9,
-            reached=least.passes * weights / bandwidth / median if least else None,
-        )
+            state=state_bytes(opt) / count, peak=peak(step, device) / weights,
+            floor=traffic / count if traffic else None, bandwidth=bandwidth / 1e9,
+            reached=traffic / bandwidth / median if traffic else None,
+        )  # fmt: skip
         on_cuda = device.type == "cuda"
-        rows.append(dataclasses.replace(row, **cuda.facts(step)) if on_cuda else row)
+        rows.append(dataclasses.replace(row, **cuda_facts(step)) if on_cuda else row)
     return rows

@@ -1,11 +1,11 @@
 """Tables of measurements, and lines of JSON."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import platform
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,16 +39,11 @@ def of_steps(rows: Sequence[StepCost]) -> Table:
 
 def _texts(row: StepCost) -> list[str]:
     return [
-        row.optimizer,
-        f"{row.ms:.3g}",
-        f"{row.ms_low:.3g}-{row.ms_high:.3g}",
-        f"{row.to_adamw:.2f}",
-        f"{row.to_sgd:.2f}",
-        f"{row.state:.3g}",
-        f"{row.peak:.2f}",
+        row.optimizer, f"{row.ms:.3g}", f"{row.ms_low:.3g}-{row.ms_high:.3g}",
+        f"{row.to_adamw:.2f}", f"{row.to_sgd:.2f}", f"{row.state:.3g}", f"{row.peak:.2f}",
         "?" if row.floor is None else f"{row.floor:.0f}",
         "?" if row.reached is None else f"{row.reached:.0%}",
-    ]
+    ]  # fmt: skip
 
 
 def of_training(found: Sequence[Overhead]) -> Table:
@@ -82,9 +77,8 @@ def machine(device: str) -> str:
 
 
 def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    except OSError:  # not Linux
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+    with suppress(OSError):  # not Linux
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()

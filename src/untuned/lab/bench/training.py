@@ -1,8 +1,5 @@
 """The time that an optimizer adds to a training step of GPT-2, beside AdamW."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,21 +22,20 @@ class Overhead:
     over_adamw: float  # share of the time with AdamW(fused) that is added
 
 
-def overheads(texts: Sequence[str], settings: Settings, quick: bool = False) -> list[Overhead]:
+def overheads(settings: Settings, quick: bool = False) -> list[Overhead]:
     """Time training steps of GPT-2 small on 8 x 1024 random tokens, in bfloat16 by autocast.
 
     The optimizers take turns on one model: its weights do not matter, as long as they are finite.
 
     Args:
-        texts: of the optimizers.
-        settings: device, repeats and limits.
+        settings: optimizers, device, repeats and limits.
         quick: a tiny model instead.
     """
     device = torch.device(settings.device)
     with torch.device(device):
         model: nn.Module = GPT2(64, 2, 256, 64) if quick else GPT2()
         tokens = torch.randint(256 if quick else 50257, (2, 32) if quick else (8, 1024))
-    made = optimizers(model, texts, settings)
+    made = optimizers(model, settings)
     steps = {who: _training_step(model, tokens, step) for who, (_, step) in made.items()}
     copy = Copy(device, 1)  # a training step empties the caches itself
     times, _ = take_turns(steps, copy, settings.repeats, settings.limit)

@@ -5,8 +5,6 @@ decade apart, over three decades, each constant and with warm-up and the decay t
 favour.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
@@ -23,6 +21,11 @@ class Candidate(NamedTuple):
     optimizer: str
     schedule: str
 
+    @property
+    def text(self) -> str:
+        """The optimizer, and its schedule if it is not constant."""
+        return ", ".join(self if self.schedule != "constant" else self[:1])
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -36,7 +39,6 @@ class Contestant:
 
     @property
     def tuned(self) -> bool:
-        """Whether there is a grid."""
         return self.high >= self.low
 
     def candidates(self, low: int, high: int) -> list[Candidate]:
@@ -86,12 +88,9 @@ def select(
         names: known names.
         other: called with each pattern that matches none; may raise.
     """
-    matches = {pattern: fnmatch.filter(names, pattern) for pattern in patterns}
-    for pattern, matched in matches.items():
-        if not matched:
-            other(pattern)
-    known = [name for name in names if any(name in matched for matched in matches.values())]
-    return known + [pattern for pattern, matched in matches.items() if not matched]
+    for pattern in (others := [p for p in patterns if not fnmatch.filter(names, p)]):
+        other(pattern)
+    return [n for n in names if any(fnmatch.fnmatch(n, p) for p in patterns)] + others
 
 
 def contestant_of(name: str) -> Contestant:

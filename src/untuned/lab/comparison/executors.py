@@ -66,17 +66,15 @@ class InProcess(Executor):
 class LocalExecutor(Executor):
     """Processes of this machine, each pinned to a core and with one thread."""
 
-    slots: int
-
     def __init__(self, jobs: int | None = None) -> None:
         cores = available_cores()
-        self.slots = jobs or len(cores)
+        self.slots: int = jobs or len(cores)
         self._workers = [_Worker(i, cores[i % len(cores)]) for i in range(self.slots)]
         self._free: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
             self._free.put(worker)
-        # Processes inherit the signal mask of these threads, so Ctrl-C reaches this process alone,
-        # which ends them in `close`. (Starting the resource tracker would unblock the signal.)
+        # Processes inherit the signal mask of these threads: Ctrl-C reaches this process alone, and
+        # it ends them in `close`. (Starting the resource tracker would unblock the signal.)
         resource_tracker.ensure_running()
         mask = signal.SIG_BLOCK, {signal.SIGINT}
         self._threads = ThreadPoolExecutor(
@@ -125,11 +123,9 @@ class _Worker:
 
     def _start(self) -> ProcessPoolExecutor:
         self._executor = ProcessPoolExecutor(
-            max_workers=1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_initialize,
-            initargs=self._settings,
-        )
+            max_workers=1, mp_context=multiprocessing.get_context("spawn"),
+            initializer=_initialize, initargs=self._settings,
+        )  # fmt: skip
         try:
             self._pid = self._executor.submit(os.getpid).result()
         except BrokenProcessPool as error:
@@ -190,8 +186,6 @@ class RayExecutor(Executor):
         address: of the cluster; None: one on this machine that ends with the comparison.
     """
 
-    slots: int
-
     def __init__(self, jobs: int | None = None, address: str | None = None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
@@ -199,7 +193,7 @@ class RayExecutor(Executor):
         self._ray = ray
         ray.init(address=address, num_cpus=None if address else jobs, log_to_driver=False)
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        self.slots = jobs or int(resources["CPU"])
+        self.slots: int = jobs or int(resources["CPU"])
         gpus = min(1.0, resources.get("GPU", 0) / self.slots)
         self._remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(_one_thread)
 

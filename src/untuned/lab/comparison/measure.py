@@ -23,8 +23,6 @@ least S of all contestants on w, the profile of o is rho(tau) = the share of wor
 r(w, o) <= tau. At tau = 1 it says how often o was fastest; to the right, how often it gets there.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

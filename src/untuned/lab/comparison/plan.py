@@ -50,9 +50,16 @@ class Problem:
 class Tuning:
     """The state of a contestant's grid on a problem."""
 
+    problem: Problem
     tried: list[TrialKey]  # all trials of the grid
     missing: list[TrialKey]  # those that have not ended
     chosen: Candidate | None  # the winner, once nothing is missing
+
+    def fresh(self, seeds: int) -> list[TrialKey] | None:
+        """The trials that are compared; None while the contestant is being tuned."""
+        if self.chosen is None:
+            return None
+        return [self.problem.key(self.chosen, TUNING_SEED + 1 + seed) for seed in range(seeds)]
 
 
 def tuning(contestant: Contestant, problem: Problem, ended: Ended) -> Tuning:
@@ -65,37 +72,20 @@ def tuning(contestant: Contestant, problem: Problem, ended: Ended) -> Tuning:
     """
     if not contestant.tuned:
         (only,) = contestant.candidates(0, -1)
-        return Tuning([], [], only)
+        return Tuning(problem, [], [], only)
     low, high = contestant.low, contestant.high
     for _ in range(EXTENSIONS + 1):
         grid = contestant.candidates(low, high)
         keys = {candidate: problem.key(candidate, TUNING_SEED) for candidate in grid}
         missing = [key for key in keys.values() if key not in ended]
         if missing:
-            return Tuning(list(keys.values()), missing, None)
+            return Tuning(problem, list(keys.values()), missing, None)
         best = min(grid, key=lambda candidate: ended[keys[candidate]].last(LOSS))
         where = grid.index(best) // len(contestant.schedules)
         if 0 < where < high - low:
             break
         low, high = (low - 1, high) if where == 0 else (low, high + 1)
-    return Tuning(list(keys.values()), [], best)
-
-
-def fresh(
-    contestant: Contestant, problem: Problem, seeds: int, ended: Ended
-) -> list[TrialKey] | None:
-    """The trials that are compared; None while the contestant is being tuned.
-
-    Args:
-        contestant: tuned or not.
-        problem: to train it on.
-        seeds: how many.
-        ended: all trials that have ended.
-    """
-    chosen = tuning(contestant, problem, ended).chosen
-    if chosen is None:
-        return None
-    return [problem.key(chosen, TUNING_SEED + 1 + seed) for seed in range(seeds)]
+    return Tuning(problem, list(keys.values()), [], best)
 
 
 @dataclass(frozen=True)
@@ -110,12 +100,10 @@ class Comparison:
     def save(self, folder: Path) -> None:
         """Write compare.json beside the trials, from which `untuned report` draws."""
         folder.mkdir(parents=True, exist_ok=True)
-        saved = {
-            "contestants": [contestant.name for contestant in self.contestants],
-            "tasks": [asdict(problem) for problem in self.problems],
-            "seeds": self.seeds,
-            "command": self.command,
-        }
+        names = [contestant.name for contestant in self.contestants]
+        tasks = [asdict(problem) for problem in self.problems]
+        rest = {"seeds": self.seeds, "command": self.command}
+        saved = {"contestants": names, "tasks": tasks, **rest}
         (folder / FILE).write_text(json.dumps(saved, indent=1))
 
     @classmethod
@@ -130,9 +118,10 @@ class Comparison:
         """Of each contestant on each problem: missing trials, and how many follow them."""
         for problem in self.problems:
             for contestant in self.contestants:
-                keys = fresh(contestant, problem, self.seeds, ended)
+                tuned = tuning(contestant, problem, ended)
+                keys = tuned.fresh(self.seeds)
                 if keys is None:
-                    yield tuning(contestant, problem, ended).missing, self.seeds
+                    yield tuned.missing, self.seeds
                 else:
                     yield [key for key in keys if key not in ended], 0
 

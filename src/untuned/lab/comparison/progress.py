@@ -1,22 +1,11 @@
 """Training all missing trials with an executor, and a progress bar."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from untuned.lab.comparison.executors import Executor, StartError
 from untuned.lab.comparison.trials import LOSS, Trial, TrialKey, Trials, train_trial
@@ -24,31 +13,31 @@ from untuned.lab.comparison.trials import LOSS, Trial, TrialKey, Trials, train_t
 
 def train_missing(
     trials: Trials,
-    missing: Callable[[Trials], list[TrialKey]],
+    missing: Callable[[], list[TrialKey]],
     executor: Callable[[], Executor],
     console: Console,
-    left: Callable[[Trials], int] | None = None,
+    left: Callable[[], int] | None = None,
 ) -> None:
     """Train until no trial is missing; failed ones are tried again.
 
     Args:
         trials: all that have ended; new ones are appended.
-        missing: the trials to train next, asked again whenever one has ended.
+        missing: the trials to train next, evaluated whenever one has ended.
         executor: opens an executor.
         console: for the progress bar.
         left: how many are left in all; None: the missing ones.
     """
     trials.forget_failed()
-    remaining = left or (lambda ended: len(missing(ended)))
-    if not remaining(trials):
+    remaining = left or (lambda: len(missing()))
+    if not remaining():
         return
-    bar = _Bar(console, len(trials), remaining(trials))
+    bar = _Bar(console, len(trials), remaining())
     opened = executor()
     running: dict[Future[Any], TrialKey] = {}
     try:
-        with bar.progress:
+        with bar.shown:
             while True:
-                waiting = (key for key in missing(trials) if key not in running.values())
+                waiting = (key for key in missing() if key not in running.values())
                 for key, _ in zip(waiting, range(opened.slots - len(running)), strict=False):
                     running[opened.submit(train_trial, key)] = key
                     bar.began(key)
@@ -57,7 +46,7 @@ def train_missing(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     trial = _trial_of(running.pop(future), future)
                     trials.append(trial)
-                    bar.ended(trial, remaining(trials))
+                    bar.ended(trial, remaining())
     finally:
         opened.close()
 
@@ -65,9 +54,7 @@ def train_missing(
 def _trial_of(key: TrialKey, future: Future[Any]) -> Trial:
     """The trial of a future; failed if it has raised."""
     error = future.exception()
-    if isinstance(error, StartError):
-        raise error
-    if error is None:
+    if error is None or isinstance(error, StartError):
         trial: Trial = future.result()
         return trial
     return Trial(key, "failed", error=f"{type(error).__name__}: {error}")
@@ -78,30 +65,26 @@ class _Bar:
 
     def __init__(self, console: Console, ended: int, left: int) -> None:
         self._console, self._ended = console, ended
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=18),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        self._all = self.progress.add_task("trials", total=ended + left, completed=ended)
-        self._lines: dict[TrialKey, TaskID] = {}
+        self.shown = progress.Progress(
+            progress.SpinnerColumn(), progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=18), progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console,
+        )  # fmt: skip
+        self._all = self.shown.add_task("trials", total=ended + left, completed=ended)
+        self._lines: dict[TrialKey, progress.TaskID] = {}
 
     def began(self, key: TrialKey) -> None:
-        self._lines[key] = self.progress.add_task(_label(key), total=None)
+        self._lines[key] = self.shown.add_task(_label(key), total=None)
 
     def ended(self, trial: Trial, left: int) -> None:
         """Remove its line; print what went wrong, or everything where no bar is shown."""
-        self.progress.remove_task(self._lines.pop(trial.key))
+        self.shown.remove_task(self._lines.pop(trial.key))
         self._ended += 1
-        self.progress.update(self._all, completed=self._ended, total=self._ended + left)
+        self.shown.update(self._all, completed=self._ended, total=self._ended + left)
         if trial.status != "done" or not self._console.is_terminal:
-            told = trial.error or f"loss {trial.last(LOSS):.4g}, {trial.seconds:.1f} s, {left} left"
+            text = trial.error or f"loss {trial.last(LOSS):.4g}, {trial.seconds:.1f} s, {left} left"
             self._console.print(
-                f"{trial.status}: {_label(trial.key)}: {told}", markup=False, soft_wrap=True
+                f"{trial.status}: {_label(trial.key)}: {text}", markup=False, soft_wrap=True
             )
 
 

@@ -1,14 +1,12 @@
 """Standings: the result of each contestant on each problem, beside the reference."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from untuned.lab.comparison.contestants import REFERENCE, Candidate, Contestant, contestant_of
 from untuned.lab.comparison.measure import mean, mean_curve, step_reduction, steps_to
-from untuned.lab.comparison.plan import Comparison, Problem, fresh, tuning
+from untuned.lab.comparison.plan import Comparison, Problem, tuning
 from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
 
 
@@ -29,7 +27,6 @@ class Standing:
 
     @property
     def trained(self) -> list[Trial]:
-        """All its trials."""
         return [*self.tried, *self.trials]
 
     def mean(self, name: str) -> float:
@@ -52,13 +49,14 @@ def standings(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> list[
     """
     found = []
     for problem in comparison.problems:
-        reference = _ended(contestant_of(REFERENCE), problem, comparison.seeds, trials)
+        keys = tuning(contestant_of(REFERENCE), problem, trials).fresh(comparison.seeds)
+        reference = _ended(keys, trials)
         target = _final(reference)
         needed = steps_to(target, mean_curve([trial.loss for trial in reference]))
         for contestant in comparison.contestants:
-            ended = _ended(contestant, problem, comparison.seeds, trials)
             tuned = tuning(contestant, problem, trials)
-            tried = [trials[key] for key in tuned.tried if key in trials]
+            tried = _ended(tuned.tried, trials)
+            ended = _ended(tuned.fresh(comparison.seeds), trials)
             if not ended and not tried:
                 continue
             steps = steps_to(target, mean_curve([trial.loss for trial in ended]))
@@ -75,11 +73,8 @@ def standings(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> list[
     return found
 
 
-def _ended(
-    contestant: Contestant, problem: Problem, seeds: int, trials: Mapping[TrialKey, Trial]
-) -> list[Trial]:
-    keys = fresh(contestant, problem, seeds, trials) or []
-    return [trials[key] for key in keys if key in trials]
+def _ended(keys: list[TrialKey] | None, trials: Mapping[TrialKey, Trial]) -> list[Trial]:
+    return [trials[key] for key in keys or [] if key in trials]
 
 
 def _final(ended: Sequence[Trial]) -> float:

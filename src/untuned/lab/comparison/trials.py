@@ -79,7 +79,8 @@ class Trial:
         """One line of JSON, without empty fields."""
         fields = {name: value for name, value in asdict(self).items() if name != "key"}
         fields |= {name: rounded(fields[name]) for name in _NUMBERS}
-        fields["curve"] = {name: _shortened(values) for name, values in self.curve.items()}
+        columns = {name: list(map(rounded, values)) for name, values in self.curve.items()}
+        fields["curve"] = {n: c[:1] if len(set(c)) == 1 else c for n, c in columns.items()}
         said = {name: value for name, value in fields.items() if value not in (None, "", {})}
         line = {**self.key._asdict(), **said}
         return json.dumps(line, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
@@ -93,7 +94,7 @@ def train_trial(key: TrialKey) -> Trial:
     from untuned.lab.training.run import run  # slow to import
 
     try:
-        return Trial.of({**run(Config(**key._asdict())).json(), **key._asdict()})
+        return Trial.of({**vars(run(Config(**key._asdict()))), **key._asdict()})
     except Exception as error:
         return Trial(key, "failed", error=f"{type(error).__name__}: {error}")
 
@@ -109,11 +110,6 @@ def rounded(value: float) -> float | None:
         return None
     short = float(f"{value:.{DIGITS}g}")
     return int(value) if value == int(value) else short
-
-
-def _shortened(values: Sequence[float]) -> list[float | None]:
-    out = [rounded(value) for value in values]
-    return out[:1] if len(set(out)) == 1 else out
 
 
 def _expanded(curve: Mapping[str, Sequence[float | None]]) -> dict[str, list[float]]:
@@ -137,7 +133,7 @@ class InUseError(RuntimeError):
     """Another comparison writes to the same file."""
 
 
-class Trials(Mapping[TrialKey, Trial]):
+class Trials(dict[TrialKey, Trial]):
     """All trials of a file, by key; of equal keys the last counts.
 
     Args:
@@ -152,16 +148,7 @@ class Trials(Mapping[TrialKey, Trial]):
 
     def __init__(self, path: Path, writes: bool = True) -> None:
         self.path, self._writes = path, writes
-        self._trials = {trial.key: trial for trial in _whole_lines(path)}
-
-    def __getitem__(self, key: TrialKey) -> Trial:
-        return self._trials[key]
-
-    def __iter__(self) -> Iterator[TrialKey]:
-        return iter(self._trials)
-
-    def __len__(self) -> int:
-        return len(self._trials)
+        super().__init__((trial.key, trial) for trial in _whole_lines(path))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -178,11 +165,12 @@ class Trials(Mapping[TrialKey, Trial]):
 
     def forget_failed(self) -> None:
         """Remove failed trials, but not from the file, so that they are trained again."""
-        self._trials = {key: trial for key, trial in self.items() if trial.status != "failed"}
+        for key in [key for key, trial in self.items() if trial.status == "failed"]:
+            del self[key]
 
     def append(self, trial: Trial) -> None:
         """Add a trial and sync the file; a line cut short is overwritten."""
-        self._trials[trial.key] = trial
+        self[trial.key] = trial
         if not self._writes:
             return
         with self.path.open("a+b") as file:

@@ -10,8 +10,6 @@ capture it.
 # Imports torch alone (but for rich, if installed, and matplotlib, for the picture of --scaling), so
 # that benchmarks/gpu.py runs on a machine with nothing else.
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import sys
@@ -68,12 +66,14 @@ def main(arguments: Sequence[str] | None = None, **defaults: Any) -> None:
     options = parser.parse_args(given)
     if options.threads:
         torch.set_num_threads(options.threads)
-    settings = Settings(
-        options.device, options.repeats, options.seconds, options.compile, options.eager
-    )
-    if options.quick:
-        settings = Settings(options.device, 3, 5, options.compile, True, 2**20)
     texts, missing = available(options.optimizers or OPTIMIZERS)
+    repeats, seconds, entries = options.repeats, options.seconds, None
+    if options.quick:
+        repeats, seconds, entries = 3, 5.0, 2**20
+    eager = options.eager or options.quick
+    settings = Settings(
+        tuple(texts), options.device, repeats, seconds, options.compile, eager, entries
+    )
     machine = f"{tables.machine(options.device)}; rules run {settings.kind}"
     command = f"`{parser.prog} {shlex.join(given)}`"
     report = _Report([command, machine, *missing], options.output)
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None, **defaults: Any) -> None:
         if missing and options.optimizers:
             raise UntunedError("; ".join(missing))
         for name in _measurements(options):
-            report.measure(name, texts, settings, options.quick)
+            report.measure(name, settings, options.quick)
     except UntunedError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
@@ -108,9 +108,9 @@ class _Report:
         self._parts, self._path, self._lines, self.failed = parts, path, "", False
         sys.stdout.write("\n\n".join(parts) + "\n\n")
 
-    def measure(self, name: str, texts: Sequence[str], settings: Settings, quick: bool) -> None:
+    def measure(self, name: str, settings: Settings, quick: bool) -> None:
         try:
-            found, table = self._measured(name, texts, settings, quick)
+            found, table = self._measured(name, settings, quick)
             self._lines += tables.json_lines(found)
             self._parts.append(f"### {table.title}\n\n{table.markdown()}")
             self._print(table)
@@ -125,18 +125,16 @@ class _Report:
             self._path.write_text("\n\n".join(self._parts), encoding="utf-8")
             self._path.with_suffix(".jsonl").write_text(self._lines, encoding="utf-8")
 
-    def _measured(
-        self, name: str, texts: Sequence[str], settings: Settings, quick: bool
-    ) -> tuple[Sequence[Any], Table]:
+    def _measured(self, name: str, settings: Settings, quick: bool) -> tuple[Sequence[Any], Table]:
         if name == "training":
-            trained = overheads(texts, settings, quick)
+            trained = overheads(settings, quick)
             return trained, tables.of_training(trained)
         if name == "scaling":
-            grown = timings(texts, settings)
+            grown = timings(settings)
             if self._path:
                 draw_scaling(grown, self._path.with_suffix(".png"))
             return grown, tables.of_scaling(grown)
-        costs = step_costs(name, texts, settings)
+        costs = step_costs(name, settings)
         return costs, tables.of_steps(costs)
 
     def _print(self, table: Table) -> None:

@@ -4,12 +4,11 @@ The same command resumes a comparison: trials in the folder's cells.jsonl are no
 except those that failed. At the end it writes report.html, and tables beside it.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.trials import Trials
 from untuned.lab.config import Size
 from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
-from untuned.lab.report.exports import write_report
+from untuned.lab.report.page import write_report
 from untuned.lab.report.tables import overview
 from untuned.lab.workloads.registry import WORKLOADS, find
 
@@ -33,24 +32,19 @@ from untuned.lab.workloads.registry import WORKLOADS, find
 class CompareOptions:
     """What to compare, and where to train."""
 
+    # Names or globs, such as 'fcn*'; `untuned train --list` shows all
     workloads: tuple[str, ...] = ("*",)
-    """Names or globs, such as 'fcn*'; `untuned train --list` shows all."""
+    # Contestants by name or glob (agd, adamw-tuned, '*-tuned'), or as text: 'adamw(lr=3e-4)'
     optimizers: tuple[str, ...] = ("*",)
-    """Contestants by name or glob (agd, adamw-tuned, '*-tuned'), or as text: 'adamw(lr=3e-4)'."""
-    seeds: int = 3
-    """Number of seeds on which all are compared; grids are searched on another seed."""
+    seeds: int = 3  # Number of seeds on which all are compared; grids are searched on another seed
+    # small: at most half a minute a trial on one core; full: the published setting, for a GPU
     size: Size = "small"
-    """small: at most half a minute a trial on one core; full: the published setting, for a GPU."""
-    steps: int | None = None
-    """Optimizer steps of a trial; None: each workload's budget."""
-    folder: Path = Path("runs/compare")
-    """Folder of the trials, the report and the tables."""
+    steps: int | None = None  # Optimizer steps of a trial; None: each workload's budget
+    folder: Path = Path("runs/compare")  # Folder of the trials, the report and the tables
+    # Processes of this machine, each pinned to a core, or a Ray cluster
     engine: Literal["local", "ray"] = "local"
-    """Processes of this machine, each pinned to a core, or a Ray cluster."""
-    jobs: int | None = None
-    """Trials at a time; None: one per core."""
-    address: str | None = None
-    """Of the Ray cluster; None: start one on this machine."""
+    jobs: int | None = None  # Trials at a time; None: one per core
+    address: str | None = None  # Of the Ray cluster; None: start one on this machine
 
     def comparison(self, command: str) -> Comparison:
         """Raises `UntunedError` for unknown names and missing data sets."""
@@ -60,7 +54,6 @@ class CompareOptions:
         return Comparison(list(map(contestant_of, contestants)), problems, self.seeds, command)
 
     def executor(self) -> Executor:
-        """An open executor."""
         local = self.engine == "local"
         return LocalExecutor(self.jobs) if local else RayExecutor(self.jobs, self.address)
 
@@ -75,9 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trials = Trials(options.folder / "cells.jsonl")
         with trials.locked():
             comparison.save(options.folder)
-            train_missing(
-                trials, comparison.wanted, options.executor, console, comparison.remaining
-            )
+            wanted, left = partial(comparison.wanted, trials), partial(comparison.remaining, trials)
+            train_missing(trials, wanted, options.executor, console, left)
     except WRONG_INPUT as error:
         stop(f"error: {error}", 2)
     except OSError as error:

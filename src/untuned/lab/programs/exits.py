@@ -1,7 +1,5 @@
 """How programs end: messages and exit codes."""
 
-from __future__ import annotations
-
 import sys
 from typing import NoReturn
 

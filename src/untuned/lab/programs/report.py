@@ -1,7 +1,5 @@
 """`untuned report`: the report of a comparison, drawn again from its folder."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from rich.console import Console
 from untuned.lab.comparison.plan import Comparison
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.trials import Trials
-from untuned.lab.report.exports import write_report
+from untuned.lab.report.page import write_report
 from untuned.lab.report.tables import overview
 
 

@@ -8,8 +8,6 @@ that failed. At the end it writes table.md and picture.png. With several devices
 `torchrun --nproc-per-node 8 -m untuned.lab reproduce NAME`.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys
@@ -24,7 +22,7 @@ from rich.console import Console
 
 from untuned.lab.comparison.executors import Executor, InProcess, LocalExecutor
 from untuned.lab.comparison.progress import train_missing
-from untuned.lab.comparison.trials import TrialKey, Trials
+from untuned.lab.comparison.trials import Trials
 from untuned.lab.config import Size
 from untuned.lab.errors import unknown
 from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
@@ -34,32 +32,22 @@ from untuned.lab.reproduce.plots import draw_results
 from untuned.lab.reproduce.results import Results
 from untuned.lab.workloads.registry import find
 
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (*agd.EXPERIMENTS, *nero.EXPERIMENTS, *towers.EXPERIMENTS)
-}
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for m in (agd, nero, towers) for e in m.EXPERIMENTS}
 
 
 @dataclass(frozen=True)
 class ReproduceOptions:
     """Which figure or table to reproduce, and at what size."""
 
-    name: Annotated[str, tyro.conf.Positional] = ""
-    """Name of the experiment; `--list` shows all."""
-    list: bool = False
-    """Show all experiments, and what they need."""
-    small: bool = False
-    """Smaller and shorter, for two cores."""
-    steps: int | None = None
-    """Overrides all budgets."""
-    jobs: int | None = None
-    """Trials at a time; None: one per core."""
-    folder: Path = Path("runs/reproduce")
-    """Each experiment has a folder in it."""
+    name: Annotated[str, tyro.conf.Positional] = ""  # Name of the experiment; `--list` shows all
+    list: bool = False  # Show all experiments, and what they need
+    small: bool = False  # Smaller and shorter, for two cores
+    steps: int | None = None  # Overrides all budgets
+    jobs: int | None = None  # Trials at a time; None: one per core
+    folder: Path = Path("runs/reproduce")  # Each experiment has a folder in it
 
     @property
     def size(self) -> Size:
-        """Size of the workloads."""
         return "small" if self.small else "full"
 
     def experiment(self) -> Experiment:
@@ -69,7 +57,6 @@ class ReproduceOptions:
         return EXPERIMENTS[self.name]
 
     def path(self) -> Path:
-        """Folder of the experiment."""
         return self.folder / f"{self.name}-{self.size}"
 
     def executor(self) -> Executor:
@@ -90,13 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in {line.workload for line in experiment.at(options.size).lines}:
             find(name).at(options.size)  # raises if data are missing, before any training
         trials = Trials(options.path() / "cells.jsonl", writes=first)
-        keys = experiment.keys(options.size, options.steps)
-        wanted = list(dict.fromkeys(key for each in keys.values() for key in each))
-
-        def missing(ended: Trials) -> list[TrialKey]:
-            return [key for key in wanted if key not in ended]
-
+        results = Results(experiment, options.size, trials, options.steps)
+        wanted = list(dict.fromkeys(key for keys in results.keys().values() for key in keys))
         with trials.locked():
+            missing = lambda: [key for key in wanted if key not in trials]  # noqa: E731
             train_missing(trials, missing, options.executor, console)
     except WRONG_INPUT as error:
         stop(f"error: {error}", 2)
@@ -106,9 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     if first:
-        results = Results(experiment, options.size, trials, options.steps)
-        command = shlex.join(["untuned", "reproduce", *given])
-        _show(results, options.path(), console, command)
+        _show(results, options.path(), console, shlex.join(["untuned", "reproduce", *given]))
     sys.exit(int(any(trials[key].status == "failed" for key in wanted if key in trials)))
 
 

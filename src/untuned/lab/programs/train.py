@@ -1,7 +1,5 @@
 """`untuned train`: one training run, with a progress bar, in a folder."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re
@@ -72,13 +70,9 @@ def _list(console: Console) -> None:
 
 def _with_progress(config: Config, console: Console) -> RunResult:
     progress = Progress(
-        TextColumn(config.workload),
-        BarColumn(bar_width=18),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[now]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )
+        TextColumn(config.workload), BarColumn(bar_width=18), MofNCompleteColumn(),
+        TextColumn("{task.fields[now]}"), TimeRemainingColumn(), console=console,
+    )  # fmt: skip
     bar = progress.add_task("", total=None, now="")
 
     def watch(step: int, steps: int, point: CurvePoint) -> None:
@@ -95,14 +89,11 @@ def _line(point: CurvePoint) -> str:
 
 
 def _summarise(result: RunResult, folder: Path, console: Console) -> None:
-    last = {
-        k: "not finite" if v is None else f"{v:.4g}"
-        for k, v in result.curve[-1].items()
-        if k != "hyper"
-    }
+    numbers = (result.curve[-1][name] for name in ("metric", "valid_loss"))
+    metric, loss = ("not finite" if n is None else f"{n:.4g}" for n in numbers)
     if result.status == "diverged":
         console.print(f"[bold red]diverged[/] by step {result.stopped_at} of {result.steps}")
     console.print(
-        f"{result.metric_name}: {last['metric']}, validation loss {last['valid_loss']} after "
+        f"{result.metric_name}: {metric}, validation loss {loss} after "
         f"{result.stopped_at} steps of {result.ms_per_step:.1f} ms; kept in {folder}"
     )

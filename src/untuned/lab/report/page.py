@@ -1,20 +1,20 @@
-"""The report page: one self-contained HTML file, which makes no network requests."""
-
-from __future__ import annotations
+"""The files of a report: a self-contained HTML page, a Markdown summary, and CSV and Parquet."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from untuned.lab.comparison.contestants import CONTESTANTS, REFERENCE
 from untuned.lab.comparison.plan import Comparison
 from untuned.lab.comparison.standings import Standing, standings
-from untuned.lab.comparison.trials import Trial, TrialKey
+from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
 from untuned.lab.report import series
 from untuned.lab.report.table import Table, TableCell
 from untuned.lab.report.tables import details, matrix, overview
@@ -26,13 +26,56 @@ PALETTE = [
 ]  # fmt: skip
 
 
-def render(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
-    """The HTML of the page.
+def write_report(comparison: Comparison, trials: Mapping[TrialKey, Trial], folder: Path) -> Path:
+    """Write report.html, summary.md, cells.csv and cells.parquet.
 
     Args:
         comparison: contestants and problems.
         trials: all that have ended.
+        folder: to write to.
+
+    Returns:
+        The path of the page.
     """
+    page = folder / "report.html"
+    page.write_text(_page(comparison, trials), encoding="utf-8")
+    (folder / "summary.md").write_text(_summary(comparison, trials), encoding="utf-8")
+    rows = _frame(trials)
+    rows.to_csv(folder / "cells.csv", index=False)
+    rows.to_parquet(folder / "cells.parquet", index=False)
+    return page
+
+
+def _summary(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
+    found = standings(comparison, trials)
+    total = overview(found)
+    names = [row[0].text for row in total.rows]
+
+    def with_gap(cell: TableCell) -> str:
+        return f"{cell.text} ({cell.note})" if cell.note else cell.text
+
+    return (
+        f"{total.markdown()}\nSteps saved by workload; in brackets, how far the final validation "
+        f"loss is from tuned AdamW's:\n\n{matrix(found, names).markdown(with_gap)}"
+    )
+
+
+def _frame(trials: Mapping[TrialKey, Trial]) -> pd.DataFrame:
+    """A row for each trial, without its curve."""
+    fields = ("metric_name", "seconds", "ms_per_step", "state_bytes", "peak_mb", "error", "command")
+    return pd.DataFrame([
+        {
+            **key._asdict(), "status": trial.status, "stopped_at": trial.stopped_at,
+            "valid_loss": trial.last(LOSS),
+            "best_valid_loss": min(trial.loss.losses, default=float("nan")),
+            "metric": trial.last("metric"),
+            **{name: getattr(trial, name) for name in fields},
+        }
+        for key, trial in trials.items()
+    ])  # fmt: skip
+
+
+def _page(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
     found = standings(comparison, trials)
     summary = overview(found)
     ranked = [row[0].text for row in summary.rows]
@@ -45,32 +88,19 @@ def render(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
     profile = series.profile_series(found)
     ends = [x for line in profile.values() for x in line["x"] if x is not None]
     data = {
-        "reference": REFERENCE,
-        "palette": PALETTE,
-        "colours": hues,
-        "profile": profile,
-        "furthest": 1.05 * max(ends, default=1),
-        "workloads": drawn,
-    }
+        "reference": REFERENCE, "palette": PALETTE, "colours": hues, "profile": profile,
+        "furthest": 1.05 * max(ends, default=1), "workloads": drawn,
+    }  # fmt: skip
     every = list({c.key: c for standing in found for c in standing.trained}.values())
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_read("page.html")).render(
-        overview=summary,
-        matrix=matrix(found, ranked),
-        names=names,
-        colours=hues,
-        seeds=comparison.seeds,
-        cell_count=len(every),
-        profile=profile,
+        overview=summary, matrix=matrix(found, ranked), names=names, colours=hues,
+        seeds=comparison.seeds, cell_count=len(every), profile=profile,
         workloads={name: _section(own, drawn[name]) for name, own in by_workload.items()},
-        failures=_failures(every),
-        versions=_versions(every),
-        command=comparison.command,
+        failures=_failures(every), versions=_versions(every), command=comparison.command,
         data=Markup(json.dumps(data, separators=(",", ":")).replace("</", "<\\/")),
-        plotly=Markup(get_plotlyjs()),
-        css=Markup(_read("page.css")),
-        js=Markup(_read("page.js")),
-    )
+        plotly=Markup(get_plotlyjs()), css=Markup(_read("page.css")), js=Markup(_read("page.js")),
+    )  # fmt: skip
 
 
 def _colours(names: Sequence[str]) -> dict[str, str]:
@@ -109,11 +139,9 @@ def _failures(trials: Iterable[Trial]) -> Table:
 
 def _versions(trials: Iterable[Trial]) -> str:
     """All versions of libraries that the trials were trained with."""
-    found: dict[str, dict[str, None]] = {}
-    for trial in trials:
-        for name, version in trial.versions.items():
-            found.setdefault(name, {})[version] = None
-    return "; ".join(f"{name} {', '.join(seen)}" for name, seen in sorted(found.items()))
+    found = sorted({pair for trial in trials for pair in trial.versions.items()})
+    names = dict.fromkeys(name for name, _ in found)
+    return "; ".join(f"{n} {', '.join(v for name, v in found if name == n)}" for n in names)
 
 
 def _read(name: str) -> str:

@@ -1,7 +1,5 @@
 """The numbers of the page's figures, as compact JSON values."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -41,17 +39,14 @@ def workload_series(standings: Sequence[Standing]) -> dict[str, Any]:
     """All figures of one workload."""
     metric = next((c.metric_name for s in standings for c in s.trials if c.metric_name), "metric")
     target = next((s.loss for s in standings if s.contestant.name == REFERENCE), math.nan)
+    untuned = [s for s in standings if not s.contestant.tuned]
     return {
         "metric": metric,
         "steps": standings[0].problem.steps,
         "target": rounded(target),
         "lines": {s.contestant.name: _line(s.trials) for s in standings if s.trials},
         "grids": {s.contestant.name: _grid(s) for s in standings if s.tried},
-        "ends": {
-            s.contestant.name: rounded(s.loss)
-            for s in standings
-            if not s.contestant.tuned and s.trials
-        },
+        "ends": {s.contestant.name: rounded(s.loss) for s in untuned if s.trials},
     }
 
 

@@ -61,7 +61,7 @@ class Table:
         from rich.markup import escape
         from rich.table import Table as RichTable
 
-        out = RichTable(title=escape(self.title) or None, box=box.SIMPLE_HEAD)
+        out = RichTable(title=escape(self.title) or None, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
         for i, (heading, _) in enumerate(self.headings):
             out.add_column(heading, justify="right" if i else "left", no_wrap=not i)
         for row in self.rows:

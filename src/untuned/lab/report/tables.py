@@ -1,12 +1,10 @@
 """The tables of a comparison: overview, matrix of workloads and contestants, one workload."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Sequence
 
-from untuned.lab.comparison.contestants import REFERENCE, Candidate, Contestant
+from untuned.lab.comparison.contestants import REFERENCE, Contestant
 from untuned.lab.comparison.measure import FAILURE, geometric_mean, summary
 from untuned.lab.comparison.standings import Standing
 from untuned.lab.report.table import NEVER, NOTHING, Table, TableCell, number_cell, signed
@@ -23,12 +21,6 @@ def bytes_cell(count: float) -> TableCell:
         return TableCell(NOTHING, count)
     power = min(int(math.log10(max(count, 1)) // 3), 3)
     return TableCell(f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}", count)
-
-
-def _as_used(candidate: Candidate) -> str:
-    """The optimizer, and its schedule if it has one."""
-    decays = candidate.schedule != "constant"
-    return f"{candidate.optimizer}, {candidate.schedule}" if decays else candidate.optimizer
 
 
 def _reduction(standing: Standing) -> TableCell:
@@ -112,7 +104,7 @@ def details(standings: Sequence[Standing]) -> Table:
         ("seeds", "done, of those begun"),
     ])  # fmt: skip
     for s in sorted(standings, key=lambda s: math.inf if math.isnan(s.loss) else s.loss):
-        used = _as_used(s.chosen) if s.chosen else "still being tuned"
+        used = s.chosen.text if s.chosen else "still being tuned"
         done, begun = s.count("done"), len(s.trials)
         never = TableCell(NEVER, math.inf, tone="bad")
         table.rows.append([

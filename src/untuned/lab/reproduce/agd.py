@@ -5,8 +5,6 @@ on experiments, and the captions of its figures, whose numbers these are. Figure
 show, for their numbers are not in that text.
 """
 
-from __future__ import annotations
-
 import itertools
 
 from untuned.lab.reproduce.experiment import (
@@ -33,8 +31,9 @@ PUBLISHED_RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 FEW_ADAM, FEW_SGD = (1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0)
 ADAM, SGD = "adam(lr={lr})", "sgd(lr={lr})"
 DEFAULTS = {"AGD": "agd", "Adam": "adam(lr=0.001)", "SGD": "sgd(lr=0.1)"}
-IMAGENET = {"AGD": "agd", "SGD": "sgd(lr=0.1)"}
-GPT2 = {"AGD": "agd", "AdamW": "adamw(lr=0.001)"}
+WITH_SGD = {"AGD": "agd", "SGD": "sgd(lr=0.1)"}
+SMALL_BREADTH = ("fcn16x128-cifar10", "vgg16-cifar10-bare")
+ADAMW = {"AGD": "agd", "AdamW": "adamw(lr=0.001)"}
 
 
 def _cifar(seeds: int, cases: tuple[Line, ...], data: str = "CIFAR-10") -> Scale:
@@ -59,12 +58,8 @@ def _panels(workloads: dict[str, str], full: bool) -> tuple[Line, ...]:
 
 
 def _breadth(full: bool) -> tuple[Line, ...]:
-    named = {
-        "FCN": "fcn16x512-cifar10" if full else "fcn16x128-cifar10",
-        "ResNet-18": "resnet18-cifar10-bare",
-        "VGG-16": "vgg16-cifar100-bare" if full else "vgg16-cifar10-bare",
-    }
-    return _panels(named, full)
+    fcn, vgg = ("fcn16x512-cifar10", "vgg16-cifar100-bare") if full else SMALL_BREADTH
+    return _panels({"FCN": fcn, "ResNet-18": "resnet18-cifar10-bare", "VGG-16": vgg}, full)
 
 
 def _vectors(full: bool) -> tuple[Line, ...]:
@@ -102,7 +97,7 @@ EXPERIMENTS = (
         TEST_ACCURACY,
         _cifar(3, lines("fcn32x256-cifar10", DEFAULTS)),
         _small("two minutes", lines("fcn32x128-cifar10", DEFAULTS)), baseline="Adam",
-        told="The paper shows curves, and says that Adam and SGD failed to train it. It does not "
+        note="The paper shows curves, and says that Adam and SGD failed to train it. It does not "
         "give the width; 256 is the default of its authors' code.",
     ),
     Experiment(
@@ -116,11 +111,11 @@ EXPERIMENTS = (
         "agd-imagenet", PAPER, "showcase, right", "ResNet-50 on ImageNet, 350 epochs",
         TEST_ACCURACY,
         Scale("ImageNet (hub: gated; or the folder imagenet)", "eight GPUs, through torchrun",
-              UNTIMED, epochs(350, 1_281_167, 1024), 1, lines("resnet50-imagenet-bare", IMAGENET)),
+              UNTIMED, epochs(350, 1_281_167, 1024), 1, lines("resnet50-imagenet-bare", WITH_SGD)),
         Scale("CIFAR-10, streamed as ImageNet is", CORES, "one minute", 400, 1,
-              lines("resnet50-cifar10-bare", IMAGENET)),
+              lines("resnet50-cifar10-bare", WITH_SGD)),
         {"AGD": _one(65.5)}, "SGD",
-        told="Size small is a ResNet of one block a stage on another data set: it shows the code, "
+        note="Size small is a ResNet of one block a stage on another data set: it shows the code, "
         "not the effect.",
     ),
     Experiment(
@@ -131,7 +126,7 @@ EXPERIMENTS = (
         {"FCN, AGD": _one(52.7), "FCN, Adam": _one(53.5), "ResNet-18, AGD": _one(91.2),
          "ResNet-18, Adam": _one(92.9), "VGG-16, AGD": _one(67.4), "VGG-16, Adam": _one(69.7)},
         "Adam", "learning rate",
-        told="At size small VGG-16 learns CIFAR-10, for CIFAR-100 is not among the offline data.",
+        note="At size small VGG-16 learns CIFAR-10, for CIFAR-100 is not among the offline data.",
     ),
     Experiment(
         "agd-fcn8", PAPER, "against tuned Adam and SGD",
@@ -139,7 +134,7 @@ EXPERIMENTS = (
         _cifar(1, _grids("fcn8x256-cifar10", full=True)),
         _small("two minutes", _grids("fcn8x128-cifar10", full=False)), {}, "Adam",
         "learning rate", view="grid",
-        told="The paper shows curves; it says that Adam's best learning rate was 0.0001 and SGD's "
+        note="The paper shows curves; it says that Adam's best learning rate was 0.0001 and SGD's "
         "0.1, and that SGD's objective stayed above Adam's and AGD's.",
     ),
     Experiment(
@@ -159,19 +154,19 @@ EXPERIMENTS = (
         {"AGD at 32": _one(55.0, CAPTION),
          "AGD at 4096": _one(59.8, CAPTION)},
         x="batch", each=True, view="grid",
-        told="The caption gives two more, 58.0% and 60.0%, without saying for which sizes.",
+        note="The caption gives two more, 58.0% and 60.0%, without saying for which sizes.",
     ),
     Experiment(
         "agd-vectors", PAPER, "extension", "biases, and gains of norms", TEST_ACCURACY,
         _cifar(1, _vectors(full=True)), _small("three minutes", _vectors(full=False), seeds=1), {},
         "Adam", "learning rate",
-        told="An experiment of the authors' code; the paper has no figure of it.",
+        note="An experiment of the authors' code; the paper has no figure of it.",
     ),
     Experiment(
         "agd-gpt2", PAPER, "extension", "GPT-2 on text", VALID_LOSS,
         Scale("OpenWebText (hub, or the folder openwebtext)", "eight GPUs, through torchrun",
-              UNTIMED, 10_000, 1, lines("gpt2-openwebtext", GPT2)),
-        Scale("Tiny Shakespeare", CORES, "one minute", 1200, 2, lines("gpt-shakespeare", GPT2)),
-        baseline="AdamW", told="An experiment of the authors' code; the paper has no figure of it.",
+              UNTIMED, 10_000, 1, lines("gpt2-openwebtext", ADAMW)),
+        Scale("Tiny Shakespeare", CORES, "one minute", 1200, 2, lines("gpt-shakespeare", ADAMW)),
+        baseline="AdamW", note="An experiment of the authors' code; the paper has no figure of it.",
     ),
 )  # fmt: skip

@@ -5,14 +5,12 @@ learning rate, a width) are a grid. Each label becomes a row of the table; with 
 does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from untuned.lab.baselines.schedules import Schedule
-from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
+from untuned.lab.comparison.trials import LOSS, Trial
 from untuned.lab.config import Size
 
 
@@ -111,28 +109,11 @@ class Experiment:
     x: str = ""  # in what the lines of a label differ
     each: bool = False  # a row for each `x`
     view: Literal["curves", "grid", "floors"] = "curves"  # kind of plot
-    told: str = ""  # statements of the paper without a number, and differences of this experiment
+    note: str = ""  # statements of the paper without a number, and differences of ours
 
     def at(self, size: Size) -> Scale:
         """The experiment at a size."""
         return self.small if size == "small" else self.full
-
-    def keys(self, size: Size, steps: int | None = None) -> dict[Line, list[TrialKey]]:
-        """The trials of each line.
-
-        Args:
-            size: of the experiment.
-            steps: overrides all budgets.
-        """
-        scale = self.at(size)
-        return {
-            line: [
-                TrialKey(line.workload, size, line.optimizer, line.schedule, seed,
-                         steps or line.steps or scale.steps)
-                for seed in range(scale.seeds)
-            ]
-            for line in scale.lines
-        }  # fmt: skip
 
 
 Optimizers = Mapping[str, str | tuple[str, tuple[float, ...]]]

@@ -5,8 +5,6 @@ figures. Accuracies of single runs are known for the MLP alone: the other figure
 their numbers were not at hand, so those experiments compare with their own baselines.
 """
 
-from __future__ import annotations
-
 from untuned.lab.baselines.schedules import Schedule
 from untuned.lab.reproduce.agd import CIFAR, CORES, FEW_SGD, GPU, SGD, SUBSET, UNTIMED
 from untuned.lab.reproduce.experiment import (
@@ -27,8 +25,8 @@ RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 NERO = "nero(lr={lr})"
 ADAM = "adamw(lr={lr}, betas=(0.0, 0.999), weight_decay=0.0)"  # without momentum, as published
 CURVES = "The paper shows curves; its numbers were not at hand."
-FEW = ((1e-2,), (1e-3, 1e-2), FEW_SGD[:2])
-IMAGENET = {
+FEW_RATES = ((1e-2,), (1e-3, 1e-2), FEW_SGD[:2])
+OUT_OF_THE_BOX = {
     "Nero": "nero(lr=0.01)",
     "SGD": "sgdm(lr=0.1)",
     "SGD, weight decay": "sgdm(lr=0.1, weight_decay=0.0001)",
@@ -83,7 +81,7 @@ def _translation(name: str, data: str) -> Experiment:
         Scale(f"the first pairs of it (hub, or the folder {name})", CORES, "three minutes", 200, 1,
               _grids(workload, "linear", few)),
         baseline="Adam", x="learning rate",
-        told=f"{CURVES} The paper tells of WMT16; its authors' code trains on Multi30k, the pairs "
+        note=f"{CURVES} The paper reports WMT16; its authors' code trains on Multi30k, the pairs "
         "of WMT16's multimodal task. There is an experiment for each.",
     )  # fmt: skip
 
@@ -94,7 +92,7 @@ EXPERIMENTS = (
         Scale("MNIST", GPU, UNTIMED, epochs(50, 60_000, 250), 3, _deep(0.001)),
         Scale("MNIST", CORES, "a quarter of an hour", epochs(20, 60_000, 250), 2, _deep(0.003)),
         {"Nero": _seeds(89.3, 91.0, 83.7), "Adam": _seeds(11.35), "SGD": _seeds(11.35)}, "Adam",
-        told="Adam and SGD had 11.35% at every learning rate that the authors tried. LAMB, which "
+        note="Adam and SGD had 11.35% at every learning rate that the authors tried. LAMB, which "
         "is not among ours, had 67.2%, 71.7% and 71.6%. Size small is 128 wide, not 784, with "
         "learning rate 0.003, not 0.001.",
     ),
@@ -104,16 +102,16 @@ EXPERIMENTS = (
         Scale("CIFAR-10", GPU, UNTIMED, CIFAR, 3,
               _constraints((0.01, 0.02, 0.04, 0.06, 0.08, 0.1))),
         Scale(SUBSET, CORES, "one minute", 600, 1, _constraints((0.01, 0.04))),
-        baseline="both", x="learning rate", told=CURVES,
+        baseline="both", x="learning rate", note=CURVES,
     ),
     Experiment(
         "nero-imagenet", PAPER, "figure 4", "ResNet-50 on ImageNet, 90 epochs", TEST_ACCURACY,
         Scale("ImageNet (hub: gated; or the folder imagenet)", "four GPUs, through torchrun",
               UNTIMED, epochs(90, 1_281_167, 1024), 3,
-              lines("resnet50-imagenet", IMAGENET, "cosine")),
+              lines("resnet50-imagenet", OUT_OF_THE_BOX, "cosine")),
         Scale("CIFAR-10, streamed as ImageNet is", CORES, "one minute", 400, 1,
-              lines("resnet50-cifar10", IMAGENET, "cosine")),
-        baseline="SGD", told=f"{CURVES} Its batches are of 400, ours of 1024.",
+              lines("resnet50-cifar10", OUT_OF_THE_BOX, "cosine")),
+        baseline="SGD", note=f"{CURVES} Its batches are of 400, ours of 1024.",
     ),
     Experiment(
         "nero-gan", PAPER, "figure 5", "a class-conditional GAN on CIFAR-10", DISTANCE,
@@ -122,14 +120,14 @@ EXPERIMENTS = (
         Scale(SUBSET, CORES, "three minutes", 400, 1,
               _grids("gan-cifar10", "late", ((1e-2,), (1e-4, 1e-3), (1e-2,)))),
         baseline="Adam", x="learning rate",
-        told=f"{CURVES} They are Inception distances, which need a trained network; ours are of "
+        note=f"{CURVES} They are Inception distances, which need a trained network; ours are of "
         "pixels and compare with nothing but each other.",
     ),
     Experiment(
         "nero-cifar", PAPER, "figure 6", "VGG-11 and ResNet-18 on CIFAR-10", TEST_ACCURACY,
         Scale("CIFAR-10", GPU, UNTIMED, CIFAR, 3, _cifar(None)),
-        Scale(SUBSET, CORES, "two minutes", 600, 1, _cifar(FEW)),
-        baseline="Adam", x="learning rate", told=CURVES,
+        Scale(SUBSET, CORES, "two minutes", 600, 1, _cifar(FEW_RATES)),
+        baseline="Adam", x="learning rate", note=CURVES,
     ),
     Experiment(
         "nero-wikitext2", PAPER, "figure 7", "a transformer on WikiText-2", VALID_PERPLEXITY,
@@ -138,7 +136,7 @@ EXPERIMENTS = (
         Scale("WikiText-2, its test text", CORES, "one minute", 900, 1,
               _grids("transformer-wikitext2", "halfway", ((1e-2,), (1e-3,), (1e-1, 1.0)))),
         baseline="Adam", x="learning rate",
-        told=f"{CURVES} The lab trains on WikiText-2's test text, whose perplexity compares with "
+        note=f"{CURVES} The lab trains on WikiText-2's test text, whose perplexity compares with "
         "no published one.",
     ),
     _translation("wmt16", "WMT16 de-en (hub, or the folder wmt16)"),
@@ -150,6 +148,6 @@ EXPERIMENTS = (
         Scale("pip install 'untuned[atari]'", CORES, "three minutes", 32, 1,
               _grids("ppo-pong", "linear", ((1e-2,), (1e-4,), (1e-1,)))),
         baseline="Adam", x="learning rate",
-        told=f"{CURVES} Size small plays 256 moves: it shows the code, not the effect.",
+        note=f"{CURVES} Size small plays 256 moves: it shows the code, not the effect.",
     ),
 )  # fmt: skip

@@ -1,7 +1,5 @@
 """The results of an experiment: rows with a verdict on each published number, as a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -54,9 +52,21 @@ class Results:
     trials: Mapping[TrialKey, Trial]
     steps: int | None = None  # overrides all budgets
 
+    def keys(self) -> dict[Line, list[TrialKey]]:
+        """The trials of each line."""
+        scale = self.experiment.at(self.size)
+        return {
+            line: [
+                TrialKey(line.workload, self.size, line.optimizer, line.schedule, seed,
+                         self.steps or line.steps or scale.steps)
+                for seed in range(scale.seeds)
+            ]
+            for line in scale.lines
+        }  # fmt: skip
+
     def trained(self) -> dict[Line, list[Trial]]:
-        """The ended trials of each line."""
-        keys = self.experiment.keys(self.size, self.steps).items()
+        """The trials of each line that have ended."""
+        keys = self.keys().items()
         return {line: [self.trials[k] for k in each if k in self.trials] for line, each in keys}
 
     def rows(self) -> list[ResultRow]:
@@ -100,21 +110,20 @@ class Results:
 
     def _baseline(self, row: ResultRow, rows: Sequence[ResultRow]) -> float:
         """The mean of a row's baseline; NaN for the baseline itself."""
-        for other in rows:
-            at = not self.experiment.each or other.line.x == row.line.x
-            label = self.experiment.baseline, row.line.panel
-            if (other.line.label, other.line.panel) == label and at and other is not row:
-                return other.mean
-        return math.nan
+        label = self.experiment.baseline, row.line.panel
+        same = (other for other in rows if (other.line.label, other.line.panel) == label)
+        each = self.experiment.each
+        means = (o.mean for o in same if o is not row and (not each or o.line.x == row.line.x))
+        return next(means, math.nan)
 
     def notes(self) -> list[str]:
         """Whether the run is smaller than the paper's, and the source of each published number."""
         by_source: dict[str, list[str]] = {}
-        for row, published in self.experiment.published.items():
-            by_source.setdefault(published.source, []).append(row)
+        for row, number in self.experiment.published.items():
+            by_source.setdefault(number.source, []).append(row)
         sources = [f"{source} ({', '.join(rows)})" for source, rows in by_source.items()]
-        told = f"Published numbers: {'; '.join(sources) or NOT_PUBLISHED}."
-        return [SMALLER, told] if self.size == "small" or self.steps else [told]
+        published = f"Published numbers: {'; '.join(sources) or NOT_PUBLISHED}."
+        return [SMALLER, published] if self.size == "small" or self.steps else [published]
 
     def fragment(self, command: str) -> str:
         """A section of docs/reproductions.md."""
@@ -127,7 +136,7 @@ class Results:
         parts = [
             f"### {e.name}",
             f"{e.figure} of {e.paper}: {e.about}.",
-            *([e.told] if e.told else []),
+            *([e.note] if e.note else []),
             f"`{command}` ({scale.extent}{budget}; on {scale.data}). {name[0].upper() + name[1:]}:",
             self.table().markdown().rstrip(),
             *self.notes(),

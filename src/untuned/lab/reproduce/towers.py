@@ -5,8 +5,6 @@ optimizer. Ours, beside what was published: a floor moves the logarithm of the o
 rate has no unit: 100 for SGD, with which an expected gain of 0.01 of loss doubles the step.
 """
 
-from __future__ import annotations
-
 from untuned.lab.reproduce.agd import CORES, GPU, UNTIMED
 from untuned.lab.reproduce.experiment import (
     TEST_ERROR,
@@ -25,8 +23,17 @@ TABLES = "The numbers of the paper's tables were not at hand."
 HALVES = tuple(10 ** (power / 2) for power in range(-8, 3))  # 1e-4 to 10
 WHOLE = tuple(10.0**power for power in range(-5, 1))
 FEW = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-HEIGHTS = (1, 2, 3, 4, 5)
 PUBLISHED, OURS = "as published", "exponential charts, trust ratio 2"
+MOMENTUM = {
+    "plain": "sgd(lr={lr}, momentum=0.9)",
+    "step size tuned": "sgd(lr={lr}, momentum=0.9).tuning('lr') / adam(lr=0.05)",
+    "step size and momentum tuned": "sgd(lr={lr}, momentum=0.9) / adam(lr=0.05)",
+}
+NOVEL = {
+    "Adam": "adam(lr={lr})",
+    "Adam under SGD, as published": "(adam(lr={lr}) / sgd(lr=0.0001)).as_published()",
+    "Adam under Adam(0.05), ours": "adam(lr={lr}) / adam(lr=0.05)",
+}
 # Each rule, and the step size of the SGD above it in the reference's recorded trajectories
 RULES = {"sgd": 1e-2, "adagrad": 1e-3, "rmsprop": 1e-4, "adam": 1e-4}
 
@@ -43,7 +50,7 @@ def _heights(first: tuple[float, ...]) -> tuple[Line, ...]:
     return tuple(
         Line(f"height {height}", _tower(height, x, panel == PUBLISHED), MNIST, x=x, panel=panel)
         for panel in (PUBLISHED, OURS)
-        for height in HEIGHTS
+        for height in range(1, 6)
         for x in first
     )
 
@@ -66,26 +73,6 @@ def _against_plain(first: tuple[float, ...]) -> tuple[Line, ...]:
         }
         found += _grids(texts, first, MNIST, panel=name)
     return tuple(found)
-
-
-def _momentum(first: tuple[float, ...]) -> tuple[Line, ...]:
-    """SGD with momentum, neither tuned, the step size tuned, and both."""
-    texts = {
-        "plain": "sgd(lr={lr}, momentum=0.9)",
-        "step size tuned": "sgd(lr={lr}, momentum=0.9).tuning('lr') / adam(lr=0.05)",
-        "step size and momentum tuned": "sgd(lr={lr}, momentum=0.9) / adam(lr=0.05)",
-    }
-    return _grids(texts, first, "resnet20-cifar10")
-
-
-def _novel(first: tuple[float, ...]) -> tuple[Line, ...]:
-    """Adam on a character LSTM, plain and tuned."""
-    texts = {
-        "Adam": "adam(lr={lr})",
-        "Adam under SGD, as published": "(adam(lr={lr}) / sgd(lr=0.0001)).as_published()",
-        "Adam under Adam(0.05), ours": "adam(lr={lr}) / adam(lr=0.05)",
-    }
-    return _grids(texts, first, "lstm-warandpeace")
 
 
 def _levels(highest: int) -> tuple[Line, ...]:
@@ -115,38 +102,42 @@ EXPERIMENTS = (
         TEST_ERROR,
         *_on_mnist(_against_plain(WHOLE), _against_plain((1e-4, 1e-2, 1.0)), "five minutes"),
         baseline="plain", x="first step size", view="grid",
-        told=f"{TABLES} One hidden layer of 128 tanh units, batches of 256.",
+        note=f"{TABLES} One hidden layer of 128 tanh units, batches of 256.",
     ),
     Experiment(
         "towers-heights", PAPER, "towers of growing height", "MNIST: towers of one to five SGDs",
         TEST_ERROR,
         *_on_mnist(_heights(HALVES), _heights(FEW), "eight minutes"),
         baseline="height 1", x="first step size", view="grid",
-        told="The paper says that higher towers care less about where they start: look at the "
+        note="The paper says that higher towers care less about where they start: look at the "
         "means over the grid.",
     ),
     Experiment(
         "towers-time", PAPER, "time by height", "MNIST: the time of a step by height", TIME,
         *_on_mnist(_levels(10), _levels(6), "half a minute"), x="height", each=True, view="grid",
-        told=f"{TABLES} Run it with --jobs 1 on a machine that does nothing else. Every floor "
+        note=f"{TABLES} Run it with --jobs 1 on a machine that does nothing else. Every floor "
         "takes the same time where the line is straight.",
     ),
     Experiment(
         "towers-floors", PAPER, "every floor over time", "Adam() / Adam(0.05) / SGD(1)", TEST_ERROR,
         *_on_mnist(FLOORS, FLOORS, "ten seconds", seeds=1), view="floors",
-        told="Not a figure of the paper's: what its towers do, floor by floor.",
+        note="Not a figure of the paper's: what its towers do, floor by floor.",
     ),
     Experiment(
         "towers-resnet20", PAPER, "ResNet-20",
         "ResNet-20 on CIFAR-10, step size and momentum tuned", TEST_ERROR,
-        Scale("CIFAR-10", GPU, UNTIMED, epochs(200, 50_000, 128), 1, _momentum((0.01, 0.1, 1.0))),
-        Scale("5,000 images of CIFAR-10", CORES, "two minutes", 900, 1, _momentum((0.01, 1.0))),
-        baseline="plain", x="first step size", view="grid", told=TABLES,
+        Scale("CIFAR-10", GPU, UNTIMED, epochs(200, 50_000, 128), 1,
+              _grids(MOMENTUM, (0.01, 0.1, 1.0), "resnet20-cifar10")),
+        Scale("5,000 images of CIFAR-10", CORES, "two minutes", 900, 1,
+              _grids(MOMENTUM, (0.01, 1.0), "resnet20-cifar10")),
+        baseline="plain", x="first step size", view="grid", note=TABLES,
     ),
     Experiment(
         "towers-lstm", PAPER, "character LSTM", "a character LSTM on War and Peace", VALID_LOSS,
-        Scale("War and Peace", GPU, UNTIMED, 20_000, 1, _novel((1e-4, 1e-3, 1e-2))),
-        Scale("War and Peace", CORES, "two minutes", 1200, 1, _novel((1e-4, 1e-2))),
-        baseline="Adam", x="first step size", view="grid", told=TABLES,
+        Scale("War and Peace", GPU, UNTIMED, 20_000, 1,
+              _grids(NOVEL, (1e-4, 1e-3, 1e-2), "lstm-warandpeace")),
+        Scale("War and Peace", CORES, "two minutes", 1200, 1,
+              _grids(NOVEL, (1e-4, 1e-2), "lstm-warandpeace")),
+        baseline="Adam", x="first step size", view="grid", note=TABLES,
     ),
 )  # fmt: skip

@@ -1,7 +1,5 @@
 """Measurements of an optimizer and a process: tuned hyperparameters, and memory."""
 
-from __future__ import annotations
-
 import resource
 import sys
 from typing import Any

@@ -1,9 +1,6 @@
-"""Plots: the style, a run's curves, and all floors of a tower over the steps."""
+"""Plots: their style, and a run's curves."""
 
-from __future__ import annotations
-
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,21 +14,11 @@ from untuned.lab.training.run import RunResult
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#999999",
-    "axes.grid": True,
-    "axes.labelcolor": "#555555",
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.titleweight": "bold",
-    "font.size": 12,
-    "grid.color": "#eeeeee",
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
-}
-_DECAYS = ("beta", "gamma", "momentum")  # plotted as 1 - value
+    "axes.axisbelow": True, "axes.edgecolor": "#999999", "axes.grid": True,
+    "axes.labelcolor": "#555555", "axes.spines.right": False, "axes.spines.top": False,
+    "axes.titlelocation": "left", "axes.titlepad": 10, "axes.titleweight": "bold",
+    "font.size": 12, "grid.color": "#eeeeee", "xtick.color": "#555555", "ytick.color": "#555555",
+}  # fmt: skip
 
 
 @contextmanager
@@ -65,13 +52,11 @@ def draw_run(result: RunResult, path: Path) -> None:
         "Loss": {"training": "train_loss", "validation": "valid_loss"},
         result.metric_name.capitalize(): {"": "metric"},
         "Learning rate": {"": "lr"},
-        **(
-            {"Hyperparameters": {name: name for name in list(tuned)[: len(COLORS)]}}
-            if tuned
-            else {}
-        ),
     }
+    if tuned:
+        panels["Hyperparameters"] = {name: name for name in list(tuned)[: len(COLORS)]}
     title = f"{result.workload}, {result.optimizer}, seed {result.seed}"
+    steps = [point["step"] for point in result.curve]
     points = [{**point["hyper"], **point} for point in result.curve]
     with figure(path, title, (4.2 * len(panels), 4.4), len(panels)) as plots:
         for axes, (name, lines) in zip(plots, panels.items(), strict=True):
@@ -79,47 +64,8 @@ def draw_run(result: RunResult, path: Path) -> None:
             for (label, column), color in zip(lines.items(), COLORS, strict=False):
                 values = np.array([point.get(column) for point in points], dtype=float)
                 positive &= not (values < 0).any()
-                axes.plot([point["step"] for point in points], values, color=color, linewidth=2,
-                          label=label)  # fmt: skip
-            axes.set(title=name, xlabel="steps", xlim=(0, None))
-            axes.set_yscale("log" if positive else "linear")
+                axes.plot(steps, values, color=color, linewidth=2, label=label)
+            scale = "log" if positive else "linear"
+            axes.set(title=name, xlabel="steps", xlim=(0, None), yscale=scale)
             if len(lines) > 1 or name == "Hyperparameters":
                 axes.legend(frameon=False, labelcolor="linecolor", fontsize=9)
-
-
-def draw_floors(title: str, curve: Mapping[str, Sequence[float]], path: Path) -> None:
-    """The loss, and a panel for each floor that is tuned.
-
-    Args:
-        title: above all panels.
-        curve: columns: step, valid_loss, and `hyper floorN.NAME` for hyperparameters.
-        path: of the PNG.
-    """
-    floors: dict[str, dict[str, Sequence[float]]] = {}
-    for column, values in curve.items():
-        if column.startswith("hyper ") and len(set(values)) > 1:
-            floor, name = column.removeprefix("hyper ").split(".", 1)
-            floors.setdefault(floor, {})[name] = values
-    with figure(path, title, (4.2 * (1 + len(floors)), 4.4), 1 + len(floors)) as (first, *rest):
-        first.plot(curve["step"], curve["valid_loss"], color="#999999")
-        first.set(title="Validation loss", yscale="log", xlabel="steps")
-        for axes, (floor, tuned) in zip(rest, floors.items(), strict=True):
-            ends = {}
-            for (name, values), color in zip(tuned.items(), COLORS, strict=False):
-                decay = name.startswith(_DECAYS)
-                line = [1 - value if decay else value for value in values]
-                axes.plot(curve["step"], line, color=color, linewidth=1.6)
-                ends[f"1 - {name}" if decay else name] = (line[-1], color)
-            _label_ends(axes, ends)
-            axes.set(title=floor.replace("floor", "Floor "), xlabel="steps")
-
-
-def _label_ends(axes: Axes, ends: dict[str, tuple[float, str]]) -> None:
-    """A name at the end of each line, on a logarithmic axis, without overlap."""
-    axes.set_yscale("log")
-    low, high = np.log10(axes.get_ylim())
-    last = -math.inf
-    for name, (value, color) in sorted(ends.items(), key=lambda end: end[1][0]):
-        height = max((np.log10(value) - low) / (high - low), last + 0.055)
-        axes.text(1.01, height, name, color=color, va="center", transform=axes.transAxes)
-        last = height

@@ -1,8 +1,5 @@
 """One training run: a workload, an optimizer, the curve, time and memory."""
 
-from __future__ import annotations
-
-import dataclasses
 import math
 import os
 import platform
@@ -13,14 +10,15 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.loggers.logger import Logger
 from torch import Tensor
 from torch.optim import Optimizer
 
 import untuned
 from untuned.lab.baselines.methods import method_of
 from untuned.lab.config import Config
+from untuned.lab.errors import ConfigError
 from untuned.lab.training.footprint import hyper, peak_mb, state_bytes
-from untuned.lab.training.loggers import loggers
 from untuned.lab.training.run_folder import CurvePoint, RunFolder, strict
 from untuned.lab.workloads.registry import find
 from untuned.lab.workloads.task import Learner, Task
@@ -52,10 +50,6 @@ class RunResult:
     versions: dict[str, str]
     command: str
 
-    def json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return dataclasses.asdict(self)
-
 
 def run(config: Config, watch: OnStep | None = None) -> RunResult:
     """Train in this process; sets torch's global seed.
@@ -74,14 +68,32 @@ def fabric_of(config: Config) -> Fabric:
     """Device, precision and processes."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))  # torchrun's number
     nodes = int(os.environ.get("WORLD_SIZE", local)) // local
+    strategy = "ddp" if local * nodes > 1 else "auto"
     return Fabric(
-        accelerator=config.accelerator,
-        devices=local,
-        num_nodes=nodes,
-        strategy="ddp" if local * nodes > 1 else "auto",
-        precision=config.precision,
-        loggers=loggers(config),
-    )
+        accelerator=config.accelerator, devices=local, num_nodes=nodes, strategy=strategy,
+        precision=config.precision, loggers=_loggers(config),
+    )  # fmt: skip
+
+
+def _loggers(config: Config) -> list[Logger]:
+    """The loggers that a run asks for. Raises `ConfigError`."""
+    if config.folder is None:
+        if config.resume or config.tensorboard or config.wandb:
+            raise ConfigError("to resume or to log, a run needs a folder")
+        return []
+    found: list[Logger] = []
+    if config.tensorboard:
+        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
+
+        found.append(TensorBoardLogger(config.folder, name="tensorboard", version=""))
+    if config.wandb:
+        from lightning.pytorch.loggers import WandbLogger
+
+        try:
+            found.append(WandbLogger(save_dir=config.folder, name=config.folder.name))
+        except ModuleNotFoundError as error:
+            raise ConfigError("wandb is missing: pip install wandb") from error
+    return found
 
 
 class TrainingRun:
@@ -121,7 +133,7 @@ class TrainingRun:
             self._evaluate(self._advance(min(self._step + self._every, self._steps)))
         result = self._result()
         if self._folder:
-            self._folder.finish(result.json())
+            self._folder.finish(vars(result))
         return result
 
     def _advance(self, end: int) -> float:
@@ -141,16 +153,11 @@ class TrainingRun:
         """Add a point to the curve, and write a checkpoint."""
         self._mode("eval")
         valid_loss, metric = self.learner.evaluate()
-        point = strict(
-            {
-                "step": self._step,
-                "train_loss": train_loss,
-                "valid_loss": valid_loss,
-                "metric": metric,
-                "lr": self._rate(self.optimizer.param_groups[0]),
-                "hyper": hyper(self.optimizer),
-            }
-        )
+        point = strict({
+            "step": self._step, "train_loss": train_loss, "valid_loss": valid_loss,
+            "metric": metric, "lr": self._rate(self.optimizer.param_groups[0]),
+            "hyper": hyper(self.optimizer),
+        })  # fmt: skip
         self._curve.append(point)
         self._watch(self._step, self._steps, point)
         if self._folder:
@@ -165,12 +172,10 @@ class TrainingRun:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "step": self._step,
-            "seconds": self._seconds,
-            "learner": self.learner.state(),
+            "step": self._step, "seconds": self._seconds, "learner": self.learner.state(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict() if self._scheduler else None,
-        }
+        }  # fmt: skip
 
     def _resume(self) -> None:
         assert self._folder is not None
@@ -193,20 +198,13 @@ class TrainingRun:
 
     def _result(self) -> RunResult:
         c = self._config
+        versions = {"torch": torch.__version__, "untuned": untuned.__version__}
         return RunResult(
             c.workload, c.size, c.optimizer, c.schedule, c.seed, self._steps,
             status="diverged" if self._diverged() else "done",
-            stopped_at=self._step,
-            curve=self._curve,
-            seconds=self._seconds,
+            stopped_at=self._step, curve=self._curve, seconds=self._seconds,
             ms_per_step=1e3 * self._seconds / max(self._step, 1),
-            state_bytes=state_bytes(self.optimizer),
-            peak_mb=peak_mb(self._fabric.device),
+            state_bytes=state_bytes(self.optimizer), peak_mb=peak_mb(self._fabric.device),
             metric_name=self.task.metric_name,
-            versions={
-                "torch": torch.__version__,
-                "untuned": untuned.__version__,
-                "python": platform.python_version(),
-            },
-            command=c.command(),
+            versions={**versions, "python": platform.python_version()}, command=c.command(),
         )  # fmt: skip

@@ -5,8 +5,6 @@ replaces the last one atomically: whenever the process dies, the last checkpoint
 point up to it is there.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

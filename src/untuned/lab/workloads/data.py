@@ -4,8 +4,6 @@ The folder has a file NAME/PART.parquet for each part, or shards NAME/PART*.parq
 digits need neither folder nor hub.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from pathlib import Path
@@ -98,11 +96,8 @@ def digits() -> dict[str, Labelled]:
     pixels, labels = load_digits(return_X_y=True)
     split = train_test_split(pixels, labels, stratify=labels, random_state=0)
     x_train, x_test, y_train, y_test = map(torch.as_tensor, split)
-
-    def shaped(x: Tensor) -> Tensor:
-        return x.float().reshape(-1, 1, 8, 8) / 16
-
-    return {"train": Labelled(shaped(x_train), y_train), "test": Labelled(shaped(x_test), y_test)}
+    x_train, x_test = (x.float().reshape(-1, 1, 8, 8) / 16 for x in (x_train, x_test))
+    return {"train": Labelled(x_train, y_train), "test": Labelled(x_test, y_test)}
 
 
 @functools.cache
@@ -113,10 +108,7 @@ def grey_images(name: str) -> dict[str, tuple[Tensor, Tensor]]:
     """
     parts = {part: images(name, part) for part in ("train", "test")}
     mean, deviation = parts["train"].images.mean(), parts["train"].images.std()
-    return {
-        part: ((found.images[:, 0] - mean) / deviation, found.labels)
-        for part, found in parts.items()
-    }
+    return {part: ((p.images[:, 0] - mean) / deviation, p.labels) for part, p in parts.items()}
 
 
 @functools.cache

@@ -1,7 +1,5 @@
 """Autoencoders of images."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 
@@ -61,19 +59,19 @@ def _reconstructed(name: str, size: Size) -> tuple[Pairs, Pairs]:
 
 
 def _autoencoder(size: Size) -> Supervised:
-    train, valid = _reconstructed("fashion_mnist", size)
     model = partial(_convolutional, *((8, 32) if size == "small" else (32, 64)))
     batch, steps = (64, 400) if size == "small" else (128, 23_400)
     metric = Metric("root mean square error of pixels", F.mse_loss, math.sqrt)
-    return Supervised(model, train, valid, batch, steps, metric, loss=F.mse_loss)
+    data = _reconstructed("fashion_mnist", size)
+    return Supervised(model, *data, batch, steps, metric, loss=F.mse_loss)
 
 
 def _variational(size: Size) -> Supervised:
-    train, valid = _reconstructed("mnist", size)
     model = partial(_Variational, *((200, 20) if size == "small" else (400, 20)))
     batch, steps = (64, 500) if size == "small" else (128, 23_400)
     metric = Metric("bits per pixel", _negative_elbo, lambda nats: nats / 784 / math.log(2))
-    return Supervised(model, train, valid, batch, steps, metric, loss=_negative_elbo)
+    data = _reconstructed("mnist", size)
+    return Supervised(model, *data, batch, steps, metric, loss=_negative_elbo)
 
 
 WORKLOADS = {

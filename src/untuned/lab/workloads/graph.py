@@ -3,8 +3,6 @@
 Kipf and Welling 2016 (arXiv:1609.02907): two layers, full batch, 140 labelled nodes.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import chain
 from typing import NamedTuple

@@ -5,8 +5,6 @@ arXiv:1603.05027), Simonyan and Zisserman 2014 (arXiv:1409.1556, configurations 
 norms).
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -101,8 +99,8 @@ def preact_resnet18(width: int = 64) -> nn.Sequential:
     """Four stages of two blocks, from `width` to 8 `width` channels."""
     widths = [width, 2 * width, 4 * width, 8 * width]
     stages = _stages(_PreActivation, widths, 2, width)
-    end = [nn.BatchNorm2d(widths[-1]), nn.ReLU()]
-    return nn.Sequential(_conv(3, width), *stages, *end, *_head(widths[-1]))
+    end = [nn.BatchNorm2d(widths[-1]), nn.ReLU(), *_head(widths[-1])]
+    return nn.Sequential(_conv(3, width), *stages, *end)
 
 
 def resnet20(width: int = 16) -> nn.Sequential:
@@ -131,7 +129,12 @@ def vgg11(width: int = 64) -> nn.Sequential:
 
 
 def vgg16(width: int = 64, classes: int = 10) -> nn.Sequential:
-    """Thirteen convolutions, from `width` to 8 `width` channels."""
+    """Thirteen convolutions.
+
+    Args:
+        width: channels of the first stage; the last has eight times as many.
+        classes: number of outputs.
+    """
     return _vgg((2, 2, 3, 3, 3), width, classes)
 
 

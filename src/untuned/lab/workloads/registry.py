@@ -1,7 +1,5 @@
 """All workloads, by name."""
 
-from __future__ import annotations
-
 import re
 
 from untuned.lab.errors import unknown
@@ -10,23 +8,16 @@ from untuned.lab.workloads.papers import adversarial, pong, streams, translation
 from untuned.lab.workloads.papers import vision as papers
 from untuned.lab.workloads.task import Workload
 
-WORKLOADS: dict[str, Workload] = {
-    **vision.WORKLOADS,
-    **text.WORKLOADS,
-    **graph.WORKLOADS,
-    **tabular.WORKLOADS,
-    **generative.WORKLOADS,
-    **reinforcement.WORKLOADS,
-}
+WORKLOADS: dict[str, Workload] = (
+    vision.WORKLOADS | text.WORKLOADS | graph.WORKLOADS | tabular.WORKLOADS
+    | generative.WORKLOADS | reinforcement.WORKLOADS
+)  # fmt: skip
 
 # Trained by `untuned reproduce`; `untuned compare` leaves them out unless they are named
-PAPERS: dict[str, Workload] = {
-    **papers.WORKLOADS,
-    **adversarial.WORKLOADS,
-    **pong.WORKLOADS,
-    **streams.WORKLOADS,
-    **translation.WORKLOADS,
-}
+PAPERS: dict[str, Workload] = (
+    papers.WORKLOADS | adversarial.WORKLOADS | pong.WORKLOADS | streams.WORKLOADS
+    | translation.WORKLOADS
+)  # fmt: skip
 
 
 def find(name: str) -> Workload:

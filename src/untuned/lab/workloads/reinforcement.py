@@ -5,8 +5,6 @@ optimizer's; the validation loss is minus the mean return. The random draws of a
 on the seed and the step alone.
 """
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -56,7 +54,6 @@ class Reinforcement:
     metric_name: str = "mean return"
 
     def learner(self, fabric: Fabric, config: Config) -> Learner:
-        """As in `Task`."""
         if fabric.world_size > 1 or config.compile or config.precision != "32-true":
             raise ConfigError(f"{config.workload} runs in one process, in 32 bits, not compiled")
         return _ReinforcementLearner(self, fabric, config)
@@ -86,12 +83,8 @@ class _ReinforcementLearner(Learner):
         torch.manual_seed(entropy(self.seed, step))
         np.random.seed(entropy(self.seed, step))  # noqa: NPY002  # stable-baselines3 shuffles by it
         self._ppo.learn(self._moves, log_interval=NO_LOG, reset_num_timesteps=False)
-        return torch.tensor(self._loss())
-
-    def _loss(self) -> float:
-        """The loss whose gradient PPO has followed, mean over an iteration."""
         logged, ppo = self._ppo.logger.name_to_value, self._ppo
-        return float(
+        return torch.tensor(  # the loss whose gradient PPO has followed
             logged["train/policy_gradient_loss"]
             + ppo.ent_coef * logged["train/entropy_loss"]
             + ppo.vf_coef * logged["train/value_loss"]
@@ -124,15 +117,12 @@ class _ReinforcementLearner(Learner):
         self._ppo.num_timesteps = state["moves"]
 
 
-def _cartpoles(count: int, seed: int) -> VecEnv:
-    return make_vec_env("CartPole-v1", n_envs=count, seed=seed)
-
-
 def _cartpole(size: Size) -> Reinforcement:
     passes = 20
     steps = (40 if size == "small" else 390) * passes
     settings = {"gae_lambda": 0.8, "gamma": 0.98}
-    return Reinforcement(_cartpoles, "MlpPolicy", steps, 8, 32, passes, settings=settings)
+    poles = lambda count, seed: make_vec_env("CartPole-v1", n_envs=count, seed=seed)  # noqa: E731
+    return Reinforcement(poles, "MlpPolicy", steps, 8, 32, passes, settings=settings)
 
 
 WORKLOADS = {"ppo-cartpole": Workload("stable-baselines3's PPO, CartPole", _cartpole)}

@@ -79,28 +79,26 @@ class Supervised:
 
     @property
     def metric_name(self) -> str:
-        """Name of the metric."""
         return self.metric.name
 
     def learner(self, fabric: Fabric, config: Config) -> SupervisedLearner:
-        """As in `Task`."""
         return SupervisedLearner(self, fabric, config)
 
 
 class SupervisedLearner(Learner):
     """A network that learns from batches; arguments as in `Task.learner`."""
 
-    task: Supervised
-    seed: int
-
     def __init__(self, task: Supervised, fabric: Fabric, config: Config) -> None:
         if task.batch % fabric.world_size:
             raise ConfigError(
                 f"batches of {task.batch} cannot be shared by {fabric.world_size} processes"
             )
-        self.task, self.fabric, self.seed = task, fabric, config.seed
+        self.task: Supervised = task
+        self.fabric: Fabric = fabric
+        self._seed = config.seed
         torch.manual_seed(config.seed)
-        self.model = fabric.to_device(task.model())  # before optimizers take its parameters
+        # before optimizers take its parameters
+        self.model: nn.Module = fabric.to_device(task.model())
         self._compile = config.compile
 
     def attach(self, optimizer: Optimizer, scheduler: LRScheduler | None) -> None:
@@ -114,13 +112,13 @@ class SupervisedLearner(Learner):
 
     def _batch(self, step: int) -> Batch:
         """This rank's share of a step's examples, on the device."""
-        indices = chosen(len(self.task.train), self.task.batch, self.seed, step)
+        indices = chosen(len(self.task.train), self.task.batch, self._seed, step)
         ours = share(indices, self.fabric.global_rank, self.fabric.world_size)
         batch: Batch = self.fabric.to_device(self.task.train.take(ours))
         return batch
 
     def advance(self, step: int) -> Tensor:
-        torch.manual_seed(entropy(self.seed, step, self.fabric.global_rank))
+        torch.manual_seed(entropy(self._seed, step, self.fabric.global_rank))
         inputs, targets = self._batch(step)
         if self.task.augment:
             inputs = self.task.augment(inputs)
@@ -131,7 +129,7 @@ class SupervisedLearner(Learner):
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
         """As in `Learner`; every rank evaluates the whole validation set."""
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self._seed)
         task, size = self.task, len(self.task.valid)
         loss = score = 0.0
         with self._statistics():

@@ -1,7 +1,5 @@
 """Regression: median house values of California's districts in 1990 (Pace and Barry, 1997)."""
 
-from __future__ import annotations
-
 import math
 from functools import cache, partial
 

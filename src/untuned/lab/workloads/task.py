@@ -4,8 +4,6 @@ A task makes a `Learner`, which `untuned.lab.training` advances; `supervised` ha
 and targets, and a task may bring its own.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +48,6 @@ class Pairs:
         return len(self.targets)
 
     def take(self, chosen: Tensor) -> Batch:
-        """The examples at indices (n,)."""
         return Batch(self.inputs[chosen], self.targets[chosen])
 
 

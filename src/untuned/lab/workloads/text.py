@@ -1,9 +1,7 @@
 """Language models of characters and words."""
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -46,11 +44,8 @@ def wikitext2(size: Size) -> Corpus:
     train, valid = (text(f"wikitext2_{part}.txt").split() for part in ("test", "valid"))
     most = Counter(train).most_common(2000 if size == "small" else None)
     known = {word: i + 1 for i, (word, _) in enumerate(most)}  # 0: any other
-
-    def tokens(of: Iterable[str]) -> Tensor:
-        return torch.tensor([known.get(word, 0) for word in of])
-
-    return Corpus(tokens(train), tokens(valid), len(known) + 1)
+    first, second = (torch.tensor([known.get(w, 0) for w in each]) for each in (train, valid))
+    return Corpus(first, second, len(known) + 1)
 
 
 class _Recurrent(nn.Module):

@@ -1,7 +1,5 @@
 """Image classification by chains of dense layers and by convolutional networks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

@@ -8,8 +8,6 @@ fitted to generated and to real images: it needs no pretrained network, and is n
 published Inception distances.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -103,7 +101,6 @@ class Adversarial:
     metric_name: str = "Frechet distance of 8x8 pixels"
 
     def learner(self, fabric: Fabric, config: Config) -> Learner:
-        """As in `Task`."""
         if fabric.world_size > 1 or config.compile:
             raise ConfigError(f"{config.workload} runs in one process, not compiled")
         return _AdversarialLearner(self, fabric, config)

@@ -1,7 +1,5 @@
 """ImageNet's customary crops for training and validation."""
 
-from __future__ import annotations
-
 import math
 from io import BytesIO
 from typing import Any
@@ -25,14 +23,10 @@ def _uniform(low: float, high: float) -> float:
     return low + (high - low) * torch.rand(()).item()
 
 
-def random_crop(image: Image.Image, pixels: int) -> Image.Image:
+def _random_crop(image: Image.Image, pixels: int) -> Image.Image:
     """A crop of random area and aspect ratio, resized, flipped with probability 1/2.
 
     Szegedy et al. 2014 (arXiv:1409.4842); random numbers are torch's.
-
-    Args:
-        image: of any size.
-        pixels: side of the result.
     """
     width, height = image.size
     area = width * height * _uniform(*AREA)
@@ -45,13 +39,8 @@ def random_crop(image: Image.Image, pixels: int) -> Image.Image:
     return part.transpose(mirrored) if _uniform(0, 1) < 0.5 else part
 
 
-def centre_crop(image: Image.Image, pixels: int) -> Image.Image:
-    """The centre, of side 224/256 of the shorter side, resized.
-
-    Args:
-        image: of any size.
-        pixels: side of the result.
-    """
+def _centre_crop(image: Image.Image, pixels: int) -> Image.Image:
+    """The centre, of side 224/256 of the shorter side, resized."""
     side = min(image.size) / MARGIN
     left, top = ((length - side) / 2 for length in image.size)
     return image.resize((pixels, pixels), box=(left, top, left + side, top + side))
@@ -78,7 +67,7 @@ def collate_images(
         Images (n, 3, pixels, pixels) and labels (n,).
     """
     image, label = columns
-    cut = random_crop if crop else centre_crop
+    cut = _random_crop if crop else _centre_crop
     decoded = (Image.open(BytesIO(row[image]["bytes"])).convert("RGB") for row in rows)
     images = [standardised(cut(each, pixels)) for each in decoded]
     return Batch(torch.stack(images), torch.tensor([row[label] for row in rows]))

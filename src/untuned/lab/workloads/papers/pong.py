@@ -3,8 +3,6 @@
 A resumed run begins a new game: the state of the emulator is not saved.
 """
 
-from __future__ import annotations
-
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 

@@ -6,8 +6,6 @@ examples in the shuffle buffer, and the run would see others. Rows should theref
 read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -44,7 +42,6 @@ class StoredRows:
         return len(self.held)
 
     def take(self, chosen: Tensor) -> Batch:
-        """The examples at indices (n,)."""
         return self.collate([self.held[index] for index in chosen.tolist()])
 
 
@@ -55,7 +52,6 @@ class Streamed(Supervised):
     train: Stream  # type: ignore[assignment]  # in place of examples
 
     def learner(self, fabric: Fabric, config: Config) -> SupervisedLearner:
-        """As in `Task`."""
         return _StreamedLearner(self, fabric, config)
 
 

@@ -3,8 +3,6 @@
 At size small networks and images are small, so that two cores can train on any part of the data.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 
@@ -40,10 +38,6 @@ class _ResNet50(nn.Module):
         return logits
 
 
-def _bare_resnet50(classes: int, small: bool) -> nn.Module:
-    return bare(_ResNet50(classes, small))
-
-
 def _encoded(name: str, part: str, streaming: bool = False) -> Any:
     """Rows with encoded images, which are decoded when they are collated."""
     from datasets import Image  # slow to import
@@ -53,7 +47,7 @@ def _encoded(name: str, part: str, streaming: bool = False) -> Any:
 
 
 def _resnet50(name: str, classes: int, valid: str, without: bool) -> Workload:
-    """ResNet-50 on a streamed set of images; `without` biases and gains if asked for."""
+    """ResNet-50 on a streamed set of images, optionally `without` biases and gains."""
 
     def at(size: Size) -> Streamed:
         small = size == "small"
@@ -63,13 +57,14 @@ def _resnet50(name: str, classes: int, valid: str, without: bool) -> Workload:
         train = Stream(opened, partial(collate, crop=True))
         held = _encoded(name, valid)
         held = held.select(range(min(500, len(held)))) if small else held
-        model = partial(_bare_resnet50 if without else _ResNet50, classes, small)
+        network = partial(_ResNet50, classes, small)
+        model = (lambda: bare(network())) if without else network
         # as of AGD's paper: 350 epochs in batches of 1024
         batch, steps = (32, 200) if small else (1024, 350 * (1_281_167 // 1024))
         return Streamed(model, train, StoredRows(held, collate), batch, steps, ACCURACY)
 
-    told = " without biases and gains of norms" if without else ""
-    return Workload(f"ResNet-50{told}, {name}, streamed", at)
+    bareness = " without biases and gains of norms" if without else ""
+    return Workload(f"ResNet-50{bareness}, {name}, streamed", at)
 
 
 def _packed(texts: dict[str, list[str]], tokenizer: Any, length: int) -> dict[str, list[list[int]]]:

@@ -1,7 +1,5 @@
 """Byte-pair encoding, trained on the texts of a workload."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

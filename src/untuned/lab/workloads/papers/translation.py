@@ -4,10 +4,8 @@ The Nero paper (arXiv:2102.07227, figure 8) reports WMT16; its authors' code tra
 the pairs of WMT16's multimodal task.
 """
 
-from __future__ import annotations
-
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,31 +20,17 @@ from untuned.lab.workloads.task import PERPLEXITY, Batch, Workload
 IGNORED = -100  # targets that cross-entropy leaves out
 
 
-class _Setting(NamedTuple):
-    """Of a transformer and its batches."""
-
-    width: int
-    layers: int
-    heads: int
-    tokens: int
-    length: int
-    batch: int
-    steps: int
-
-
 class _Translator(nn.Module):
     """A transformer with encoder and decoder: Marian's, of the transformers library."""
 
-    def __init__(self, setting: _Setting) -> None:
+    def __init__(self, width: int, layers: int, heads: int, tokens: int, length: int) -> None:
         super().__init__()
         from transformers import MarianConfig, MarianMTModel  # slow to import
 
-        layers, heads, wide = setting.layers, setting.heads, 4 * setting.width
         config = MarianConfig(
-            vocab_size=setting.tokens, d_model=setting.width,
-            max_position_embeddings=setting.length,
+            vocab_size=tokens, d_model=width, max_position_embeddings=length,
             encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads,
-            decoder_attention_heads=heads, encoder_ffn_dim=wide, decoder_ffn_dim=wide,
+            decoder_attention_heads=heads, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width,
             pad_token_id=PAD, bos_token_id=START, eos_token_id=END, decoder_start_token_id=START,
             forced_eos_token_id=END, use_cache=False, scale_embedding=True,
         )  # fmt: skip
@@ -101,20 +85,19 @@ def _tokenizer(name: str, first: int, tokens: int) -> Any:
 
 
 def _translation(name: str) -> Workload:
-    settings: dict[Size, _Setting] = {
-        "small": _Setting(32, 1, 2, 1000, 32, 16, 200),
-        "full": _Setting(512, 6, 8, 32_000, 100, 128, 100 * (29_000 // 128)),
-    }
-
     def at(size: Size) -> Streamed:
-        setting = settings[size]
-        tokenizer = _tokenizer(name, 2000 if size == "small" else 200_000, setting.tokens)
-        collate = partial(collate_pairs, tokenizer=tokenizer, length=setting.length)
+        small = size == "small"
+        width, layers, heads = (32, 1, 2) if small else (512, 6, 8)
+        tokens, length = (1000, 32) if small else (32_000, 100)
+        batch, steps = (16, 200) if small else (128, 100 * (29_000 // 128))
+        tokenizer = _tokenizer(name, 2000 if small else 200_000, tokens)
+        collate = partial(collate_pairs, tokenizer=tokenizer, length=length)
         train = Stream(partial(rows, name, "train", streaming=True), collate)
         held = rows(name, "validation")
-        held = held.select(range(min(200, len(held)))) if size == "small" else held
-        valid, model = StoredRows(held, collate), partial(_Translator, setting)
-        return Streamed(model, train, valid, setting.batch, setting.steps, PERPLEXITY, _smoothed)
+        held = held.select(range(min(200, len(held)))) if small else held
+        valid = StoredRows(held, collate)
+        model = partial(_Translator, width, layers, heads, tokens, length)
+        return Streamed(model, train, valid, batch, steps, PERPLEXITY, _smoothed)
 
     return Workload(f"a transformer, German to English, {name}, streamed", at)
 

@@ -1,7 +1,5 @@
 """The papers' networks for MNIST and CIFAR."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
@@ -56,34 +54,27 @@ def _mnist(network: Callable[[Size], nn.Module], about: str, batch: int, epochs:
     return Workload(f"{about}, MNIST", at)
 
 
-def _deep(size: Size) -> nn.Module:
-    """Nero's (arXiv:2102.07227, figure 3); narrower at size small."""
-    return Chain(100, 784 if size == "full" else 128, 784, bias=True)
-
-
-def _shallow(size: Size) -> nn.Module:
-    """The towers' (arXiv:1909.13371)."""
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10))
-
-
-def _bare_resnet18(width: int) -> nn.Module:
-    return bare(preact_resnet18(width))
-
-
-def _bare_vgg16(width: int, classes: int = 10) -> nn.Module:
-    return bare(vgg16(width, classes))
-
-
 BARE = "without biases and gains of norms, square loss"
 WORKLOADS = {
-    "mlp100-mnist": _mnist(_deep, "100 fully-connected layers with biases", 250, 50),
-    "tanh-mnist": _mnist(_shallow, "one hidden layer of 128 tanh units", 256, 30),
+    # Nero's (arXiv:2102.07227, figure 3); narrower at size small
+    "mlp100-mnist": _mnist(
+        lambda size: Chain(100, 784 if size == "full" else 128, 784, bias=True),
+        "100 fully-connected layers with biases", 250, 50,
+    ),
+    # the towers' (arXiv:1909.13371)
+    "tanh-mnist": _mnist(
+        lambda _: nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10)),
+        "one hidden layer of 128 tanh units", 256, 30,
+    ),
     "vgg11-cifar10": cifar_workload(vgg11, "VGG-11 with norms", 16, 64),
     "resnet18-cifar10-bare": cifar_workload(
-        _bare_resnet18, f"a pre-activation ResNet-18 {BARE}", 8, 64, loss=square
+        lambda width: bare(preact_resnet18(width)), f"a pre-activation ResNet-18 {BARE}", 8, 64,
+        loss=square,
     ),
-    "vgg16-cifar10-bare": cifar_workload(_bare_vgg16, f"VGG-16 {BARE}", 16, 64, loss=square),
+    "vgg16-cifar10-bare": cifar_workload(
+        lambda width: bare(vgg16(width)), f"VGG-16 {BARE}", 16, 64, loss=square,
+    ),
     "vgg16-cifar100-bare": cifar_workload(
-        partial(_bare_vgg16, classes=100), f"VGG-16 {BARE}", 16, 64, "cifar100", square
+        lambda width: bare(vgg16(width, 100)), f"VGG-16 {BARE}", 16, 64, "cifar100", square,
     ),
-}
+}  # fmt: skip
