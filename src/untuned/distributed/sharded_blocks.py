@@ -13,8 +13,8 @@ from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard, Shards
 from untuned.geometry.assignment import by_shape
-from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.layer import BlockView, Layer, Shape, View
+from untuned.geometry.block_vector import BlockVector, View
+from untuned.geometry.layer import BlockView, Layer, Shape
 
 
 class ShardedBlockVector(BlockVector):
@@ -78,7 +78,7 @@ class ShardedBlockVector(BlockVector):
         return self._exchanges[key]
 
     def layout(self, index: int) -> Layout:
-        """The layout of a sharded tensor's per-block numbers, which lie as the blocks' entries do."""
+        """The layout of a sharded tensor's per-block numbers, which lie as its blocks do."""
         seen = self._views[index]
         return Layout(seen.blocks.stack, tuple(map(seen.placed, seen.shard.layout.placements)))
 
