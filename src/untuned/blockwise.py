@@ -16,8 +16,8 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from untuned.geometry import assignment
-from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.layer import Layer, Shape, View, matrices
+from untuned.geometry.block_vector import BlockVector, View, matrices
+from untuned.geometry.layer import Layer, Shape
 from untuned.geometry.orthogonal import Duals
 from untuned.rule import Rule, State
 

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from untuned._tensors import cached
-from untuned.distributed.shards import Shard
+from untuned.distributed.shards import Shard, Shards, is_sharded, local
 from untuned.errors import ParameterError
 
 
@@ -29,7 +29,7 @@ class Summand(Protocol):
     """An object whose numbers are sums over ranks."""
 
     @property
-    def shards(self) -> Sequence[Shard | None]:
+    def shards(self) -> Shards:
         """The local shard of each of its tensors; None for a plain tensor."""
 
     def partial_sums(self) -> list[Tensor]:
@@ -59,17 +59,10 @@ def sum_over_ranks(summands: Sequence[Summand]) -> None:
 
 
 def process_groups(shards: Iterable[Shard], copies: bool = False) -> tuple[list[Any], int]:
-    """The process groups to reduce over, one after the other.
+    """The process groups to reduce over, one after the other, and the number of ranks in them all.
 
-    Args:
-        shards: in the order of the parameters, so that all ranks agree on that of the groups.
-        copies: also reduce over ranks that hold copies of one shard.
-
-    Returns:
-        The groups, and the number of ranks in all of them.
-
-    Raises:
-        ParameterError: if meshes overlap and none is a dimension of the other.
+    Shards come in the order of the parameters, so that all ranks agree on that of the groups.
+    Ranks that hold `copies` of one shard may take part.
     """
     every = ((s.mesh, range(s.mesh.ndim) if copies else s.axes) for s in shards)
     axes = dict.fromkeys((mesh, axis) for mesh, own in every for axis in own)
@@ -89,14 +82,9 @@ def process_groups(shards: Iterable[Shard], copies: bool = False) -> tuple[list[
     return [groups[ranks] for ranks in maximal], count
 
 
-def shard_group(shards: Iterable[Shard]) -> Any:
-    """One process group of all ranks that hold different shards; a collective call."""
-    return _united(*process_groups(shards)[0])
-
-
 @cached(16)
-def _united(*groups: Any) -> Any:
-    """The union of process groups along different axes of a mesh, as one group; cached."""
+def united(*groups: Any) -> Any:
+    """One process group of all ranks in `process_groups`; cached, the first call a collective."""
     if len(groups) == 1:
         return groups[0]
     ranks = [dist.get_rank()]
@@ -105,3 +93,48 @@ def _united(*groups: Any) -> Any:
         dist.all_gather_object(every, ranks, group)
         ranks = sorted(itertools.chain(*every))
     return dist.new_group(ranks, use_local_synchronization=True)  # the world need not know
+
+
+def local_gradients(weights: Sequence[Tensor]) -> list[Tensor]:
+    """The local shards of the weights' gradients, placed as the weights are.
+
+    `Partial` gradients of replicated weights are one all-reduce for each mesh and dtype.
+    """
+    grads: list[Any] = [weight.grad for weight in weights]
+    if {*map(type, grads)} == {Tensor} or not any(map(is_sharded, grads)):
+        return grads
+    partial: dict[tuple[Any, ...], list[int]] = {}
+    for i, (grad, weight) in enumerate(zip(grads, weights, strict=True)):
+        if is_sharded(grad) and grad.placements != weight.placements:  # type: ignore[attr-defined]
+            due = _partial_placements(grad, weight)
+            if due is None:
+                grads[i] = grad.redistribute(placements=weight.placements)  # type: ignore[attr-defined]
+            else:
+                partial.setdefault((grad.device_mesh, due, grad.dtype), []).append(i)
+    parts = list(map(local, grads))
+    for (mesh, due, _), indices in partial.items():
+        totals = _reduced([parts[i] for i in indices], mesh, due)
+        for i, total in zip(indices, totals, strict=True):
+            parts[i] = total
+    return parts
+
+
+def _partial_placements(grad: Any, weight: Any) -> tuple[Any, ...] | None:
+    """The gradient's `Partial` placements, `Replicate` elsewhere; None if sums are not enough."""
+    from torch.distributed.tensor import Replicate
+
+    pairs = list(zip(grad.placements, weight.placements, strict=True))
+    differ = [(has, wants) for has, wants in pairs if has != wants]
+    if not all(has.is_partial() and wants.is_replicate() for has, wants in differ):
+        return None
+    return tuple(Replicate() if has == wants else has for has, wants in pairs)
+
+
+def _reduced(parts: Sequence[Tensor], mesh: Any, due: Sequence[Any]) -> list[Tensor]:
+    """Tensors of which each rank has a summand, all-reduced together."""
+    from torch.distributed.tensor import DTensor, Replicate
+
+    flat = DTensor.from_local(torch.cat([part.flatten() for part in parts]), mesh, due)
+    total = local(flat.redistribute(placements=[Replicate()] * mesh.ndim))
+    each = total.split([part.numel() for part in parts])
+    return [one.view(part.shape) for one, part in zip(each, parts, strict=True)]

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from untuned._tensors import shared_dtype
-from untuned.distributed.all_reduce import shard_group
+from untuned.distributed.all_reduce import process_groups, united
 from untuned.distributed.shards import Shard
 
 
@@ -28,28 +28,18 @@ class Exchange:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shapes = [shard.layout.shape for shard in shards]
-        self._group = shard_group(shards)
+        self._group = united(*process_groups(shards)[0])
         self._device = shards[0].mesh.device_type  # weights may be offloaded to the host
         self._ranks = range(dist.get_world_size(self._group))
         self._rank = dist.get_rank(self._group)
         self._boxes: list[Any] = [None for _ in self._ranks]
         dist.all_gather_object(self._boxes, [shard.box for shard in shards], self._group)
-        self._owned: list[list[int]] = [[] for _ in self._ranks]
-        self._share_out()
+        self._owned = _shared_out(list(map(math.prod, self._shapes)), len(self._ranks))
         self.mine: list[int] = self._owned[self._rank]
-
-    def _share_out(self) -> None:
-        """Give each tensor, the largest first, to the rank with the fewest entries so far."""
-        loads, owners = [0 for _ in self._ranks], [0] * len(self._shapes)
-        for i in sorted(range(len(owners)), key=lambda i: -math.prod(self._shapes[i])):
-            owners[i] = loads.index(min(loads))
-            loads[owners[i]] += math.prod(self._shapes[i])
-        for i, owner in enumerate(owners):
-            self._owned[owner].append(i)
 
     def _all_to_all(self, send: Sequence[Sequence[Tensor]], sizes: Sequence[int]) -> list[Tensor]:
         """Send tensors to each rank; receive as many entries from each as `sizes` says."""
-        counts = [sum(part.numel() for part in each) for each in send]
+        counts = [sum(map(torch.numel, each)) for each in send]
         flat = torch.cat([self._nothing, *(part.flatten() for each in send for part in each)])
         given = flat.to(self._device)
         out = given.new_empty(sum(sizes))
@@ -77,15 +67,10 @@ class Exchange:
     def returned(
         self, wholes: Mapping[int, Tensor], numbers: Mapping[int, Tensor], counts: Sequence[int]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The inverse of `gathered`: each owner sends results back.
+        """The inverse of `gathered`: this rank's shard of every result, and its numbers, flat.
 
-        Args:
-            wholes: the results for the tensors that are `mine`, of their global shapes.
-            numbers: per-block numbers of the same tensors.
-            counts: the number of blocks of every tensor.
-
-        Returns:
-            This rank's shard of every result, and all its per-block numbers, flat.
+        Given results (global shapes) and per-block numbers of what is `mine`, and the number of
+        blocks of every tensor.
         """
         send = [
             [part for i in self.mine for part in (wholes[i][boxes[i].place], numbers[i])]
@@ -101,3 +86,14 @@ class Exchange:
                 parts[i], each[i] = next(pieces).view(size).to(dtype), next(pieces).to(dtype)
         order = range(len(self._shapes))
         return [parts[i] for i in order], [each[i] for i in order]
+
+
+def _shared_out(sizes: Sequence[int], ranks: int) -> list[list[int]]:
+    """The tensors of each rank: the largest first, to the rank with the fewest entries so far."""
+    loads = [0] * ranks
+    owned: list[list[int]] = [[] for _ in loads]
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        owner = loads.index(min(loads))
+        loads[owner] += sizes[i]
+        owned[owner].append(i)
+    return list(map(sorted, owned))

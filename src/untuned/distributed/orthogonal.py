@@ -8,30 +8,18 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from untuned.distributed.sharded_blocks import ShardedBlockVector
-from untuned.distributed.shards import Shard
-from untuned.geometry.block_vector import BlockVector
+from untuned.distributed.shards import Shards
 from untuned.geometry.orthogonal import Duals, spectral_duals
 
 
 def sharded_duals(
-    vector: BlockVector,
-    shards: Sequence[Shard | None],
-    indices: Sequence[int],
-    tensors: Sequence[Tensor],
+    vector: ShardedBlockVector, shards: Shards, indices: Sequence[int], tensors: Sequence[Tensor]
 ) -> Duals:
-    """`spectral_duals` of tensors, local shards of them for local shards.
+    """`spectral_duals` of local tensors, those of a group that have these `indices`, as shards.
 
     Each rank orthogonalises its share of the sharded tensors (`exchange.py`), and all plain ones.
-
-    Args:
-        vector: the blocks of a group's tensors.
-        shards: the local shard of each of them.
-        indices: the tensors to orthogonalise.
-        tensors: theirs, local, in the order of `indices`.
     """
     blocks = list(map(vector.unsharded.blocks.__getitem__, indices))
-    if not isinstance(vector, ShardedBlockVector):
-        return spectral_duals(blocks, tensors)
     sharded = [n for n, i in enumerate(indices) if (shard := shards[i]) and shard.axes]
     if not sharded:
         return spectral_duals(blocks, tensors)
@@ -39,9 +27,8 @@ def sharded_duals(
     wholes = exchange.gathered([tensors[n] for n in sharded])
     plain = [n for n in range(len(indices)) if n not in sharded]  # copies are whole, too
     made = [*plain, *(sharded[n] for n in exchange.mine)]
-    duals = spectral_duals(
-        [blocks[n] for n in made], [*(tensors[n] for n in plain), *wholes.values()]
-    )
+    given = [*(tensors[n] for n in plain), *wholes.values()]
+    duals = spectral_duals([blocks[n] for n in made], given)
     directions, norms = (dict(zip(made, each, strict=True)) for each in duals)
     parts = exchange.returned(
         {n: directions[sharded[n]] for n in exchange.mine},
@@ -51,5 +38,4 @@ def sharded_duals(
     for n, direction, norm in zip(sharded, *parts, strict=True):
         directions[n] = direction
         norms[n] = vector.local_numbers(indices[n], norm.view(blocks[n].stack))
-    order = range(len(indices))
-    return Duals([directions[n] for n in order], [norms[n] for n in order])
+    return Duals(*([each[n] for n in range(len(indices))] for each in (directions, norms)))

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
-from untuned.distributed.shards import Layout, Shard
+from untuned.distributed.shards import Layout, Shard, Shards
 from untuned.geometry.assignment import by_shape
-from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.layer import BlockView, Layer, Shape, View
+from untuned.geometry.block_vector import BlockVector, View
+from untuned.geometry.layer import BlockView, Layer, Shape
 
 
 class ShardedBlockVector(BlockVector):
@@ -24,22 +24,14 @@ class ShardedBlockVector(BlockVector):
     tensor is sharded along a dimension that its blocks divide (fused queries, keys and values over
     rows), shards end amid blocks: the local view then has a *cell* for each place along it, and
     all blocks of the tensor count as local.
-
-    Args:
-        layers, shapes, view: as of `BlockVector`; shapes are global.
-        shards: the local shard of each tensor; None for a plain one.
     """
 
     def __init__(
-        self,
-        layers: Sequence[Layer],
-        shapes: Sequence[Shape],
-        view: View,
-        shards: Sequence[Shard | None],
+        self, layers: Sequence[Layer], shapes: Sequence[Shape], view: View, shards: Shards
     ) -> None:
         self._views: dict[int, _LocalView] = {}
         super().__init__(layers, shapes, view)
-        self.shards: Sequence[Shard | None] = shards
+        self.shards: Shards = shards
         self.unsharded: BlockVector = BlockVector(layers, shapes, view)
         self._total = len(self.whole) + sum(self.counts)
         self._exchanges: dict[tuple[int, ...], Exchange] = {}
@@ -56,7 +48,7 @@ class ShardedBlockVector(BlockVector):
         self._local: list[int] = self.gather(here).tolist()  # the global number of each local block
 
     def _numbers(self, key: Any, numbers: list[int], device: torch.device) -> Tensor:
-        """As a tensor on a device, cached with this object: there may be one for every neuron."""
+        """Integers as a tensor on a device, cached here: there may be one for every neuron."""
         return self._constants.found((key, device), lambda: torch.tensor(numbers).long().to(device))
 
     def local_entries(self, vector: Tensor) -> Tensor:
@@ -86,8 +78,9 @@ class ShardedBlockVector(BlockVector):
         return self._exchanges[key]
 
     def layout(self, index: int) -> Layout:
-        """The layout of a sharded tensor's per-block numbers."""
-        return self._views[index].layout()
+        """The layout of a sharded tensor's per-block numbers, which lie as its blocks do."""
+        seen = self._views[index]
+        return Layout(seen.blocks.stack, tuple(map(seen.placed, seen.shard.layout.placements)))
 
     def is_divided(self, index: int) -> bool:
         return index in self._views and self._views[index].divided
@@ -111,35 +104,31 @@ class ShardedBlockVector(BlockVector):
 class _LocalView:
     """The blocks of a tensor, seen in its local shard.
 
-    The view of the whole tensor, `blocks`, has the tensor's dimensions, of which it may divide one
-    in two, `split`. Where the tensor is sharded along that one, the local view is `cut`. Blocks are
-    `divided` where several ranks may have entries of one block. `stack` is the shape of one number
-    for each local block.
+    The view of the whole tensor, `blocks`, may divide one of its dimensions in two, `split`. Where
+    the tensor is sharded along that one, the local view is `cut`. Blocks are `divided` where
+    several ranks may have entries of one. `stack`: the shape of one number for each local block.
     """
 
     def __init__(self, shard: Shard, blocks: BlockView) -> None:
         self.shard, self.blocks = shard, blocks
-        shape, last = shard.layout.shape, len(shard.layout.shape) - 1
+        shape, size, last = shard.layout.shape, shard.box.size, len(shard.box.size) - 1
         differ = [dim for dim in range(last + 1) if blocks.shape[dim] != shape[dim]]
         self.split = min([*differ, last]) if len(blocks.shape) > len(shape) else len(shape)
         self.cut = self.split in shard.dims
         self.divided = self.cut or any(self._dim(dim) in blocks.dims for dim in shard.dims)
-        self.view = self._cut_view() if self.cut else self._uncut_view()
+        if self.cut:
+            dims = {dim if dim < self.split else dim - 1 for dim in blocks.dims}
+            self.view = BlockView(size, tuple(sorted(dims - {self.split})))
+        else:
+            seen = list(blocks.shape)
+            for dim in shard.dims:
+                seen[self._dim(dim)] = size[dim]
+            self.view = BlockView(tuple(seen), blocks.dims)
         self.stack = blocks.stack if self.cut else self.view.stack
 
     def _dim(self, dim: int) -> int:
         """The view's dimension for one of the tensor's, if that is not the one split."""
         return dim + (dim > self.split)
-
-    def _cut_view(self) -> BlockView:
-        dims = {dim if dim < self.split else dim - 1 for dim in self.blocks.dims}
-        return BlockView(self.shard.box.size, tuple(sorted(dims - {self.split})))
-
-    def _uncut_view(self) -> BlockView:
-        shape = list(self.blocks.shape)
-        for dim in self.shard.dims:
-            shape[self._dim(dim)] = self.shard.box.size[dim]
-        return BlockView(tuple(shape), self.blocks.dims)
 
     @property
     def place(self) -> tuple[slice, ...]:
@@ -159,11 +148,8 @@ class _LocalView:
         places = enumerate(self.shard.box.place)
         return numbers[tuple(slice(None) if d in self.view.dims else at for d, at in places)]
 
-    def layout(self) -> Layout:
-        """The layout of per-block numbers, which lie as the entries of their blocks do."""
-        return Layout(self.blocks.stack, tuple(map(self._placed, self.shard.layout.placements)))
-
-    def _placed(self, placed: Any) -> Any:
+    def placed(self, placed: Any) -> Any:
+        """The placement of per-block numbers for one of the tensor's."""
         from torch.distributed.tensor import Replicate
 
         if self.cut or placed.is_replicate() or self._dim(placed.dim) in self.blocks.dims:
@@ -178,14 +164,7 @@ class _LocalView:
 def block_vector_of(
     layer: Layer | None, shapes: tuple[Shape, ...], view: View, shards: tuple[Shard | None, ...]
 ) -> BlockVector:
-    """The `BlockVector` of some tensors, a `ShardedBlockVector` if any is sharded; cached.
-
-    Args:
-        layer: the geometry of all of them; None: each by its shape.
-        shapes: their global shapes.
-        view: what a block is: `matrices` or `neurons`.
-        shards: the local shard of each tensor; None for a plain one.
-    """
+    """The `BlockVector` of tensors (global shapes) of one layer, or each by its shape; cached."""
     layers = [layer or by_shape(tuple(shape)) for shape in shapes]
     if any(shards):
         return ShardedBlockVector(layers, shapes, view, shards)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,8 +33,7 @@ class Box(NamedTuple):
     @property
     def place(self) -> tuple[slice, ...]:
         """The index of the shard in the whole tensor."""
-        ends = zip(self.start, self.size, strict=True)
-        return tuple(slice(start, start + size) for start, size in ends)
+        return tuple(slice(start, start + size) for start, size in zip(*self, strict=True))
 
 
 class Layout(NamedTuple):
@@ -55,8 +54,7 @@ class Shard:
     @functools.cached_property
     def axes(self) -> list[int]:
         """The dimensions of the mesh along which ranks hold different parts."""
-        placements = enumerate(self.layout.placements)
-        return [axis for axis, placed in placements if not placed.is_replicate()]
+        return [i for i, placed in enumerate(self.layout.placements) if not placed.is_replicate()]
 
     @functools.cached_property
     def dims(self) -> set[int]:
@@ -79,18 +77,18 @@ class Shard:
     def store(
         self, state: dict[str, Tensor], here: dict[str, Tensor], layout: Callable[[str], Layout]
     ) -> None:
-        """Write local state back into a parameter's state, as DTensors.
+        """Write local state, `here`, back into a parameter's state as DTensors of some layouts.
 
-        Args:
-            state: of the DTensor parameter, updated in place.
-            here: the local state; 0-d tensors, the same on all ranks, are stored as they are.
-            layout: name -> layout of the state's tensor of that name.
+        0-d tensors, the same on all ranks, are stored as they are.
         """
         for name in state.keys() - here.keys():
             del state[name]
         for name, value in here.items():
             if name not in state or local(state[name]) is not value:
                 state[name] = self._to_dtensor(value, layout(name)) if value.ndim else value
+
+
+Shards = Sequence[Shard | None]  # of some tensors; None for a plain one
 
 
 def shard_index(shard: Shard | None) -> int:
@@ -146,12 +144,7 @@ def shard_of(tensor: Tensor) -> Shard | None:
 
 @torch.no_grad()
 def fill_sharded_(tensor: Tensor, value: Tensor) -> None:
-    """Fill a DTensor with the values of the mesh's first rank, in place.
-
-    Args:
-        tensor: the DTensor.
-        value: the whole tensor; overwritten on other ranks.
-    """
+    """Fill a DTensor with the whole `value` of the mesh's first rank, overwritten on others."""
     shard = shard_of(tensor)
     assert shard is not None
     for axis in range(shard.mesh.ndim):

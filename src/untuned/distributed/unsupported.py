@@ -2,8 +2,7 @@
 
 `ZeroRedundancyOptimizer` gives each rank's optimizer some whole parameters; the first
 `FullyShardedDataParallel` pieces of flattened ones. An elementwise rule does not mind. A step that
-follows from the whole network would be silently wrong: each rank would find another one, and
-weights that are balanced before the first step would be so on one rank only.
+follows from the whole network would be silently wrong: each rank would find another one.
 """
 
 from __future__ import annotations
@@ -17,15 +16,7 @@ from untuned.errors import ParameterError
 
 
 def check_whole(tower: str, params: Iterable[Tensor]) -> None:
-    """Refuse one rank's share of the parameters, for a tower that needs the whole network.
-
-    Args:
-        tower: its name, for the message.
-        params: the parameters that the optimizer is given.
-
-    Raises:
-        ParameterError: if they come from `ZeroRedundancyOptimizer` or the first FSDP.
-    """
+    """Raise `ParameterError` if params come from `ZeroRedundancyOptimizer` or the first FSDP."""
     flattened = any(getattr(param, "_fsdp_flattened", False) for param in params)
     if flattened or _in_zero():
         wrapper = "FullyShardedDataParallel" if flattened else "ZeroRedundancyOptimizer"

@@ -99,15 +99,6 @@ def _fused(known: dict[str, Layer], owner: nn.Module) -> dict[str, Layer]:
     return {"weight": Dense(parts, layer.transposed), "bias": Bias(parts)}
 
 
-def _bare(tensor: Tensor) -> Layer:
-    """A parameter of no known owner: by its shape, and dimensions of size one do not count."""
-    if sum(size != 1 for size in tensor.shape) < 2:
-        return Vector()
-    if tensor.ndim < 3:
-        return by_shape(tuple(tensor.shape))
-    return Rows() if tensor.shape[0] == 1 else Stack()
-
-
 def by_module(module: nn.Module) -> Iterator[Assigned]:
     """Every floating-point parameter of a module, once, with its geometry.
 
@@ -164,15 +155,17 @@ def _known(known: dict[str, Layer], name: str, tensor: Tensor) -> Layer:
     """The layer of a parameter or, if it has several dimensions, of the weight computed from it.
 
     `parametrizations.weight.original1`, `weight_v` (weight norm) and `weight_orig` (spectral
-    norm, pruning) stand for the weight; the sizes beside them are vectors.
+    norm, pruning) stand for the weight; the sizes beside them are vectors. Else by the shape, in
+    which dimensions of size one do not count.
     """
     if name in known:
         return known[name]
+    if sum(size != 1 for size in tensor.shape) < 2:
+        return Vector()
     made = name.split(".")[1] if name.startswith("parametrizations.") else name
     stem = made if made in known else made.rpartition("_")[0]
-    if stem in known and sum(size != 1 for size in tensor.shape) > 1:
-        return known[stem]
-    return _bare(tensor)
+    bare = Dense() if tensor.ndim < 3 else Rows() if tensor.shape[0] == 1 else Stack()
+    return known.get(stem, bare)
 
 
 def by_shape(shape: Shape) -> Layer:

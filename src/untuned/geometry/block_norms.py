@@ -42,6 +42,11 @@ def _submatrix_norms(filters: Tensor, offsets: int, dtype: torch.dtype) -> Tenso
     return norms
 
 
+def dual_factors(radius: Tensor | float, norms: Tensor) -> Tensor:
+    """`radius` / ||g||_F of each block: what makes of a gradient the unit step; zero of zero."""
+    return torch.nan_to_num(radius / norms, nan=0.0, posinf=0.0)
+
+
 class RowBatch(NamedTuple):
     """Tensors whose blocks are adjacent in the block vector: [start, stop)."""
 

@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor
 
 from untuned._tensors import TensorCache, shared_dtype
-from untuned.geometry.block_norms import RowBatch, norm, row_batches, row_length
-from untuned.geometry.layer import BlockView, Layer, Shape, View, dual_factors, matrices
+from untuned.geometry.block_norms import RowBatch, dual_factors, norm, row_batches, row_length
+from untuned.geometry.layer import BlockView, Layer, Shape
+
+View = Callable[[Layer, Shape], BlockView]
+
+
+def matrices(layer: Layer, shape: Shape) -> BlockView:
+    """The view in which a block is a matrix (or gate, or submatrix)."""
+    return layer.blocks(shape)
+
+
+def neurons(layer: Layer, shape: Shape) -> BlockView:
+    """The view in which a block is the weights of one output."""
+    return layer.neurons(shape)
 
 
 def _radius(layer: Layer, shape: Shape) -> float:
@@ -188,4 +201,5 @@ class BlockVector:
 
 def depth(vectors: Sequence[BlockVector]) -> int:
     """L: the number of layers of the network; the number of tensors if it has no matrix."""
-    return sum([each.depth for each in vectors]) or sum([len(each.shapes) for each in vectors])
+    tensors = sum(map(len, map(attrgetter("shapes"), vectors)))
+    return sum(map(attrgetter("depth"), vectors)) or tensors

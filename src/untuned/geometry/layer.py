@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from untuned.errors import ParameterError
-from untuned.geometry.block_norms import norm
+from untuned.geometry.block_norms import dual_factors, norm
 
 Shape = tuple[int, ...]
 
@@ -36,18 +34,6 @@ class BlockView(NamedTuple):
     def whole(self) -> bool:
         """Whether the tensor is a single block."""
         return len(self.dims) == len(self.shape)
-
-
-def split(shape: Shape, dim: int, parts: int) -> Shape:
-    """The shape with one dimension in two, (..., parts, size / parts, ...), or a ParameterError."""
-    if dim >= len(shape) or shape[dim] % parts:
-        raise ParameterError(f"shape {shape} does not divide into {parts} parts along {dim}")
-    return (*shape[:dim], parts, shape[dim] // parts, *shape[dim + 1 :])
-
-
-def dual_factors(radius: Tensor | float, norms: Tensor) -> Tensor:
-    """`radius` / ||g||_F of each block: what makes of a gradient the unit step; zero of zero."""
-    return torch.nan_to_num(radius / norms, nan=0.0, posinf=0.0)
 
 
 @dataclass(frozen=True)
@@ -122,32 +108,3 @@ class Layer:
             False, and the weight unchanged, if the layer defines no initialisation.
         """
         return False
-
-
-View = Callable[[Layer, Shape], BlockView]
-
-
-def matrices(layer: Layer, shape: Shape) -> BlockView:
-    """The view in which a block is a matrix (or gate, or submatrix)."""
-    return layer.blocks(shape)
-
-
-def neurons(layer: Layer, shape: Shape) -> BlockView:
-    """The view in which a block is the weights of one output."""
-    return layer.neurons(shape)
-
-
-def random_orthogonal(
-    shape: Shape, radius: float, like: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """Orthogonal matrices (..., rows, columns) from the Haar distribution, times `radius`.
-
-    Q of a Gaussian matrix's QR decomposition, with signs from R's diagonal, in >= 32 bits.
-    """
-    *stack, rows, columns = shape
-    tall = (*stack, max(rows, columns), min(rows, columns))
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    Q, R = torch.linalg.qr(torch.randn(tall, dtype=dtype, device=like.device, generator=generator))
-    signs = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius)
-    matrices: Tensor = Q * signs.unsqueeze(-2)
-    return matrices if rows >= columns else matrices.mT

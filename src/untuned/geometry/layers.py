@@ -37,14 +37,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from untuned.geometry.layer import BlockView, Layer, Shape, random_orthogonal, split
+from untuned.errors import ParameterError
+from untuned.geometry.layer import BlockView, Layer, Shape
+from untuned.geometry.orthogonal import random_orthogonal
 
 HEAD = 75.0  # how far a head's outputs may move where those of others move by one
 
 
+def _split(shape: Shape, dim: int, parts: int) -> Shape:
+    """The shape with one dimension in two, (..., parts, size / parts, ...), or a ParameterError."""
+    if dim >= len(shape) or shape[dim] % parts:
+        raise ParameterError(f"shape {shape} does not divide into {parts} parts along {dim}")
+    return (*shape[:dim], parts, shape[dim] // parts, *shape[dim + 1 :])
+
+
 def _stack(shape: Shape, dim: int, parts: int) -> BlockView:
     """The blocks of a tensor that stacks `parts` equal ones along a dimension."""
-    divided = shape if parts == 1 else split(shape, dim, parts)
+    divided = shape if parts == 1 else _split(shape, dim, parts)
     dims = range(len(divided))
     return BlockView(divided, tuple(d for d in dims if parts == 1 or d != dim))
 
@@ -96,7 +105,7 @@ class Dense(Layer):
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         shape = tuple(weight.shape)
-        stacked = split(self._fans(shape), 0, self.parts)
+        stacked = _split(self._fans(shape), 0, self.parts)
         matrix = random_orthogonal(stacked, self.radius(shape), weight, generator).flatten(0, 1)
         weight.copy_((matrix.T if self.transposed else matrix).reshape(shape))
         return True
@@ -125,7 +134,7 @@ class Conv(Layer):
     def neurons(self, shape: Shape) -> BlockView:
         if not self.transposed:
             return super().neurons(shape)
-        divided = split(shape, 0, self.groups)  # (groups, fan_in, fan_out, *kernel)
+        divided = _split(shape, 0, self.groups)  # (groups, fan_in, fan_out, *kernel)
         return BlockView(divided, (1, *range(3, len(divided))))
 
     def radius(self, shape: Shape) -> float:
@@ -146,7 +155,7 @@ class Conv(Layer):
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
         shape = tuple(weight.shape)
-        stacked = (math.prod(shape[2:]), *split(shape[:2], 0, self.groups))
+        stacked = (math.prod(shape[2:]), *_split(shape[:2], 0, self.groups))
         submatrices = random_orthogonal(stacked, self._submatrix_radius(shape), weight, generator)
         weight.copy_(submatrices.movedim(0, -1).reshape(shape))
         return True

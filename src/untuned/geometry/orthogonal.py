@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from untuned.geometry.layer import BlockView
+from untuned.geometry.layer import BlockView, Shape
 
 A, B, C = 3.4445, -4.7750, 2.0315
 ITERATIONS = 5
@@ -79,3 +79,19 @@ def _from_matrices(view: BlockView, stack: Tensor) -> Tensor:
     others = [size for dim, size in enumerate(view.shape) if dim not in view.dims]
     blocks = stack.view(*others, *map(view.shape.__getitem__, view.dims))
     return blocks.movedim([*range(len(others), len(view.shape))], view.dims)
+
+
+def random_orthogonal(
+    shape: Shape, radius: float, like: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """Orthogonal matrices (..., rows, columns) from the Haar distribution, times `radius`.
+
+    Q of a Gaussian matrix's QR decomposition, with signs from R's diagonal, in >= 32 bits.
+    """
+    *stack, rows, columns = shape
+    tall = (*stack, max(rows, columns), min(rows, columns))
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    Q, R = torch.linalg.qr(torch.randn(tall, dtype=dtype, device=like.device, generator=generator))
+    signs = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius)
+    matrices: Tensor = Q * signs.unsqueeze(-2)
+    return matrices if rows >= columns else matrices.mT

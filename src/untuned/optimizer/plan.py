@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from untuned.distributed.gradients import local_gradients
+from untuned.distributed.all_reduce import local_gradients
 from untuned.distributed.shards import local, shard_of, to_local
 from untuned.errors import SparseGradientError
 from untuned.execution import StepInputs, executor_of

@@ -27,25 +27,35 @@ from torch import Tensor
 
 from untuned.blockwise import Blockwise, ByShape, Leaves, Projection, Step
 from untuned.domain import NON_NEGATIVE, UNIT, hyperparameter
-from untuned.geometry.block_vector import BlockVector
-from untuned.geometry.layer import View, neurons
+from untuned.geometry.block_vector import BlockVector, View, neurons
 from untuned.rule import State
 
 SCALE_OF_ZERO = 0.01  # the paper's choice for tensors that start at zero, such as biases
 
 
 def moments(weight: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The sum and the sum of squares over each neuron, which spans `dims`: (*stack)."""
+    """The sum and the sum of squares over each neuron, (*stack).
+
+    Args:
+        weight: viewed with its neurons as dimensions of their own.
+        dims: the dimensions that a neuron spans; they become 1.
+    """
     norm = torch.linalg.vector_norm(weight, dim=dims, keepdim=True)
     return weight.sum(dims, keepdim=True), norm.square_()
 
 
 def rounding(sums: Sequence[Tensor], entries: int, eps: float) -> float:
-    """The rounding error of norms of neurons: of entries, and of long sums, as of a random walk."""
+    """The rounding error of norms of neurons: of entries, and of long sums, as of a random walk.
+
+    Args:
+        sums: `moments`, in the dtype of the sums.
+        entries: of each neuron.
+        eps: the relative rounding error of the weights' dtype.
+    """
     return 8 * eps + math.sqrt(entries) / 4 * torch.finfo(sums[0].dtype).eps
 
 
-def unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
+def _unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
     """Which neurons, (*stack), are further from zero mean and unit norm than `rounding` says."""
     total, squares = sums
     within = rounding(sums, entries, eps)
@@ -53,10 +63,14 @@ def unbalanced(sums: Sequence[Tensor], entries: int, eps: float) -> Tensor:
 
 
 def balance_(weight: Tensor, sums: Sequence[Tensor], entries: int, moved: Tensor | None) -> None:
-    """Give neurons, those that have `moved` (*stack) or all, zero mean and unit norm, in place.
+    """Give neurons zero mean and unit norm, in place.
 
     A dead neuron stays dead. Where the mean is far larger than the deviations from it, the norm is
     inexact: a second call, with the mean at zero, makes it exact.
+
+    Args:
+        weight, sums, entries: as of `moments` and `rounding`.
+        moved: which neurons to project, (*stack); None: all.
     """
     total, squares = sums
     mean = total / entries
@@ -119,7 +133,7 @@ class Nero(FreeNero):
         lr, beta: as of `FreeNero`.
     """
 
-    projection: ClassVar[Projection | None] = Projection(moments, unbalanced, balance_)
+    projection: ClassVar[Projection | None] = Projection(moments, _unbalanced, balance_)
 
     def as_published(self) -> Nero:
         return PublishedNero(self.lr, self.beta)
