@@ -140,12 +140,8 @@ class BlockwiseExecutor(Executor):
         """The rule with these hyperparameters; a tensor's own ones reach each of its blocks."""
         device = self.weights[0].device
         owner = integers(indices, device)[blocks.owner(device)]
-        each = {
-            name: value[owner] if isinstance(value, Tensor) and value.ndim else value
-            for name, value in values.items()
-        }
-        rule: Blockwise = self.rule.replacing(each)
-        return rule
+        each = {n: v[owner] if isinstance(v, Tensor) and v.ndim else v for n, v in values.items()}
+        return self.rule.replacing(each)  # type: ignore[no-any-return]
 
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
         if self._fresh:

@@ -76,10 +76,9 @@ class ElementwiseExecutor(Executor):
             for i, measure in zip(bucket.indices, measures, strict=False):
                 sizes[i] = measure
         rest = [i for i, size in enumerate(sizes) if size is None or norms]
-        if rest:
-            chosen = [grads[i] for i in rest]
-            for i, norm in zip(rest, torch._foreach_norm(chosen, 2, self._dtype), strict=True):
-                sizes[i] = norm
+        found_norms = torch._foreach_norm([grads[i] for i in rest], 2, self._dtype) if rest else ()
+        for i, norm in zip(rest, found_norms, strict=True):
+            sizes[i] = norm
         self.sizes = torch.stack(sizes)
         return found
 
@@ -132,12 +131,9 @@ class ElementwiseExecutor(Executor):
             return []
         first = sorted({*range(len(self.weights))} - {*self.recorded})
         for i in first:
-            weight, dtype = self.weights[i], compute_dtype(self.weights[i])
-            moved = None
-            if self._method == "replay":
-                moved = torch.ones((), dtype=dtype, device=weight.device) * how.finite
-            record = Record(torch.zeros_like(weight, dtype=dtype), moved)
-            self.states[i].update(record.entries())
+            zeros = torch.zeros_like(self.weights[i], dtype=compute_dtype(self.weights[i]))
+            moved = zeros.new_ones(()) * how.finite if self._method == "replay" else None
+            self.states[i].update(Record(zeros, moved).entries())
         self._buckets.clear()  # states have other entries now
         return first
 

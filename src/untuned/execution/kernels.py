@@ -28,7 +28,7 @@ from torch import Tensor
 
 from untuned._tensors import cached, derivatives
 from untuned.domain import names_of
-from untuned.elementwise import Elementwise
+from untuned.elementwise import Elementwise, Move
 from untuned.execution.record import MOVED, RECORD, rule_state
 from untuned.execution.stochastic_rounding import Write
 from untuned.rule import State
@@ -48,8 +48,9 @@ class Kernels:
 
     def lone(self, values: Values, scale: Tensor, how: Write, buffers: Buffers) -> None:
         """One step; nothing is recorded."""
-        weight, state = self._after(values, scale, buffers, rule_state(buffers))
-        _write_(buffers, {WEIGHT: weight, **state}, how)
+        grad = buffers[GRAD].to(scale.dtype)
+        move = self._with(values).update(grad, rule_state(buffers))
+        _write_(buffers, {WEIGHT: _moved(buffers, scale, move), **move.state}, how)
 
     def tangent(self, values: Values, scale: Tensor, how: Write, buffers: Buffers) -> None:
         """One step; its derivative by the one tuned hyperparameter is recorded."""
@@ -61,16 +62,17 @@ class Kernels:
 
         each = values[self.tuned[0]].expand(grad.shape)  # each entry moves by a copy of its own
         (derivative,), _ = derivatives(length, (each,))
-        weight, after = self._after(values, scale, buffers, state)
-        _write_(buffers, {WEIGHT: weight, **after, RECORD: derivative}, how)
+        move = self._with(values).update(grad, state)
+        new = {WEIGHT: _moved(buffers, scale, move), **move.state, RECORD: derivative}
+        _write_(buffers, new, how)
 
     def replay(
         self, before: Values, values: Values, scale: Tensor, how: Write, buffers: Buffers
     ) -> None:
         """One step, after bringing the state up to date by the last, taken with `before`."""
-        state = self._current(before, buffers)
-        weight, _ = self._after(values, scale, buffers, state)
-        new = {WEIGHT: weight, **state, RECORD: buffers[GRAD].to(scale.dtype)}
+        grad, state = buffers[GRAD].to(scale.dtype), self._current(before, buffers)
+        move = self._with(values).update(grad, state)
+        new = {WEIGHT: _moved(buffers, scale, move), **state, RECORD: grad}
         if MOVED in buffers:
             new[MOVED] = torch.ones_like(buffers[MOVED])
         _write_(buffers, new, how)
@@ -78,8 +80,9 @@ class Kernels:
     def first(self, values: Values, scale: Tensor, how: Write, buffers: Buffers) -> None:
         """First recorded step: updates weights and stores the gradient, and leaves the state at
         its value before the step, as `replay` expects."""
-        weight, _ = self._after(values, scale, buffers, rule_state(buffers))
-        _write_(buffers, {WEIGHT: weight, RECORD: buffers[GRAD].to(scale.dtype)}, how)
+        grad = buffers[GRAD].to(scale.dtype)
+        move = self._with(values).update(grad, rule_state(buffers))
+        _write_(buffers, {WEIGHT: _moved(buffers, scale, move), RECORD: grad}, how)
 
     def settle(self, values: Values, buffers: Buffers) -> None:
         """Bring the state up to date by the last step."""
@@ -103,14 +106,6 @@ class Kernels:
         move = rule.update(buffers[RECORD], rule_state(buffers))
         each = (scale * move.coefficient) * move.direction * grad
         return each.sum(), grad.square().sum(-1)
-
-    def _after(
-        self, values: Values, scale: Tensor, buffers: Buffers, state: State
-    ) -> tuple[Tensor, State]:
-        """The weights after one step, and the rule's state."""
-        move = self._with(values).update(buffers[GRAD].to(scale.dtype), state)
-        weight = torch.addcmul(buffers[WEIGHT], scale * move.coefficient, move.direction)
-        return weight, move.state
 
     def _current(self, before: Values, buffers: Buffers) -> State:
         """The state as the last step left it, if there was one."""
@@ -136,6 +131,11 @@ class Kernels:
         for position, value in zip(self.tuned, tuned, strict=True):
             every[position] = value
         return tuple(every)
+
+
+def _moved(buffers: Buffers, scale: Tensor, move: Move) -> Tensor:
+    """The weights after a move."""
+    return torch.addcmul(buffers[WEIGHT], scale * move.coefficient, move.direction)
 
 
 def _write_(buffers: Buffers, new: State, how: Write) -> None:
