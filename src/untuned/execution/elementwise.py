@@ -150,12 +150,9 @@ class ElementwiseExecutor(Executor):
             return []
         first = sorted({*range(len(self.weights))} - {*self.recorded})
         for i in first:
-            weight, dtype = self.weights[i], compute_dtype(self.weights[i])
-            moved = None
-            if self._method == "replay":
-                moved = torch.ones((), dtype=dtype, device=weight.device) * how.finite
-            record = Record(torch.zeros_like(weight, dtype=dtype), moved)
-            self.states[i].update(record.entries())
+            zeros = torch.zeros_like(self.weights[i], dtype=compute_dtype(self.weights[i]))
+            moved = zeros.new_ones(()) * how.finite if self._method == "replay" else None
+            self.states[i].update(Record(zeros, moved).entries())
         self._buckets.clear()  # states have other entries now
         return first
 
