@@ -17,6 +17,9 @@ from untuned.domain import domains_of, names_of
 from untuned.errors import DomainError, UnknownHyperparameterError
 from untuned.tunable import Tunable
 
+# In a parameter group, or a tensor's state: the raw number of a floor's hyperparameter
+STORE_KEY = "floor{}.{}"
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -151,11 +154,6 @@ class Tower:
         return self.floors[level].tuned() if level + 1 < len(self.floors) else {}
 
 
-def store_key(level: int, name: str) -> str:
-    """The key in a parameter group, or a tensor's state, of a floor's raw number."""
-    return f"floor{level}.{name}"
-
-
 def hyperparameters_of(
     tower: Tower, group: Mapping[str, Any], states: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, float]]:
@@ -170,7 +168,7 @@ def hyperparameters_of(
     for level, floor in enumerate(tower.of_group(group).floors):
         values: dict[str, Any] = {}
         for name, value in floor.rule.hyperparameters().items():
-            chart, key = tower.tuned(level).get(name), store_key(level, name)
+            chart, key = tower.tuned(level).get(name), STORE_KEY.format(level, name)
             if name in floor.own and chart:
                 names = group.get("param_names", range(len(states)))
                 for label, state in zip(names, states, strict=True):

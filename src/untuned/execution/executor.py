@@ -94,9 +94,12 @@ class Executor:
         return index
 
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
-        """Take a step with the inputs `now`, after one with `last`; `how`: whether to write.
+        """Take a step; returns the pieces that wait for moments of blocks that ranks share, if any.
 
-        Returns the pieces that wait for moments of blocks that ranks share, if there are any.
+        Args:
+            last: the inputs of the last step.
+            now: those of this one.
+            how: whether the step is taken, and the rounding key.
         """
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from untuned.charts import Chart
 from untuned.domain import names_of
 from untuned.execution import StepInputs
 from untuned.rule import State
-from untuned.tower import Tower, store_key
+from untuned.tower import STORE_KEY, Tower
 from untuned.tunable import Tunable
 
 HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its square must stay finite
@@ -87,7 +87,10 @@ class FloorState:
         start = rule.hyperparameters()
         self._tuned: dict[str, list[RawNumber]] = {}
         for name, chart in self.charts.items():
-            stores, key = states if name in self.own else [self.group], store_key(self.level, name)
+            stores, key = (
+                states if name in self.own else [self.group],
+                STORE_KEY.format(self.level, name),
+            )
             self._tuned[name] = [RawNumber(store, key, chart) for store in stores]
             for raw in self._tuned[name]:
                 raw.begin(float(start[name]), self.dtype, self.device)
@@ -131,7 +134,7 @@ def begin(tower: Tower, group: dict[str, Any]) -> None:
     rule, own = tower.of_group(group).floors[0].rule, tower.floors[0].own
     shared = {name: chart for name, chart in tower.tuned(0).items() if name not in own}
     for name, chart in shared.items():
-        raw = RawNumber(group, store_key(0, name), chart)
+        raw = RawNumber(group, STORE_KEY.format(0, name), chart)
         raw.begin(float(rule.hyperparameters()[name]), shared_dtype(weights), weights[0].device)
     for field, names in names_of(type(rule)).items():
         if field != "lr" and set(names) <= shared.keys():
