@@ -57,18 +57,8 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-# Files whose fixtures are dear: each stays with one worker, which makes them once.
-TOGETHER = (
-    "distributed/test_distributed.py",
-    "execution/test_compiled_steps.py",
-    "integration/test_huggingface.py",
-    "integration/test_lightning.py",
-    "lab/test_report.py",
-    "optimizer/test_resume.py",
-    "test_release.py",
-    "test_site.py",
-)
-# The longest tests come first, so that no worker ends alone with one of them.
+# A file stays with one worker, which makes its fixtures once.
+# The longest come first, so that no worker ends alone with one of them.
 FIRST = (
     "distributed/",
     "lab/test_auto_figures.py",
@@ -85,18 +75,17 @@ FIRST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
+def file_of(item: pytest.Item) -> str:
+    """The path of a test's file in this folder."""
+    return item.path.relative_to(Path(__file__).parent).as_posix()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group and order tests for workers; tests of a GPU wait for one."""
-    here = Path(__file__).parent
-    for item in items:
-        name = item.path.relative_to(here).as_posix()
-        if name in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(name))
+    """Order tests for workers; tests of a GPU wait for one."""
 
     def place(item: pytest.Item) -> int:
-        name = item.path.relative_to(here).as_posix()
-        return next((i for i, start in enumerate(FIRST) if name.startswith(start)), len(FIRST))
+        starts = (i for i, start in enumerate(FIRST) if file_of(item).startswith(start))
+        return next(starts, len(FIRST))
 
     items.sort(key=place)
     if not torch.cuda.is_available():

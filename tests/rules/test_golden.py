@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import untuned
-from support.recorded import Golden, load_golden
+from support.recorded import Golden, close, load_golden, loss_of
 from untuned.rules import AGD, FreeNero, Nero
 
 PLAIN = ["agd_fcn_ce", "agd_fcn_mse", "agd_conv_ce", "agd_conv_mse_gain10"]
@@ -31,12 +31,6 @@ def forward(model: str, p: dict[str, Tensor], images: Tensor) -> Tensor:
     return F.linear(x.mean((2, 3)), p["fc.weight"], p.get("fc.bias"))
 
 
-def loss_of(kind: str, output: Tensor, labels: Tensor) -> Tensor:
-    if kind == "ce":
-        return F.cross_entropy(output, labels)
-    return (output - math.sqrt(10) * F.one_hot(labels, 10).double()).square().mean()
-
-
 def replay(golden: Golden, digits, rule) -> tuple[list[float], list[float], dict[str, Tensor]]:
     """Our losses, learning rates and final weights from the golden initial weights."""
     p = {name: value.clone().requires_grad_() for name, value in golden.initial.items()}
@@ -52,12 +46,6 @@ def replay(golden: Golden, digits, rule) -> tuple[list[float], list[float], dict
         losses.append(loss.item())
         rates.append(float(opt.param_groups[0]["effective_lr"]))
     return losses, rates, p
-
-
-def close(ours, golden: Tensor) -> None:
-    torch.testing.assert_close(
-        torch.as_tensor(ours, dtype=torch.float64), golden, rtol=1e-9, atol=0
-    )
 
 
 @pytest.mark.parametrize("name", PLAIN + WITH_VECTORS)

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from test_golden import close, loss_of
 
 import untuned
-from support.recorded import load_golden
+from support.recorded import close, load_golden, loss_of
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
 
 # How the recorded names of floor 0 and above read here, and their values on the reference's charts

@@ -30,14 +30,7 @@ def block_vector_for(
     weights: Sequence[Tensor],
     shards: Sequence[Shard | None],
 ) -> BlockVector:
-    """The blocks of some weights, as a rule sees them.
-
-    Args:
-        rule: says what a block is (`Blockwise.view`).
-        layer: the geometry of all weights; None: each by its shape.
-        weights: tensors, or this rank's local shards.
-        shards: of each weight its shard, None of a plain one.
-    """
+    """The blocks of some weights, or local shards, as a rule sees them (`Blockwise.view`)."""
     pairs = zip(weights, shards, strict=True)
     shapes = tuple([w.shape if shard is None else shard.layout.shape for w, shard in pairs])
     return block_vector_of(layer, shapes, type(rule).view, tuple(shards))
@@ -55,10 +48,9 @@ class BlockwiseExecutor(Executor):
         self._counter: Tensor | None = None
 
     def begin(self, states: Sequence[State]) -> None:
-        self.states = states
+        super().begin(states)
         fresh = self._remembers and not all([rule_state(state) for state in states])
         self._fresh = [i for i, s in enumerate(states) if not rule_state(s)] if fresh else []
-        self.recorded = [i for i, state in enumerate(states) if RECORD in state]
 
     def measure(
         self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
@@ -71,8 +63,8 @@ class BlockwiseExecutor(Executor):
         if kind.counter is not None:
             self._counter = self._counted(kind.counter)
         if self._fresh:
-            weights = [self.weights[i] for i in self._fresh]
-            self._initial = self._blocks_of(self._fresh).norms(weights)
+            new = [self.weights[i] for i in self._fresh]
+            self._initial = self._blocks_of(self._fresh).norms(new)
         if not self.tuned:
             return {}
         given = tuple([torch.as_tensor(last.values[name]).detach() for name in self.tuned])
@@ -88,9 +80,9 @@ class BlockwiseExecutor(Executor):
 
     def _counted(self, name: str) -> Tensor:
         """The rule's counter of each local block, (blocks,): zero of tensors that are new."""
-        numbers = []
-        for state, stack in zip(self.states, self.blocks.stacks, strict=True):
-            numbers.append(state[name] if name in state else self.sizes.new_zeros(stack))
+        pairs = zip(self.states, self.blocks.stacks, strict=True)
+        new = self.sizes.new_zeros
+        numbers = [state[name] if name in state else new(stack) for state, stack in pairs]
         return self.blocks.gather(numbers).to(self.sizes)
 
     def partial_sums(self) -> list[Tensor]:
@@ -148,12 +140,8 @@ class BlockwiseExecutor(Executor):
         """The rule with these hyperparameters; a tensor's own ones reach each of its blocks."""
         device = self.weights[0].device
         owner = integers(indices, device)[blocks.owner(device)]
-        each = {
-            name: value[owner] if isinstance(value, Tensor) and value.ndim else value
-            for name, value in values.items()
-        }
-        rule: Blockwise = self.rule.replacing(each)
-        return rule
+        each = {n: v[owner] if isinstance(v, Tensor) and v.ndim else v for n, v in values.items()}
+        return self.rule.replacing(each)  # type: ignore[no-any-return]
 
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> PieceWriter | None:
         if self._fresh:
@@ -169,7 +157,7 @@ class BlockwiseExecutor(Executor):
         step = rule.update(leaves, now.scale * getattr(rule, "lr", 1.0), now.L)
         writer = write_(self.weights, self.shards, step, leaves, how, type(rule).projection)
         if records:
-            self._write_records_(records, how)
+            write_states_(records, self.states, how)
         return writer
 
     def _orthogonalised(self, indices: Sequence[int], tensors: Sequence[Tensor]) -> Duals:
@@ -192,28 +180,19 @@ class BlockwiseExecutor(Executor):
                 given[name] = torch.zeros_like(weight, dtype=compute_dtype(weight))
 
     def _records(self, sizes: Tensor) -> list[State]:
-        """What a replay of the coming step needs of each tensor."""
-        each = zip(self.grads, self.blocks.spread(sizes), self.states, strict=True)
+        """What a replay of the coming step needs of each tensor; allocates what is new."""
         records = []
-        for grad, size, state in each:
+        for grad, size, state in zip(
+            self.grads, self.blocks.spread(sizes), self.states, strict=True
+        ):
             before = {name: value.clone() for name, value in rule_state(state).items()}
             records.append(Record(grad, sizes=size, before=before).entries())
+            new = {name: value for name, value in records[-1].items() if name not in state}
+            state.update({name: torch.zeros_like(value) for name, value in new.items()})
         return records
 
-    def _write_records_(self, records: Sequence[State], how: Write) -> None:
-        for state, record in zip(self.states, records, strict=True):
-            for name, value in record.items():
-                if name not in state:
-                    state[name] = torch.zeros_like(value)
-        write_states_(records, self.states, how)
-
     def layout(self, index: int, name: str) -> Layout:
-        shard, blocks = self.shards[index], self.blocks
-        assert shard is not None
+        layout, blocks = super().layout(index, name), self.blocks
         assert isinstance(blocks, ShardedBlockVector)
-        like_weight = self.rule.state_like_weight(blocks.layers[index], shard.layout.shape)
-        return shard.layout if name == RECORD or name in like_weight else blocks.layout(index)
-
-    def drop_record(self, last: StepInputs) -> None:
-        for i in self.recorded:
-            Record.drop(self.states[i])
+        like_weight = self.rule.state_like_weight(blocks.layers[index], layout.shape)
+        return layout if name == RECORD or name in like_weight else blocks.layout(index)

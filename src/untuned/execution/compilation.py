@@ -56,22 +56,18 @@ class Compiled:
         except Exception as error:  # compilers fail in many ways, but before anything is written
             result = self.plain(*args)  # if it was the rule that failed, so it does here
             self._run = self.plain
-            self._tell(error)
+            if not Compiled.warned:
+                Compiled.warned = True
+                reason = str(error).strip().splitlines() or [""]
+                warnings.warn(
+                    "torch.compile does not work here, so elementwise rules run one operation at a "
+                    "time: the results are the same and take several times as long "
+                    f"({type(error).__name__}: {reason[0][:200]}). It needs a C++ compiler on CPU, "
+                    "Triton on CUDA; compile=False avoids the attempt",
+                    SlowExecutionWarning,
+                    stacklevel=1,
+                )
         return result
-
-    def _tell(self, error: Exception) -> None:
-        """Say once what it costs that there is no compiler."""
-        if not Compiled.warned:
-            Compiled.warned = True
-            reason = str(error).strip().splitlines() or [""]
-            warnings.warn(
-                "torch.compile does not work here, so elementwise rules run one operation at a "
-                "time: the results are the same and take several times as long "
-                f"({type(error).__name__}: {reason[0][:200]}). It needs a C++ compiler on CPU, "
-                "Triton on CUDA; compile=False avoids the attempt",
-                SlowExecutionWarning,
-                stacklevel=2,
-            )
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,14 +39,23 @@ class ElementwiseExecutor(Executor):
         self._parts = [1 if shard is None else shard.parts for shard in self.shards]
         self._numbers: dict[tuple[float, torch.dtype], Tensor] = {}
         self.grads = self.weights  # a column for kernels that read no gradient, before any came
+        self._buckets: dict[tuple[int, ...], list[Bucket]] = {}
+        self._began: list[tuple[str, ...]] = []  # the names in the states that buckets are for
+        self._of: Sequence[State] = ()  # these states
 
     def begin(self, states: Sequence[State]) -> None:
         super().begin(states)
         for weight, state in zip(self.weights, states, strict=True):
+            dtype = compute_dtype(weight)
             if not rule_state(state):
-                like = weight.to(compute_dtype(weight)) if weight.dtype in SHORT else weight
-                state.update(self.rule.init(like))
-        self._buckets: dict[tuple[int, ...], list[Bucket]] = {}
+                state.update(self.rule.init(weight.to(dtype) if weight.dtype in SHORT else weight))
+            for name in names_in_buffers(state) if dtype == torch.float64 else ():
+                if state[name].dtype == torch.float32:  # of before the model became float64
+                    state[name] = state[name].double()
+        entries = [tuple(state) for state in states]
+        if self._began != entries or not all(map(operator.is_, states, self._of)):
+            self._buckets.clear()
+        self._began, self._of = entries, states
 
     def measure(
         self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
@@ -70,15 +80,17 @@ class ElementwiseExecutor(Executor):
                     else:  # the same, one call less deep
                         gain = functools.partial(self._kernels.gain, given, scale, buffers)
                         each, square = derivatives(gain, tuned)
-                    squares = squares + square.sum()
+                    squares = squares + (square if bucket.row_a_tensor else square.sum())
                     self._add_(found, bucket, [bucket.totals(one) for one in each])
-                measures = [squares.sqrt()] if len(bucket.indices) == 1 else ()
+                if bucket.row_a_tensor:
+                    measures = squares.sqrt().unbind()
+                elif len(bucket.indices) == 1:
+                    measures = [squares.sqrt()]
             for i, measure in zip(bucket.indices, measures, strict=False):
                 sizes[i] = measure
         rest = [i for i, size in enumerate(sizes) if size is None or norms]
-        if rest:
-            chosen = [grads[i] for i in rest]
-            for i, norm in zip(rest, torch._foreach_norm(chosen, 2, self._dtype), strict=True):
+        for bucket in self._buckets_of(rest) if rest else ():
+            for i, norm in zip(bucket.indices, bucket.norms(grads, self._dtype), strict=True):
                 sizes[i] = norm
         self.sizes = torch.stack(sizes)
         return found
@@ -99,6 +111,12 @@ class ElementwiseExecutor(Executor):
                 total.index_add_(0, places, part.to(total.dtype).expand(len(places)))
             else:
                 total += part.sum()
+
+    def release(self) -> None:
+        super().release()
+        for buckets in self._buckets.values():
+            for bucket in buckets:
+                bucket.release()
 
     def partial_sums(self) -> list[Tensor]:
         return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]
@@ -132,12 +150,9 @@ class ElementwiseExecutor(Executor):
             return []
         first = sorted({*range(len(self.weights))} - {*self.recorded})
         for i in first:
-            weight, dtype = self.weights[i], compute_dtype(self.weights[i])
-            moved = None
-            if self._method == "replay":
-                moved = torch.ones((), dtype=dtype, device=weight.device) * how.finite
-            record = Record(torch.zeros_like(weight, dtype=dtype), moved)
-            self.states[i].update(record.entries())
+            zeros = torch.zeros_like(self.weights[i], dtype=compute_dtype(self.weights[i]))
+            moved = zeros.new_ones(()) * how.finite if self._method == "replay" else None
+            self.states[i].update(Record(zeros, moved).entries())
         self._buckets.clear()  # states have other entries now
         return first
 
@@ -160,6 +175,9 @@ class ElementwiseExecutor(Executor):
                 kinds.setdefault((self.weights[i].dtype, spread, *self.states[i]), []).append(i)
             buckets = [buckets_of(kind, self.weights, self._compile) for kind in kinds.values()]
             self._buckets[key] = [bucket for each in buckets for bucket in each]
+            for bucket in self._buckets[key] if not any(self.shards) else ():
+                states = [self.states[i] for i in bucket.indices]
+                bucket.hold(states, names_in_buffers(states[0]))
         return self._buckets[key]
 
     def _given(
@@ -171,7 +189,10 @@ class ElementwiseExecutor(Executor):
         flat: list[Any] = [scale]
         for each in values:
             flat += each.values()
+        numbers = self._method == "lone" and not self._compile  # fewer operations on 0-d tensors
         for place, value in enumerate(flat):
+            if numbers and place and not isinstance(value, Tensor):
+                continue
             if isinstance(value, Tensor):
                 flat[place] = value.to(weight.device, dtype)
                 continue
@@ -192,7 +213,11 @@ class ElementwiseExecutor(Executor):
             GRAD: [self.grads[i] for i in bucket.indices],
         }
         states = [self.states[i] for i in bucket.indices]
-        for name in states[0]:
-            if "." not in name or name in (RECORD, MOVED):
-                columns[name] = [state[name] for state in states]
+        for name in names_in_buffers(states[0]):
+            columns[name] = [state[name] for state in states]
         return columns
+
+
+def names_in_buffers(state: State) -> list[str]:
+    """The entries of a tensor's state that kernels read and write."""
+    return [name for name in state if "." not in name or name in (RECORD, MOVED)]

@@ -77,6 +77,10 @@ class Executor:
         """
         raise NotImplementedError
 
+    def release(self) -> None:
+        """Let go of the gradients: their memory is the next forward pass's."""
+        self.grads = ()
+
     def partial_sums(self) -> list[Tensor]:
         """This rank's parts of the measures, pre-scaled for the all-reduce."""
         raise NotImplementedError

@@ -42,10 +42,6 @@ WEIGHT, GRAD = "tower.weight", "tower.grad"
 class Kernels:
     """The kernels of one class of rules, given the positions of the tuned among its values."""
 
-    rule: type[Elementwise]
-    tuned: tuple[int, ...]
-    fields: list[tuple[str, int]]
-
     def __init__(self, rule: type[Elementwise], tuned: tuple[int, ...]) -> None:
         self.rule, self.tuned = rule, tuned
         self.fields = [(field, len(names)) for field, names in names_of(rule).items()]

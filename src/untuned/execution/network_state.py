@@ -15,12 +15,9 @@ from untuned.geometry.block_vector import depth
 
 
 def plan_step(executors: Sequence[Executor], group: dict[str, Any], level: int) -> NetworkStep:
-    """`Blockwise.plan_step` of some executors that share a rule; 1 and 1 of elementwise rules.
+    """`Blockwise.plan_step` of measured executors that share a rule; 1 and 1 of elementwise rules.
 
-    Args:
-        executors: one for each parameter group that takes part, measured.
-        group: the parameter group that stores what the rule remembers of the network.
-        level: of the rule's floor in its tower, 0 on the ground.
+    `group` stores what the rule, on the floor `level` of its tower, remembers of the network.
     """
     blockwise = [each for each in executors if isinstance(each, BlockwiseExecutor)]
     if not blockwise:
@@ -40,15 +37,9 @@ def plan_step(executors: Sequence[Executor], group: dict[str, Any], level: int) 
 def write_network_state_(
     group: dict[str, Any], level: int, new: Mapping[str, Tensor], finite: bool | Tensor
 ) -> None:
-    """Store what a rule remembers of the network, if a step is taken.
+    """Store what a rule remembers of the network, 0-d each, if a step is taken (`finite`).
 
     In place, for a captured step (CUDA graphs) knows the stored tensors only.
-
-    Args:
-        group: the parameter group that stores it.
-        level: of the rule's floor, 0 on the ground.
-        new: the state after the step, 0-d each.
-        finite: whether the step is taken; 0-d where the host must not read it.
     """
     for name, value in new.items():
         old = group.setdefault(f"floor{level}/network.{name}", torch.zeros_like(value))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from types import EllipsisType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +16,6 @@ from untuned.distributed.shards import Shard, shard_index
 from untuned.execution.stochastic_rounding import SHORT, Write
 from untuned.geometry.block_vector import BlockVector
 
-if TYPE_CHECKING:
-    from types import EllipsisType  # Python 3.10 has it
-
-    Place = slice | EllipsisType
-
 PIECES = {"cpu": 2**20}  # entries to work on at once: they stay in the cache
 LARGEST = 2**26  # elsewhere: intermediate results should not be large
 
@@ -28,7 +24,7 @@ class Piece(NamedTuple):
     """Some rows of a weight, viewed as blocks."""
 
     weight: int  # its index
-    place: Place  # its rows in the view
+    place: slice | EllipsisType  # its rows in the view
     view: Tensor
     exact: Tensor  # the same in the compute dtype
     moved: Tensor | None  # which blocks have moved; None: all
@@ -55,9 +51,11 @@ class PieceWriter:
     def pieces(self, index: int, view: Tensor, moved: Tensor | None) -> Iterator[Piece]:
         """The pieces of a weight that fit the cache; one, if its blocks are needed whole."""
         size = PIECES.get(view.device.type, LARGEST)
-        spans = self.projection is not None and 0 in self.blocks.blocks[index].dims
-        places: list[Place] = [...]
-        if view.numel() > size and not spans and not self._waits(index):
+        spans = self.projection is not None and (
+            0 in self.blocks.blocks[index].dims or self._waits(index)
+        )
+        places: list[slice | EllipsisType] = [...]
+        if view.numel() > size and not spans:
             rows = max(1, size // view[0].numel())
             places = [slice(start, start + rows) for start in range(0, len(view), rows)]
         for place in places:
@@ -68,7 +66,7 @@ class PieceWriter:
 
     def close(self, piece: Piece) -> None:
         """Project a piece and round it, or have it wait."""
-        if self._waits(piece.weight):
+        if self.projection is not None and self._waits(piece.weight):
             self.waiting.append(piece)
             return
         if self.projection is not None and self.blocks.entries(piece.weight) > 1:
@@ -77,8 +75,7 @@ class PieceWriter:
         self._round_(piece)
 
     def _waits(self, index: int) -> bool:
-        alone = self.projection is None or self.blocks.entries(index) < 2
-        return not alone and self.blocks.is_divided(index)
+        return self.blocks.entries(index) > 1 and self.blocks.is_divided(index)
 
     def _project_(self, piece: Piece, projection: Projection, sums: Sequence[Tensor]) -> None:
         projection.restore_(piece.exact, sums, self.blocks.entries(piece.weight), piece.moved)
@@ -92,18 +89,13 @@ class PieceWriter:
     def partial_sums(self) -> list[Tensor]:
         """This rank's moments of the pieces that wait, (all blocks,) each."""
         assert self.projection is not None
-        found = {}
+        found, blocks = {}, self.blocks
         for piece in self.waiting:
-            sums = self.projection.moments(piece.exact, self.blocks.blocks[piece.weight].dims)
-            found[piece.weight] = [self.blocks.sum_cells(piece.weight, s.flatten()) for s in sums]
-        like = self.waiting[0].exact
-        zeros = self.blocks.spread(like.new_zeros(len(self.blocks.whole) + sum(self.blocks.counts)))
-        kinds = range(len(next(iter(found.values()))))
-        each = [
-            [found[i][kind] if i in found else zero for i, zero in enumerate(zeros)]
-            for kind in kinds
-        ]
-        return [self.blocks.scatter(self.blocks.gather(one)) for one in each]
+            sums = self.projection.moments(piece.exact, blocks.blocks[piece.weight].dims)
+            found[piece.weight] = [blocks.sum_cells(piece.weight, s.flatten()) for s in sums]
+        zeros = blocks.spread(sums[0].new_zeros(len(blocks.whole) + sum(blocks.counts)))
+        each = [found.get(i, [zero] * len(sums)) for i, zero in enumerate(zeros)]
+        return [blocks.scatter(blocks.gather(kind)) for kind in zip(*each, strict=True)]
 
     def receive_sums(self, totals: list[Tensor]) -> None:
         """Project and round the pieces that waited, given the moments of whole blocks."""
@@ -115,10 +107,7 @@ class PieceWriter:
 
 
 class InitialProjection(PieceWriter):
-    """Projects weights as the optimizer is given them; balanced blocks stay, bit for bit.
-
-    So an optimizer built anew on weights that another left, as after a resume, changes none.
-    """
+    """Projects weights as the optimizer is given them; balanced ones stay, as after a resume."""
 
     def _project_(self, piece: Piece, projection: Projection, sums: Sequence[Tensor]) -> None:
         entries, eps = self.blocks.entries(piece.weight), torch.finfo(piece.view.dtype).eps
@@ -134,15 +123,7 @@ def project_all_(
     key: Tensor | None,
     projection: Projection,
 ) -> None:
-    """Project every block of some weights, in place.
-
-    Args:
-        weights: tensors, or this rank's local shards.
-        blocks: their blocks.
-        shards: of each weight its shard, None of a plain one.
-        key: of the stochastic rounding of 16-bit weights.
-        projection: the rule's.
-    """
+    """Project every block of some weights, or local shards; `key`: of stochastic rounding."""
     for turn in range(2):  # the first may be rough
         writer = InitialProjection(blocks, shards, Write(key=key).fold_in(turn), projection)
         for i, view in enumerate(blocks.views(weights)):

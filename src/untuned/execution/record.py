@@ -13,7 +13,6 @@ from torch import Tensor
 
 from untuned.rule import State
 
-PREFIX = "tower."
 RECORD, MOVED, SIZES, BEFORE = "tower.record", "tower.moved", "tower.sizes", "tower.before."
 
 
@@ -47,11 +46,11 @@ class Record(NamedTuple):
     def entries(self) -> State:
         """The record as entries of a tensor's state."""
         named = {RECORD: self.grad, MOVED: self.moved, SIZES: self.sizes}
-        before = {BEFORE + name: value for name, value in self.before.items()}
-        return {name: value for name, value in named.items() if value is not None} | before
+        named |= {BEFORE + name: value for name, value in self.before.items()}
+        return {name: value for name, value in named.items() if value is not None}
 
     @staticmethod
     def drop(state: State) -> None:
         """Remove the record from a tensor's state."""
-        for name in [name for name in state if name.startswith(PREFIX)]:
+        for name in [name for name in state if name.startswith("tower.")]:
             del state[name]

@@ -26,18 +26,9 @@ def write_(
     how: Write,
     projection: Projection | None,
 ) -> PieceWriter | None:
-    """Add a step to weights and states.
+    """Add a step to weights, or local shards, and states.
 
-    Args:
-        weights: tensors, or this rank's local shards.
-        shards: of each weight its shard, None of a plain one.
-        step: coefficients (blocks,), directions, new states.
-        leaves: what the step was made from.
-        how: whether the step is taken, and the rounding key.
-        projection: the rule's, if it has one.
-
-    Returns:
-        The pieces that wait for the all-reduced moments of blocks that ranks share; None: nothing.
+    Returns the pieces that wait for the all-reduced moments of blocks that ranks share, if any.
     """
     if isinstance(how.finite, Tensor):  # only the device knows: the step is zero if it is skipped
         step = step._replace(coefficients=torch.where(how.finite, step.coefficients, 0.0))
@@ -128,8 +119,8 @@ def _in_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same sum over longer rows: a coefficient for each of a kernel's few offsets, repeated.
 
-    Loops over the nine entries of a kernel would take twice as long; so would rows of coefficients
-    that do not stay in the innermost cache.
+    Without this a step of AGD takes 1.25 times as long on 20 convolutions of (256, 256, 3, 3), on a
+    CPU; so it would with rows of coefficients that do not stay in the innermost cache.
     """
     short = coefficient.shape[:2] == (1, 1) and weight.ndim > 2
     if not (short and weight.is_contiguous() and direction.is_contiguous() and weight.numel()):

@@ -166,7 +166,8 @@ class GroupPlan:
 
     def release(self) -> None:
         """Let go of the gradients: their memory is the next forward pass's."""
-        self.grads = self.executor.grads = ()
+        self.grads = ()
+        self.executor.release()
 
     def store(self, state: States) -> None:
         """Store new entries of the tensors' states in the optimizer's; sharded like the tensors."""

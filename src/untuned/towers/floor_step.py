@@ -33,24 +33,19 @@ from untuned.rule import State
 from untuned.tower import Tower
 from untuned.towers.state import FloorState, RawNumber, raw_gradients
 
+NOTHING = StepInputs({})  # the last inputs of a floor that is not tuned: no replay reads them
+
 
 class FloorStep:
     """One floor of a group's tower: its executor's measures, and how its hyperparameters move.
 
-    On the ground floor an executor moves weights; on a higher one the raw hyperparameters of the
-    floor below.
-
-    Args:
-        tower: the tower.
-        level: the floor's, 0 on the ground.
-        group: the parameter group; holds the hyperparameters of all floors.
-        executor: runs the floor's rule.
+    On the ground floor, level 0, an executor moves weights; on a higher one the raw hyperparameters
+    of the floor below. The parameter group holds those of all floors.
     """
 
     def __init__(self, tower: Tower, level: int, group: dict[str, Any], executor: Executor) -> None:
         self.tower, self.level, self.group, self.executor = tower, level, group, executor
         self.state = FloorState(tower, level, group, executor.weights)
-        self.last = StepInputs({})
         self._above: FloorStep | None = None
         # the states that the floor above has of this one's raw numbers, and how many entries each
         self._below: list[State] = []
@@ -63,16 +58,13 @@ class FloorStep:
 
     def read_last(self) -> StepInputs:
         """The inputs of the last step, as `executor.measure` and `executor.apply` want them."""
-        if self.state.charts:
-            self.last = self.state.last(self.state.values(self.executor.rule))
-        return self.last
+        state = self.state
+        return state.last(state.values(self.executor.rule)) if state.charts else NOTHING
 
     def climb(self, hypergradients: Mapping[str, Tensor], finite: bool | Tensor) -> None:
         """Let the floor above move this one's raw numbers, once those above it have moved its own.
 
-        Args:
-            hypergradients: by name, 0-d, or (tensors,) where each tensor has its own.
-            finite: whether the step is taken at all; 0-d where the host must not read it.
+        Hypergradients by name are 0-d, or (tensors,) where each tensor has its own.
         """
         raws = self.state.raws
         if not raws:
@@ -92,13 +84,7 @@ class FloorStep:
         self._store_states(raws)
 
     def inputs(self, scale: Tensor | float, L: Tensor | int, finite: bool | Tensor) -> StepInputs:
-        """The inputs of the coming step, noted for its replay.
-
-        Args:
-            scale: what the step is multiplied with.
-            L: the network's depth.
-            finite: whether the step is taken at all.
-        """
+        """The inputs of the coming step (`StepInputs`), noted for its replay."""
         now = StepInputs(self.state.values(self.executor.rule), scale, L)
         if self.state.charts:
             self.state.note(now, finite)
@@ -109,8 +95,7 @@ class FloorStep:
         self.executor.drop_record(self.read_last())
         own = [raw for raw in self.state.raws if raw.store is not self.group]
         if own:
-            above = self._floor_above(own)
-            above.drop_record()
+            self._floor_above(own).drop_record()
             self._store_states(own)
 
     def _floor_above(self, raws: Sequence[RawNumber]) -> FloorStep:
@@ -119,9 +104,9 @@ class FloorStep:
         above = self._above
         if above is not None and all(map(operator.is_, numbers, above.executor.weights)):
             return above
-        level, plain = self.level + 1, [None] * len(numbers)
+        level = self.level + 1
         rule, tuned = self.tower.floors[level].rule, list(self.tower.tuned(level))
-        executor = executor_of(rule, tuned, numbers, plain, None, False)
+        executor = executor_of(rule, tuned, numbers, [None] * len(numbers), None, False)
         above = self._above = FloorStep(self.tower, level, self.group, executor)
         self._below = [raw.state() for raw in raws]
         self._lengths = list(map(len, self._below))
@@ -133,6 +118,6 @@ class FloorStep:
         lengths = list(map(len, self._below))
         if lengths != self._lengths:
             for raw, state in zip(raws, self._below, strict=True):
-                raw.keep(state)
+                raw.store_state(state)
             self._lengths = lengths
             self._floor_above(raws).begin(self._below)

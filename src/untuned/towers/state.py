@@ -7,7 +7,6 @@ with the floor's; hyperparameters that each tensor has of its own are in the ten
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,18 +39,17 @@ class RawNumber(NamedTuple):
     def begin(self, value: float, dtype: torch.dtype, device: torch.device) -> None:
         """Start at a hyperparameter's `value`, or go on with the stored number, on this device."""
         if self.key not in self.store:
-            number = torch.tensor(self.chart.raw(value), dtype=dtype)
-            self.store[self.key] = number.to(device)
+            self.store[self.key] = torch.tensor(self.chart.raw(value), dtype=dtype).to(device)
         elif self.number.device != device:  # the model moved, or its state was loaded
             self.store[self.key] = self.number.to(device)
-            self.keep({name: value.to(device) for name, value in self.state().items()})
+            self.store_state({name: value.to(device) for name, value in self.state().items()})
 
     def state(self) -> State:
         """The state that the rule above has of the number, by name."""
         start = f"{self.key}/"
         return {k.removeprefix(start): v for k, v in self.store.items() if k.startswith(start)}
 
-    def keep(self, state: State) -> None:
+    def store_state(self, state: State) -> None:
         """Store this state of the number, and no other."""
         for name in self.state().keys() - state.keys():
             del self.store[f"{self.key}/{name}"]
@@ -63,8 +61,7 @@ def raw_gradients(raws: Sequence[RawNumber], hypergradients: Sequence[Tensor]) -
 
     def gain(*numbers: Tensor) -> tuple[Tensor, Tensor]:
         values = [raw.chart.value(number) for raw, number in zip(raws, numbers, strict=True)]
-        pairs = zip(values, hypergradients, strict=True)
-        each = [value * hypergradient.to(value.dtype) for value, hypergradient in pairs]
+        each = [v * h.to(v.dtype) for v, h in zip(values, hypergradients, strict=True)]
         return torch.stack(each).sum(), each[0]
 
     found = torch.stack(derivatives(gain, tuple([raw.number for raw in raws]))[0])
@@ -72,14 +69,7 @@ def raw_gradients(raws: Sequence[RawNumber], hypergradients: Sequence[Tensor]) -
 
 
 class FloorState:
-    """What one floor of a group's tower remembers, for the tensors that it moves.
-
-    Args:
-        tower: the tower.
-        level: the floor's, 0 on the ground.
-        group: the parameter group that stores it.
-        weights: the tensors that the floor moves: numbers lie on their device, in their dtype.
-    """
+    """What one floor of a group's tower remembers, on the device and in the dtype of `weights`."""
 
     def __init__(
         self, tower: Tower, level: int, group: dict[str, Any], weights: Sequence[Tensor]
@@ -87,41 +77,35 @@ class FloorState:
         self.level, self.group = level, group
         self.own, self.charts = tower.floors[level].own, tower.tuned(level)
         self.dtype, self.device = shared_dtype(weights), weights[0].device
-        self._last = {name: f"floor{level}/last.{name}" for name in ("scale", "depth")}
+        self._last = f"floor{level}/last."
 
     def begin(self, rule: Tunable, states: Sequence[State]) -> None:
-        """Find the raw numbers of each tuned hyperparameter: one, or one for each tensor.
+        """Find the raw numbers of each tuned hyperparameter: one, or one for each tensor's state.
 
-        Args:
-            rule: its values are where numbers start that are not stored yet.
-            states: of the tensors; local ones where they are sharded.
+        Those not stored yet start at the rule's values.
         """
         start = rule.hyperparameters()
-        self._last |= {name: f"floor{self.level}/last.{name}" for name in start}
-        self.raws: list[RawNumber] = []
-        self.counts: dict[str, int] = {}
+        self._tuned: dict[str, list[RawNumber]] = {}
         for name, chart in self.charts.items():
-            stores = states if name in self.own else [self.group]
-            self.counts[name] = len(stores)
-            for store in stores:
-                raw = RawNumber(store, store_key(self.level, name), chart)
+            stores, key = states if name in self.own else [self.group], store_key(self.level, name)
+            self._tuned[name] = [RawNumber(store, key, chart) for store in stores]
+            for raw in self._tuned[name]:
                 raw.begin(float(start[name]), self.dtype, self.device)
-                self.raws.append(raw)
+        self.raws = [raw for raws in self._tuned.values() for raw in raws]
 
     def values(self, rule: Tunable) -> dict[str, Any]:
         """The rule's hyperparameters by name, the tuned ones from their raw numbers."""
         values: dict[str, Any] = rule.hyperparameters()
-        raws = iter(self.raws)
-        for name, count in self.counts.items():
-            each = [raw.chart.value(raw.number) for raw in itertools.islice(raws, count)]
+        for name, raws in self._tuned.items():
+            each = [raw.chart.value(raw.number) for raw in raws]
             values[name] = torch.stack(each) if name in self.own else each[0]
         return values
 
     def last(self, values: Mapping[str, Any]) -> StepInputs:
         """The inputs of the last step; `values` where there was none."""
-        get, keys = self.group.get, self._last
-        noted = {name: get(keys[name], value) for name, value in values.items()}
-        return StepInputs(noted, get(keys["scale"], 0.0), get(keys["depth"], 1))
+        get, start = self.group.get, self._last
+        noted = {name: get(start + name, value) for name, value in values.items()}
+        return StepInputs(noted, get(start + "scale", 0.0), get(start + "depth", 1))
 
     def note(self, inputs: StepInputs, finite: bool | Tensor) -> None:
         """Store the inputs of a step, if it is taken."""
@@ -131,9 +115,9 @@ class FloorState:
         for name, value in noted.items():
             new = value.clone() if isinstance(value, Tensor) else value
             if isinstance(finite, Tensor):
-                old = self.group.get(self._last[name], 0.0 if name == "scale" else value)
+                old = self.group.get(self._last + name, 0.0 if name == "scale" else value)
                 new = torch.where(finite, self._tensor(new), self._tensor(old))
-            self.group[self._last[name]] = new
+            self.group[self._last + name] = new
 
     def _tensor(self, value: Tensor | float) -> Tensor:
         if isinstance(value, Tensor):
@@ -142,17 +126,13 @@ class FloorState:
 
 
 def begin(tower: Tower, group: dict[str, Any]) -> None:
-    """Start the hyperparameters that all tensors of a new group share, where the tower says.
-
-    From then on the group's options of those names would say nothing: they are removed.
-    """
+    """Start the hyperparameters that all tensors of a new group share; remove these options."""
     weights = group["params"] or [torch.zeros(())]
-    rule = tower.of_group(group).floors[0].rule
-    names = names_of(type(rule))
-    shared = [name for name in tower.tuned(0) if name not in tower.floors[0].own]
-    for name in shared:
-        raw = RawNumber(group, store_key(0, name), tower.tuned(0)[name])
+    rule, own = tower.of_group(group).floors[0].rule, tower.floors[0].own
+    shared = {name: chart for name, chart in tower.tuned(0).items() if name not in own}
+    for name, chart in shared.items():
+        raw = RawNumber(group, store_key(0, name), chart)
         raw.begin(float(rule.hyperparameters()[name]), shared_dtype(weights), weights[0].device)
-    for field in names:
-        if field != "lr" and set(names[field]) <= set(shared):
+    for field, names in names_of(type(rule)).items():
+        if field != "lr" and set(names) <= shared.keys():
             group.pop(field, None)
