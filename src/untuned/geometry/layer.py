@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 class BlockView(NamedTuple):
     """A tensor seen as blocks.
 
-    Args:
+    Attributes:
         shape: to view the tensor in.
         dims: the dimensions of the view that each block spans.
     """

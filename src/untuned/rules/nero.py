@@ -130,7 +130,8 @@ class Nero(FreeNero):
     An optimizer projects weights onto it as soon as they are added.
 
     Args:
-        lr, beta: as of `FreeNero`.
+        lr: as of `FreeNero`.
+        beta: as of `FreeNero`.
     """
 
     projection: ClassVar[Projection | None] = Projection(moments, _unbalanced, balance_)
