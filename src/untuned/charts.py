@@ -32,7 +32,8 @@ class Chart:
         value: raw numbers -> hyperparameters, element by element.
         raw: hyperparameter -> raw number.
         reach: the largest change of a raw number in one step.
-        low, high: the bounds of raw numbers.
+        low: the least raw number.
+        high: the greatest raw number.
     """
 
     value: Callable[[Tensor], Tensor]

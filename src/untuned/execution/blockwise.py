@@ -42,7 +42,9 @@ class BlockwiseExecutor(Executor):
 
     def __post_init__(self) -> None:
         kind = type(self.rule)
-        self.blocks = block_vector_for(self.rule, self.layer, self.weights, self.shards)
+        self.blocks: BlockVector = block_vector_for(
+            self.rule, self.layer, self.weights, self.shards
+        )
         self._remembers = kind.init is not Blockwise.init
         self._radial: Tensor | None = None
         self._counter: Tensor | None = None
@@ -103,9 +105,10 @@ class BlockwiseExecutor(Executor):
             self._counter = counter / ranks
         if self._radial is not None:
             *totals, self._radial = totals
-        self.sizes, *initial = [total.sqrt().to(self.sizes) for total in totals]
-        if initial:
-            self._initial = initial[0]
+        found = [total.sqrt().to(self.sizes) for total in totals]
+        self.sizes: Tensor = found[0]
+        if self._fresh:
+            self._initial = found[1]
 
     def owner(self, index: int) -> int:
         return int(self.blocks.unsharded.owner(torch.device("cpu"))[index])

@@ -35,10 +35,11 @@ class Bucket:
     """Some of a list of tensors, by their indices; `row`: of compiled kernels' rows, 1: eager."""
 
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor], row: int = 1) -> None:
-        self.indices, self.row = list(indices), row
-        self.shapes = [tensors[i].shape for i in indices]
-        self.row_a_tensor = False  # whether each row of the buffers is a tensor
-        self.counts = [shape.numel() for shape in self.shapes]
+        self.indices: list[int] = list(indices)
+        self.row: int = row
+        self.shapes: list[torch.Size] = [tensors[i].shape for i in indices]
+        self.row_a_tensor: bool = False  # whether each row of the buffers is a tensor
+        self.counts: list[int] = [shape.numel() for shape in self.shapes]
 
     def buffers(self, columns: Columns, write: bool) -> Iterator[Buffers]:
         """The bucket's buffers; with `write`, kernels' results in them reach the tensors."""
@@ -122,8 +123,9 @@ class Packed(Bucket):
 
     def __init__(self, indices: Sequence[int], tensors: Sequence[Tensor], row: int = 1) -> None:
         super().__init__(indices, tensors, row)
-        self.row_a_tensor = row == 1 and len(set(self.shapes)) == 1 and self.counts[0] > 0
-        self.counts = [max(count, 1) for count in self.counts]
+        alike = len(set(self.shapes)) == 1 and self.counts[0] > 0
+        self.row_a_tensor: bool = row == 1 and alike
+        self.counts: list[int] = [max(count, 1) for count in self.counts]
         self._padding = -sum(self.counts) % row
         self._held: dict[str, tuple[Tensor, tuple[Tensor, ...]]] = {}
 

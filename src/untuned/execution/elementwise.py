@@ -60,7 +60,7 @@ class ElementwiseExecutor(Executor):
     def measure(
         self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
     ) -> dict[str, Tensor]:
-        self.grads = grads
+        self.grads: Sequence[Tensor] = grads
         if norms is None and not self.tuned:
             return {}
         sizes: list[Any] = [None] * len(self.weights)
@@ -122,7 +122,7 @@ class ElementwiseExecutor(Executor):
         return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]
 
     def receive_sums(self, totals: list[Tensor]) -> None:
-        self.sizes = totals[0].sqrt().to(self.sizes)
+        self.sizes: Tensor = totals[0].sqrt().to(self.sizes)
 
     def apply(self, last: StepInputs, now: StepInputs, how: Write) -> None:
         first = self._start_records(how) if self.tuned else []

@@ -109,7 +109,12 @@ class Executor:
             Record.drop(self.states[i])
 
     def layout(self, index: int, name: str) -> Layout:
-        """How a sharded tensor's state of a name lies across ranks."""
+        """How a sharded tensor's state lies across ranks: by default like the tensor.
+
+        Args:
+            index: of the tensor.
+            name: of the state.
+        """
         shard = self.shards[index]
         assert shard is not None
         return shard.layout

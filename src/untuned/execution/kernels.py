@@ -43,8 +43,11 @@ class Kernels:
     """The kernels of one class of rules, given the positions of the tuned among its values."""
 
     def __init__(self, rule: type[Elementwise], tuned: tuple[int, ...]) -> None:
-        self.rule, self.tuned = rule, tuned
-        self.fields = [(field, len(names)) for field, names in names_of(rule).items()]
+        self.rule: type[Elementwise] = rule
+        self.tuned: tuple[int, ...] = tuned
+        self.fields: list[tuple[str, int]] = [
+            (field, len(names)) for field, names in names_of(rule).items()
+        ]
 
     def lone(self, values: Values, scale: Tensor, how: Write, buffers: Buffers) -> None:
         """One step; nothing is recorded."""

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from untuned.distributed.all_reduce import local_gradients
-from untuned.distributed.shards import local, shard_of, to_local
+from untuned.distributed.shards import Shard, local, shard_of, to_local
 from untuned.errors import SparseGradientError
-from untuned.execution import StepInputs, executor_of
+from untuned.execution import Executor, StepInputs, executor_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
 from untuned.optimizer.param_groups import name_of
 from untuned.rule import State
 from untuned.tower import Tower
+from untuned.tunable import Tunable
 
 if TYPE_CHECKING:
     from untuned.towers.floor_step import FloorStep
@@ -57,8 +58,8 @@ class GroupPlan:
     hypergradients: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shards = [shard_of(param) for param in self.params]
-        self.sharded = any(self.shards)
+        self.shards: list[Shard | None] = [shard_of(param) for param in self.params]
+        self.sharded: bool = any(self.shards)
         self._short = not {param.dtype for param in self.params}.isdisjoint(SHORT)
         self._facts = facts_of(self.params)
         self._found: list[State | None] = []  # the tensors' states, None of those without
@@ -69,7 +70,9 @@ class GroupPlan:
         self._lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
         weights = list(map(local, self.params)) if self.sharded else self.params
         layer = self.group["layer"]
-        self.executor = executor_of(self.rule, tuned, weights, self.shards, layer, self.compile)
+        self.executor: Executor = executor_of(
+            self.rule, tuned, weights, self.shards, layer, self.compile
+        )
         if tuned:
             from untuned.towers.floor_step import FloorStep  # a lone rule needs no towers
 
@@ -111,7 +114,7 @@ class GroupPlan:
             self.tower.floors[0].rule.check({"lr": lr})
         elif lr.ndim:
             group["lr"] = lr.view(())  # the same memory: its holder still sets it
-        self.rule = self.tower.of_group(group).floors[0].rule
+        self.rule: Tunable = self.tower.of_group(group).floors[0].rule
         self._values = self.rule.hyperparameters()
         options = {n: group[n] for n in ("lr", *self.rule.fields()) if n in group}
         # a list may change in place: its copy is never the same object

@@ -44,8 +44,11 @@ class FloorStep:
     """
 
     def __init__(self, tower: Tower, level: int, group: dict[str, Any], executor: Executor) -> None:
-        self.tower, self.level, self.group, self.executor = tower, level, group, executor
-        self.state = FloorState(tower, level, group, executor.weights)
+        self.tower: Tower = tower
+        self.level: int = level
+        self.group: dict[str, Any] = group
+        self.executor: Executor = executor
+        self.state: FloorState = FloorState(tower, level, group, executor.weights)
         self._above: FloorStep | None = None
         # the states that the floor above has of this one's raw numbers, and how many entries each
         self._below: list[State] = []

@@ -74,9 +74,11 @@ class FloorState:
     def __init__(
         self, tower: Tower, level: int, group: dict[str, Any], weights: Sequence[Tensor]
     ) -> None:
-        self.level, self.group = level, group
-        self.own, self.charts = tower.floors[level].own, tower.tuned(level)
-        self.dtype, self.device = shared_dtype(weights), weights[0].device
+        self.level: int = level
+        self.group: dict[str, Any] = group
+        self.own: tuple[str, ...] = tower.floors[level].own
+        self.charts: dict[str, Chart] = tower.tuned(level)
+        self._dtype, self._device = shared_dtype(weights), weights[0].device
         self._last = f"floor{level}/last."
 
     def begin(self, rule: Tunable, states: Sequence[State]) -> None:
@@ -87,14 +89,12 @@ class FloorState:
         start = rule.hyperparameters()
         self._tuned: dict[str, list[RawNumber]] = {}
         for name, chart in self.charts.items():
-            stores, key = (
-                states if name in self.own else [self.group],
-                STORE_KEY.format(self.level, name),
-            )
+            stores = states if name in self.own else [self.group]
+            key = STORE_KEY.format(self.level, name)
             self._tuned[name] = [RawNumber(store, key, chart) for store in stores]
             for raw in self._tuned[name]:
-                raw.begin(float(start[name]), self.dtype, self.device)
-        self.raws = [raw for raws in self._tuned.values() for raw in raws]
+                raw.begin(float(start[name]), self._dtype, self._device)
+        self.raws: list[RawNumber] = [raw for raws in self._tuned.values() for raw in raws]
 
     def values(self, rule: Tunable) -> dict[str, Any]:
         """The rule's hyperparameters by name, the tuned ones from their raw numbers."""
@@ -124,8 +124,8 @@ class FloorState:
 
     def _tensor(self, value: Tensor | float) -> Tensor:
         if isinstance(value, Tensor):
-            return value.to(self.device, self.dtype)
-        return torch.full((), value, dtype=self.dtype, device=self.device)
+            return value.to(self._device, self._dtype)
+        return torch.full((), value, dtype=self._dtype, device=self._device)
 
 
 def begin(tower: Tower, group: dict[str, Any]) -> None:
