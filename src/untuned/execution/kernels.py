@@ -81,8 +81,7 @@ class Kernels:
         _write_(buffers, new, how)
 
     def first(self, values: Values, scale: Tensor, how: Write, buffers: Buffers) -> None:
-        """First recorded step: updates weights and stores the gradient, and leaves the state at
-        its value before the step, as `replay` expects."""
+        """First recorded step: weights move, the state stays at its value before, for `replay`."""
         grad = buffers[GRAD].to(scale.dtype)
         move = self._with(values).update(grad, rule_state(buffers))
         _write_(buffers, {WEIGHT: _moved(buffers, scale, move), RECORD: grad}, how)

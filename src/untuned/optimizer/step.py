@@ -6,7 +6,7 @@ Optimizer.step -> take_step -> executor.apply -> rule.update
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from untuned.execution.record import RECORD
 from untuned.optimizer.nonfinite import NonFiniteGuard, readable
 from untuned.optimizer.param_groups import name_of
 from untuned.optimizer.plan import GroupPlan, Plans, States
-
-if TYPE_CHECKING:
-    pass
 
 
 def take_step(
