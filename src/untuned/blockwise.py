@@ -2,8 +2,8 @@
 
 A parameter is a stack of *blocks* (a matrix, the gates of an LSTM, the submatrices of a
 convolution), laid side by side in one `BlockVector`, so that a rule's arithmetic is a few
-operations on that vector, however many tensors there are. What a rule may know of the other
-layers passes through `measure`: one number for each block. Of sharded tensors a rule sees this
+operations on that vector, however many tensors there are. A rule learns of the other
+layers through `measure`: one number for each block. Of sharded tensors a rule sees this
 rank's local shards; measures are all-reduced before `plan_step` and `update` see them.
 """
 
@@ -64,7 +64,7 @@ class Leaves(NamedTuple):
 
 
 class NetworkStep(NamedTuple):
-    """What `plan_step` finds for the whole network."""
+    """The result of `plan_step`, for the whole network."""
 
     eta: Tensor | float  # how far to go, 0-d, in units of `lr`
     L: Tensor | int  # how deep the network is

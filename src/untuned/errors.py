@@ -1,4 +1,4 @@
-"""What goes wrong, by name: every error says which argument is at fault and how to mend it.
+"""Errors and warnings. Each names the argument at fault and says how to mend it.
 
 Each class also derives from the built-in that `torch.optim` raises in the same place, so that
 code written for torch catches ours.
@@ -10,11 +10,11 @@ class UntunedError(Exception):
 
 
 class UnknownRuleError(UntunedError, ValueError):
-    """A rule was asked for that does not exist, or its text cannot be read."""
+    """The rule does not exist, or its text cannot be parsed."""
 
 
 class UnknownHyperparameterError(UntunedError, TypeError, ValueError):
-    """A rule was given, or asked for, a hyperparameter that it does not have."""
+    """The rule has no hyperparameter of that name."""
 
 
 class DomainError(UntunedError, ValueError):
@@ -34,7 +34,7 @@ class StateError(UntunedError, ValueError):
 
 
 class SparseGradientError(UntunedError, RuntimeError, TypeError):
-    """A gradient is sparse; the rules here are defined on dense ones."""
+    """A gradient is sparse; all rules need dense ones."""
 
 
 class NonFiniteGradientWarning(UserWarning):
@@ -42,4 +42,4 @@ class NonFiniteGradientWarning(UserWarning):
 
 
 class SlowExecutionWarning(UserWarning):
-    """There is no working compiler, so steps take several times as long as they could."""
+    """Without a working compiler steps take several times as long."""

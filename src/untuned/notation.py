@@ -34,7 +34,7 @@ def tower_of(rule: Rule | Floor | Tower | str) -> Tower:
 
 
 def parse(text: str) -> Rule | Floor | Tower:
-    """What a text stands for; it may name rules and give numbers, nothing is executed."""
+    """Parse a text of rules and numbers; nothing is executed."""
     try:
         expression = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:

@@ -88,7 +88,7 @@ class Floor:
         return domain.low < float(self.rule.hyperparameters()[name]) < domain.high
 
     def __str__(self) -> str:
-        """What kind of floor it is, whatever its hyperparameters are."""
+        """The kind of floor, without the values of its hyperparameters."""
         calls = [("tuning", self.names), ("per_tensor", self.own)]
         return type(self.rule).__name__ + "".join(f".{n}{v}" for n, v in calls if v)
 
@@ -121,7 +121,7 @@ class Tower:
         return Tower((*self.floors, above if isinstance(above, Floor) else Floor(above)))
 
     def __str__(self) -> str:
-        """What kind of tower it is: two of a kind can read each other's state."""
+        """The kind of tower: two of a kind can load each other's state."""
         return " / ".join(map(str, self.floors))
 
     def as_published(self) -> Tower:
@@ -129,9 +129,9 @@ class Tower:
         return Tower(tuple(floor.as_published() for floor in self.floors))
 
     def defaults(self) -> dict[str, Any]:
-        """What a parameter group starts from: what nobody tunes, and `lr`.
+        """The default options of a parameter group: hyperparameters that are not tuned, and `lr`.
 
-        Where nobody sets a learning rate, or a floor tunes it, `lr` is a multiplier.
+        `lr` is a multiplier where the rule has no learning rate, or a floor tunes it.
         """
         tuned = self.tuned(0)
         rule = self.floors[0].rule

@@ -35,11 +35,11 @@ class Tunable:
         self.check({name: value for name, value in own if not isinstance(value, Tensor)})
 
     def fields(self) -> dict[str, Any]:
-        """The rule's arguments, by name: what a parameter group holds of it."""
+        """The rule's arguments by name, as parameter groups hold them."""
         return {name: getattr(self, name) for name in names_of(type(self))}
 
     def hyperparameters(self) -> dict[str, Any]:
-        """The rule's own numbers, by name: its fields, tuples taken apart (betas: beta1, beta2)."""
+        """The hyperparameters by name: the fields, tuples taken apart (betas: beta1, beta2)."""
         values: dict[str, Any] = {}
         for field, names in names_of(type(self)).items():
             value = getattr(self, field)
@@ -82,14 +82,14 @@ class Tunable:
         return cls(*values, **named)
 
     def of_group(self, group: Mapping[str, Any]) -> Self:
-        """The rule with the hyperparameters of one parameter group; what it lacks stays."""
+        """The rule with the hyperparameters of a parameter group; those that it lacks stay."""
         own = self.fields()
         if all(group.get(name, value) is value for name, value in own.items()):
             return self
         return dataclasses.replace(self, **{name: group.get(name, own[name]) for name in own})
 
     def replacing(self, values: Mapping[str, Any]) -> Self:
-        """The rule with other values of some hyperparameters."""
+        """The rule with some hyperparameters replaced."""
         every = self.hyperparameters() | dict(values)
         fields: dict[str, Any] = {}
         for field, names in names_of(type(self)).items():

@@ -1,7 +1,7 @@
 """Local shards of DTensors.
 
 Rules and executors work on plain tensors: the local shard of each parameter, its gradient and its
-state. What they must know of whole tensors comes from `all_reduce.py`.
+state. Sums over whole tensors come from `all_reduce.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Kernels compiled, where there is a compiler; run as they are, and said so once, where not."""
+"""Compiled kernels; without a working compiler they run eagerly, with one warning."""
 
 from __future__ import annotations
 

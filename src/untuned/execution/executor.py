@@ -1,4 +1,4 @@
-"""What an executor is: one rule's steps on some tensors, whatever kind of rule it is."""
+"""The interface of executors: one rule's steps on a list of tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StepInputs(NamedTuple):
     """The numbers that a step is taken with.
 
     values: hyperparameters by name, 0-d, or (tensors,) where each tensor has its own.
-    scale: what the step is multiplied with, 0-d: how far, times the multiplier `lr`, signed.
+    scale: factor of the step, 0-d: how far, times the multiplier `lr`, signed.
     L: the network's depth, for blockwise rules.
     """
 

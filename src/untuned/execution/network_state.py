@@ -1,4 +1,4 @@
-"""How far to step, from measures of the whole network, and what rules remember of it."""
+"""How far to step, from measures of the whole network; the state that rules have of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Records: what a replay of the last update needs of one tensor.
 
-Only towers keep records. They lie in the tensor's state beside what the rule remembers, under names
-with a dot, which a rule's own have not, so that checkpoints and shards treat both alike.
+Only towers keep records. They lie in the tensor's state beside the rule's entries, under names with
+a dot, which a rule's entries have not, so that checkpoints and shards treat both alike.
 """
 
 from __future__ import annotations

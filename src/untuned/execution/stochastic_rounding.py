@@ -43,7 +43,7 @@ def fold_in(*numbers: Tensor | int) -> Tensor | int:
 def dithered(exact: Tensor, dtype: torch.dtype, key: Tensor) -> Tensor:
     """`exact`, float32, rounded to a type of 16 bits, up or down: right on average.
 
-    What the type can hold stays what it is, and what is too large becomes the largest it has.
+    Values that the dtype can represent are unchanged; larger ones become its maximum.
     """
     largest = torch.finfo(dtype).max
     exact = exact.clamp(-largest, largest)

@@ -1,8 +1,8 @@
-"""How large the data are that a network's first layers see.
+"""The scale of a network's input data, measured in the first forward pass.
 
-A radius is for inputs whose entries have size one (`geometry.py`). Those of inner layers have, more
-or less; data have the size that they have, and a layer that sees data a hundred times smaller needs
-weights a hundred times larger. No gradient tells the one from the other, so a look has to be taken.
+A radius is for inputs whose entries have size one (`geometry/layers.py`). Hidden activations have
+that size, more or less; data may have any, and a layer whose inputs are a hundred times smaller
+needs weights a hundred times larger. No gradient shows that, so hooks measure the inputs.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from untuned.geometry.assignment import layers_of
 
 
 class InputScale:
-    """Looks at what the layers of modules see in their first forward pass in training.
+    """Measures the inputs of layers in the first forward pass in training mode.
 
-    Data are what needs no gradient. In a deep copy of a module nobody asks what was seen.
+    Inputs that require no gradient count as data. Copies of a watched module measure nothing.
     """
 
     def __init__(self) -> None:
-        # Weights by owner and name: during a forward pass FSDP has others in their place
+        # weights by owner and name: during a forward pass FSDP puts others in their place
         self._places: list[tuple[nn.Module, str]] = []
-        self._squares: dict[int, Tensor] = {}  # of what goes into each, by its number
-        self._copies: dict[Any, None] = {}  # the groups of processes that hold copies (DDP)
+        self._squares: dict[int, Tensor] = {}  # mean squares of inputs, by the weight's number
+        self._copies: dict[Any, None] = {}  # process groups that hold copies (DDP)
         self._handles: list[Any] = []
 
     def __reduce__(self) -> tuple[type[InputScale], tuple[()]]:
-        """Copies, and what is saved with a module that has hooks, have nothing to look at."""
+        """Copies, also those pickled with a module's hooks, watch nothing."""
         return InputScale, ()
 
     @property
     def looking(self) -> bool:
-        """Whether there is anything to take."""
+        """Whether a module is being watched."""
         return bool(self._places)
 
     def watch(self, module: nn.Module) -> None:
-        """Begin to look."""
+        """Register hooks on a module's layers."""
         numbers: dict[Tensor, int] = {}
         for owner in module.modules():
             applied = dict(_applied(owner))
@@ -52,7 +52,7 @@ class InputScale:
                 if weight not in numbers:
                     numbers[weight] = len(self._places)
                     self._places.append((owner, name))
-            if not isinstance(owner, torch.jit.ScriptModule):  # which takes none
+            if not isinstance(owner, torch.jit.ScriptModule):  # which takes no hooks
                 look = functools.partial(self._look, [numbers[w] for w in applied.values()])
                 self._handles.append(owner.register_forward_pre_hook(look))
 
@@ -68,7 +68,7 @@ class InputScale:
             return
         if inputs.requires_grad:
             return
-        if torch._C._are_functorch_transforms_active():  # its tensors must not get out
+        if torch._C._are_functorch_transforms_active():  # its tensors must not escape
             return
         with torch.no_grad():
             square = _mean_square(local(inputs))
@@ -77,9 +77,9 @@ class InputScale:
 
     @torch.no_grad()
     def taken(self) -> dict[Tensor, Tensor]:
-        """The root mean square, 0-d, by weight, the same on all processes; looks no more.
+        """Root mean squares of inputs, 0-d, by weight, equal on all ranks; removes the hooks.
 
-        One of what nothing was seen of.
+        1 where no input was measured.
         """
         for handle in self._handles:
             handle.remove()
@@ -96,7 +96,7 @@ class InputScale:
 
 
 def _mean_square(inputs: Tensor) -> Tensor:
-    """Of all entries, 0-d, whether they are stored or not."""
+    """The mean square of all entries, 0-d, also of sparse and nested tensors."""
     entries = inputs.coalesce() if inputs.is_sparse else inputs
     if inputs.is_nested or inputs.layout != torch.strided:
         entries = entries.values()
@@ -106,10 +106,11 @@ def _mean_square(inputs: Tensor) -> Tensor:
 def _joined(
     squares: Mapping[int, Tensor], weights: Sequence[Tensor | None], copies: Sequence[Any]
 ) -> Mapping[int, Tensor]:
-    """The means over the processes that saw anything of each number; zero, or nothing, of others.
+    """Means over the ranks that measured each number; zero, or no entry, where none did.
 
-    Only processes that hold parts of the weights, or DDP's copies, are sure to be here together.
-    Others may train apart, or average gradients by hand: then nobody knows, and copies agree.
+    All-reduces over ranks that certainly step together: those that hold shards of the weights, or
+    DDP's copies. Other ranks may train apart, or average gradients by hand: then no scale is used,
+    so that copies stay equal.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return squares
@@ -128,7 +129,7 @@ def _joined(
 
 
 def _applied(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights that a module applies to what it is called with, and their names."""
+    """The weights that a module applies to its inputs, with their names."""
     for name, layer in layers_of(owner).items():
         weight = owner._parameters.get(name)
         if layer.sees_inputs() and weight is not None:

@@ -87,7 +87,7 @@ def named(groups: Sequence[Group], old: Sequence[Group]) -> list[Group]:
 
 
 def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[str, Tensor]]]:
-    """The named parameters of a module by geometry; under None those whose shape tells it."""
+    """The named parameters of a module by geometry; None: by shape."""
     parts: dict[Layer | None, list[tuple[str, Tensor]]] = {None: []}
     for name, tensor, layer in rule.assign(module):
         if is_lazy(tensor):
@@ -98,7 +98,7 @@ def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[st
 
 
 def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None:
-    """Raise the error that names what is wrong with new groups, before any is added."""
+    """Validate new groups before any is added; errors name the parameter."""
     taken = {tensor for group in old for tensor in group["params"]}
     every = [*taken, *tensors_of(new)]
     device = getattr(every[0], "device", None) if every else None  # or it is no tensor
@@ -143,7 +143,7 @@ def _check_tensor(name: str, tensor: Any) -> None:
 
 
 def check_options(group: Group, rule: Rule) -> None:
-    """Raise the error that names what is wrong with a group's options, or all groups' defaults."""
+    """Validate a group's options, or the defaults; errors name the option."""
     rule.check(group)
     seed = group.get("seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**31):

@@ -1,4 +1,4 @@
-"""Plans: what the steps of one parameter group have in common.
+"""Plans: the constants of all steps of one parameter group.
 
 A plan is made once, and anew when the group's tensors change: others have gradients, or another
 shape, dtype or device. Its rule is made anew when the group's options change, and its executor
@@ -36,7 +36,7 @@ States = MutableMapping[Tensor, State]
 
 @dataclass(eq=False)
 class GroupPlan:
-    """What steps of some tensors of a parameter group have in common.
+    """The constants of all steps of those tensors of a group that have gradients.
 
     Args:
         tower: its ground floor moves the tensors.
@@ -191,7 +191,7 @@ class GroupPlan:
 
 
 def facts_of(params: Sequence[Tensor]) -> list[tuple[torch.Size, torch.dtype, torch.device]]:
-    """What a plan relies on, and `.to()` and `.data = ` change in place."""
+    """The properties that `.to()` and `.data = ` change in place."""
     return [(param.shape, param.dtype, param.device) for param in params]
 
 

@@ -53,8 +53,8 @@ class Optimizer(torch.optim.Optimizer):
             of `untuned.geometry` for all its tensors).
         rule: a rule of `untuned.rules`, or a tower of them, such as `Adam() / SGD(lr=1e-5)`, or
             the notation of either as text, such as "agd(gain=2)" or "adam / sgd(lr=1e-5)".
-        lr: what `param_groups[i]["lr"]` starts from. Where the rule finds its own step it is a
-            multiplier, 1.0 by default. Schedulers act on it, and 0 moves nothing.
+        lr: initial `param_groups[i]["lr"]`. Where the rule finds its own step it is a multiplier,
+            1.0 by default. Schedulers act on it, and 0 moves nothing.
         maximize: climb instead of descend.
         seed: seed of the stochastic rounding of bfloat16/float16 weights. Must be equal on all
             ranks; results are reproducible across resume.
@@ -71,7 +71,7 @@ class Optimizer(torch.optim.Optimizer):
     raises a `NonFiniteGradientWarning` that names the parameter.
 
     Raises:
-        UnknownRuleError, UnknownHyperparameterError: the rule, or what it was given, is unknown.
+        UnknownRuleError, UnknownHyperparameterError: an unknown rule or hyperparameter.
         DomainError: a hyperparameter, or `lr`, outside its domain.
         ParameterError: no parameters, or a tensor given twice, or not of its layer's shape.
         ParameterTypeError: a parameter that is complex, integer, lazy or no tensor at all.

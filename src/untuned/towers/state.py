@@ -1,8 +1,8 @@
-"""What a floor of a tower remembers from step to step.
+"""The state of a floor of a tower.
 
-The raw numbers of its hyperparameters, with what the floor above remembers of each; and the inputs
-of the last step, which a replay needs. All of it is in the parameter group, under names that start
-with the floor's; hyperparameters that each tensor has of its own are in the tensor's state.
+The raw numbers of its hyperparameters, with the state that the floor above has of each; and the
+inputs of the last step, which a replay needs. All of it is in the parameter group, under names that
+start with the floor's; hyperparameters that each tensor has of its own are in the tensor's state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HUGE = 1e15  # beyond this a hypergradient says no more than its sign; its squar
 
 
 class RawNumber(NamedTuple):
-    """A hyperparameter's raw number, and where it is stored with what the floor above remembers."""
+    """A hyperparameter's raw number, in the dict that also stores its state."""
 
     store: dict[str, Any]
     key: str
@@ -69,7 +69,7 @@ def raw_gradients(raws: Sequence[RawNumber], hypergradients: Sequence[Tensor]) -
 
 
 class FloorState:
-    """What one floor of a group's tower remembers, on the device and in the dtype of `weights`."""
+    """The state of one floor of a group's tower, on the device and in the dtype of `weights`."""
 
     def __init__(
         self, tower: Tower, level: int, group: dict[str, Any], weights: Sequence[Tensor]
