@@ -66,7 +66,9 @@ def test_a_floor_reads_and_writes_all_that_is_kept(text):
 @pytest.mark.parametrize("text", ["adam", "adam / sgd"])
 def test_what_is_one_number_a_tensor_is_not_worked_out_for_each_entry(text, monkeypatch):
     def entries():
-        model = steps.graded(nn.Sequential(*(nn.Linear(64, 64, bias=False) for _ in range(8))))
+        layers = [nn.Linear(64, 64, bias=False) for _ in range(8)]
+        # with a tensor of another shape: without buckets by shape all lie end to end
+        model = steps.graded(nn.Sequential(*layers, nn.Linear(64, 3, bias=False)))
         opt = method_of(text).make(model)
         opt.step()
         with Traffic() as seen:

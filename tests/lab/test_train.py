@@ -71,7 +71,8 @@ def test_a_killed_run_goes_on_to_identical_numbers(tmp_path, pause):
 def test_two_processes_are_as_one(tmp_path):
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
     launcher = (*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", "train")
-    asked = ["fcn8-digits", "--optimizer", "agd", "--steps", "15"]
+    # in float64: in float32 a step may amplify the rounding of two half batches to 1e-3
+    asked = ["fcn8-digits", "--optimizer", "agd", "--steps", "15", "--precision", "64-true"]
     for name, how in (("one", PYTHON), ("two", launcher)):
         done = call(*asked, "--folder", name, cwd=tmp_path, launcher=how)
         assert done.returncode == 0, done.stderr
@@ -81,7 +82,7 @@ def test_two_processes_are_as_one(tmp_path):
     )
     assert len(one) == len(two) == 16
     for a, b in zip(one[1:], two[1:], strict=True):
-        assert numbers(a) == pytest.approx(numbers(b), rel=1e-4)
+        assert numbers(a) == pytest.approx(numbers(b), rel=1e-6)  # losses are logged in float32
 
 
 def test_divergence_is_told_and_no_failure(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from untuned.lab.baselines.schedules import Schedule
 from untuned.lab.errors import ConfigError
 
 Size = Literal["small", "full"]
-Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"]
+Precision = Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed"]
 
 # Options that may differ between a run and its resumption
 ELSEWHERE = ("folder", "resume", "tensorboard", "wandb")

@@ -80,11 +80,11 @@ def images(name: str, part: str, first: int | None = None) -> Labelled:
     """A data set of images; arguments as in `rows`."""
     found = rows(name, part, first)
     image, label = COLUMNS.get(name, IMAGE_AND_LABEL)
-    pixels = np.stack([np.asarray(pixels) for pixels in found[image]])
+    pixels = np.stack([np.asarray(pixels) for pixels in found[image][:]])
     grey = pixels.ndim == 3
     tensor = torch.tensor(pixels).float().div_(255)
     tensor = tensor[:, None] if grey else tensor.permute(0, 3, 1, 2).contiguous()
-    return Labelled(tensor, torch.tensor(found[label]))
+    return Labelled(tensor, torch.tensor(found[label][:]))
 
 
 @functools.cache
