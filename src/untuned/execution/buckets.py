@@ -52,9 +52,6 @@ class Bucket:
         """The norm of each of its tensors' gradients, 0-d, of those of all tensors."""
         return torch._foreach_norm([grads[i] for i in self.indices], 2, dtype)
 
-    def release(self) -> None:
-        """Let go of the gradients."""
-
     def values(self, values: Values) -> Values:
         """Hyperparameters, each 0-d or (tensors,), so that they broadcast to the buffers."""
         first = self.indices[0]
@@ -146,13 +143,9 @@ class Packed(Bucket):
     def norms(self, grads: Sequence[Tensor], dtype: torch.dtype) -> Sequence[Tensor]:
         if not self.row_a_tensor:
             return super().norms(grads, dtype)
-        column = [grads[i] for i in self.indices]
-        self._held[GRAD] = self._join(column), tuple(column)  # for the step that comes
-        norms: Tensor = torch.linalg.vector_norm(self._held[GRAD][0], dim=1, dtype=dtype)
+        rows = self._join([grads[i] for i in self.indices])
+        norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=dtype)
         return norms.unbind()
-
-    def release(self) -> None:
-        self._held.pop(GRAD, None)
 
     def buffers(self, columns: Columns, write: bool) -> Iterator[Buffers]:
         buffers, copies = {}, {}

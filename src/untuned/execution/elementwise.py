@@ -112,12 +112,6 @@ class ElementwiseExecutor(Executor):
             else:
                 total += part.sum()
 
-    def release(self) -> None:
-        super().release()
-        for buckets in self._buckets.values():
-            for bucket in buckets:
-                bucket.release()
-
     def partial_sums(self) -> list[Tensor]:
         return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]
 
