@@ -1,7 +1,5 @@
 """Dtypes to compute in, cached constants, host reads, derivatives."""
 
-from __future__ import annotations
-
 import ctypes
 import functools
 from collections.abc import Callable, Iterable, Sequence

@@ -7,8 +7,6 @@ layers through `measure`: one number for each block. Of sharded tensors a rule s
 rank's local shards; measures are all-reduced before `plan_step` and `update` see them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple

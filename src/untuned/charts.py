@@ -10,8 +10,6 @@ Ours also bound what one step can do, which the paper lacks: no raw number moves
 `high`, where 32 bits could no longer tell the hyperparameter from the edge of its domain.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

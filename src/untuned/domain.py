@@ -1,7 +1,5 @@
 """The domains of hyperparameters, declared once beside each field of a rule."""
 
-from __future__ import annotations
-
 import ctypes
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """Rules that treat each entry of each tensor alike: on its own gradient and its own memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Rules and towers written as text: `agd`, `agd(gain=2)`, `adam.tuning('lr') / sgd(lr=1e-5)`."""
 
-from __future__ import annotations
-
 import ast
 
 from untuned import rules

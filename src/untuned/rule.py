@@ -45,8 +45,6 @@ epsilon by their own gradients. Any rule stands on any other, as high as you lik
 differs from their paper or from good sense.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ Ranks that hold copies of one shard each contribute their share of it, so that m
 dimensions, and plain tensors beside sharded ones, are all one sum over the ranks.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import operator

@@ -5,8 +5,6 @@ do the work of all. Here each tensor has an owner and the work is balanced. Each
 all-to-all for all tensors.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Spectral duals of sharded tensors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """`BlockVector`s of the local shards of tensors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -5,8 +5,6 @@
 follows from the whole network would be silently wrong: each rank would find another one.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """How blockwise rules run: one step for all tensors of a group at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

@@ -7,8 +7,6 @@ Chunked    one tensor, chunk by chunk, so that intermediate results stay in the 
 For compiled kernels, which pass over memory once, either is a matrix of rows.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import operator

@@ -1,7 +1,5 @@
 """Compiled kernels; without a working compiler they run eagerly, with one warning."""
 
-from __future__ import annotations
-
 import functools
 import types
 import warnings

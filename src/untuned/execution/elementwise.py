@@ -1,7 +1,5 @@
 """How elementwise rules run: kernels over buckets."""
 
-from __future__ import annotations
-
 import functools
 import operator
 from collections.abc import Sequence

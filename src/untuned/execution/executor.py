@@ -1,7 +1,5 @@
 """The interface of executors: one rule's steps on a list of tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

@@ -18,8 +18,6 @@ Hyperparameters come as a tuple in the order of `Tunable.hyperparameters`, 0-d o
 the entries; `scale` multiplies the step; `how` is the terms of writing (`stochastic_rounding.py`).
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

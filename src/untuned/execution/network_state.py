@@ -1,7 +1,5 @@
 """How far to step, from measures of the whole network; the state that rules have of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

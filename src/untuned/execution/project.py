@@ -1,7 +1,5 @@
 """Projections and rounding: weights written piece by piece, while a piece is in the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import EllipsisType

@@ -1,7 +1,5 @@
 """Blockwise steps written to weights and states, in place."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

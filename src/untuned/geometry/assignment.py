@@ -4,8 +4,6 @@
 The geometry of a parameter that no registered type owns follows from its shape.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

@@ -1,7 +1,5 @@
 """Norms of blocks; small tensors whose blocks are rows of one length, batched."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

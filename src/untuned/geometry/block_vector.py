@@ -4,8 +4,6 @@ So a rule's arithmetic is a handful of operations on a vector, however many tens
 submatrices there are. A `BlockVector` holds shapes and constants, never tensors of the network.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from operator import attrgetter

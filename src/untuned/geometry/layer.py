@@ -1,7 +1,5 @@
 """What a layer is: the geometry of one parameter tensor, and how a tensor falls into blocks."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

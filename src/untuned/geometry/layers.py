@@ -29,8 +29,6 @@ offsets, being unrelated, add as squares do.
 Legend: fan_out, fan_in = d_l, d_(l-1) of the paper; kx, ky = size of the kernel.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 

@@ -9,8 +9,6 @@ which lifts small singular values quickly and lets those near one wander about i
 matrices, of all matrices of one shape at a time; in 16 bits where a GPU has cores for them.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The papers' initialisation."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase

@@ -1,7 +1,5 @@
 """The optimizers by name: each is `Optimizer` with a rule."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

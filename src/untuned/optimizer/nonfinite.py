@@ -1,7 +1,5 @@
 """Steps skipped for gradients that are not finite, counted without device synchronisation."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Parameter groups, each of one geometry, from a user's `params`; and their checks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ each by its shape). So geometry follows a parameter wherever PyTorch moves or sw
 module whose parameters need several geometries becomes several groups.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 

@@ -1,7 +1,5 @@
 """State dicts: saved, checked, restored."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

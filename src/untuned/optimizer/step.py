@@ -3,8 +3,6 @@
 Optimizer.step -> take_step -> executor.apply -> rule.update
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -25,8 +25,6 @@ Vectors, embeddings and the head move along Adam's direction (arXiv:1412.6980), 
 about one, by `Layer.by_entry`: they are not in a ball.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ inputs of the last step, which a replay needs. All of it is in the parameter gro
 start with the floor's; hyperparameters that each tensor has of its own are in the tensor's state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
