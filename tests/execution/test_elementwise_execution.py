@@ -1,5 +1,9 @@
 """How elementwise rules run: memory, kernels and towers change nothing of where tensors go."""
 
+import copy
+import io
+import random
+
 import pytest
 import torch
 
@@ -177,3 +181,40 @@ def test_one_bad_number_is_seen_wherever_it_lies(rule, shapes, compile):
     assert opt.skipped_steps == 2
     torch.testing.assert_close([p.detach() for p in params], before[0], rtol=0, atol=0)
     assert opt.hyperparameters() == before[1]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_states_side_by_side_go_torchs_way_through_loads_copies_and_idle_tensors(seed):
+    choose = random.Random(seed)
+    shapes = [*[(64, 64)] * 9, *[(64,)] * 7, (3, 5), (), (0, 4)]
+    ours = tensors(shapes)
+    theirs = [weight.detach().clone().requires_grad_() for weight in ours]
+    opt = untuned.Optimizer(ours, Adam(0.01))
+    torchs = torch.optim.Adam(theirs, lr=0.01)
+    for _ in range(25):
+        idle = choose.random() < 0.5
+        for weight, same in zip(ours, theirs, strict=True):
+            weight.grad = None if idle and choose.random() < 0.3 else torch.randn_like(weight)
+            same.grad = None if weight.grad is None else weight.grad.clone()
+        opt.step()
+        torchs.step()
+        change = choose.random()
+        if change < 0.15:
+            file = io.BytesIO()
+            torch.save(opt.state_dict(), file)
+            file.seek(0)
+            opt.load_state_dict(torch.load(file))
+        elif change < 0.3:
+            opt, ours = copy.deepcopy((opt, ours))
+        elif change < 0.45:  # somebody puts other tensors into one of the states
+            state = opt.state[choose.choice(list(opt.state))]
+            state.update({name: value.clone() for name, value in state.items()})
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_states_of_small_tensors_of_one_shape_share_a_buffer():
+    weights = tensors([(64, 64)] * 9)
+    opt = untuned.Optimizer(weights, Adam(0.01))
+    walk(weights, opt, 2)
+    places = {opt.state[weight]["m"].untyped_storage().data_ptr() for weight in weights}
+    assert len(places) == 1
