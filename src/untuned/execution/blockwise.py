@@ -49,8 +49,8 @@ class BlockwiseExecutor(Executor):
 
     def begin(self, states: Sequence[State]) -> None:
         super().begin(states)
-        fresh = self._remembers and not all([rule_state(state) for state in states])
-        self._fresh = [i for i, s in enumerate(states) if not rule_state(s)] if fresh else []
+        fresh = enumerate(states) if self._remembers else ()
+        self._fresh = [i for i, state in fresh if not rule_state(state)]
 
     def measure(
         self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None

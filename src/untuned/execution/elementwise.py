@@ -181,10 +181,7 @@ class ElementwiseExecutor(Executor):
         flat: list[Any] = [scale]
         for each in values:
             flat += each.values()
-        numbers = self._method == "lone" and not self._compile  # fewer operations on 0-d tensors
         for place, value in enumerate(flat):
-            if numbers and place and not isinstance(value, Tensor):
-                continue
             if isinstance(value, Tensor):
                 flat[place] = value.to(weight.device, dtype)
                 continue
