@@ -41,6 +41,8 @@ class Step(NamedTuple):
     directions: Sequence[Tensor]  # one a parameter, (*shape)
     states: Sequence[State] = ()  # one a parameter: the entries that change
     decay: Tensor | None = None  # (blocks,); None: one
+    # one a parameter, (*shape): entries stay where they are where this is zero; None: none do
+    moving: Sequence[Tensor | None] = ()
 
 
 class Leaves(NamedTuple):
@@ -52,6 +54,7 @@ class Leaves(NamedTuple):
     states: Sequence[State] = ()
     radial: Tensor | None = None  # (blocks,): <gradient, weights>, if `measures_radial`
     counter: Tensor | None = None  # (blocks,): the state named by `Blockwise.counter`
+    cosine: Tensor | None = None  # (blocks,): of gradient and the state named by `measures_along`
     # indices, tensors -> U V^T of each of their blocks, and the blocks' norms
     orthogonalise: Callable[[Sequence[int], Sequence[Tensor]], Duals] | None = None
 
@@ -77,6 +80,7 @@ class Blockwise(Rule):
     projection: ClassVar[Projection | None] = None  # the set that weights belong to
     measures_radial: ClassVar[bool] = False  # whether `plan_step` wants <gradient, weights>
     counter: ClassVar[str | None] = None  # the state that `plan_step` wants of each block
+    measures_along: ClassVar[str | None] = None  # the state whose cosine with gradients it wants
 
     def measure(self, blocks: BlockVector, grads: Sequence[Tensor]) -> Tensor:
         """One number for each block, (blocks,): by default the norm of its gradient.

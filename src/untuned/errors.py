@@ -41,5 +41,9 @@ class NonFiniteGradientWarning(UserWarning):
     """A gradient held inf or NaN, so the step was skipped and the weights left as they were."""
 
 
+class AverageWarning(UserWarning):
+    """The passes of a module in training mode cannot be seen, so its weights are not averaged."""
+
+
 class SlowExecutionWarning(UserWarning):
     """Without a working compiler steps take several times as long."""

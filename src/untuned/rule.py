@@ -22,12 +22,14 @@ tensor:
     init        blocks, norms of weights (blocks,) -> states: 0-d, or a number a block (*stack)
     state_like_weight   layer, shape -> names of states (*shape), which start at zero
     measure     gradients -> (blocks,), all-reduced over ranks        (default: norms of blocks)
-    measures_radial, counter    whether also <g, W> (blocks,), and which of its states (blocks,)
+    measures_radial, counter, measures_along    whether also <g, W> (blocks,), which of its states
+                (blocks,), and the cosine of g with which of those like the weight (blocks,)
     plan_step   measures of all groups, L, state of the network -> eta, L, state of the network;
                 by default just the next:
     step_size   measures of all groups, L -> how far, 0-d                               (AGD: eta)
     update      gradients, measures (blocks,), states, eta, L -> Step:
-                coefficients (blocks,), directions (*shape), states, decay (blocks,)
+                coefficients (blocks,), directions (*shape), states, decay (blocks,),
+                moving (*shape), whose zeros hold entries where they are
                                                             (AGD: -gain * eta / L * dual, g)
     projection  weights that a step has moved -> where they belong   (Nero: zero mean, unit norm)
 

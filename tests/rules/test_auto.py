@@ -29,13 +29,21 @@ class Plain:
     `others` are (tensor, size of an entry's step).
     """
 
-    def __init__(self, matrices, others, head, inputs, horizon=None):
-        self.horizon, self.reversals = horizon, {}
+    def __init__(self, matrices, others, head, inputs, horizon, average):
+        self.horizon, self.reversals, self.average = horizon, {}, average
+        self.q = 2.0**-8
         self.matrices, self.others, self.head, self.inputs = matrices, others, head, inputs
         self.t, self.product, self.square = 0, 0.0, 0.0
         self.m = {tensor: torch.zeros_like(tensor) for tensor, *_ in (*matrices, *others)}
         self.v = {tensor: torch.zeros_like(tensor) for tensor, *_ in others}
         self.sizes = {tensor: None for tensor, *_ in matrices}
+        self.x = {}  # averages
+
+    def cosines(self):
+        """Of each matrix's gradient and the momentum before it."""
+        for tensor, _, apart, _ in self.matrices:
+            for g, m in zip(apart(tensor.grad), apart(self.m[tensor]), strict=True):
+                yield float((g * m).sum() / (g.norm() * m.norm()))
 
     def step(self):
         every = [*(tensor for tensor, *_ in self.matrices), self.head]
@@ -45,10 +53,14 @@ class Plain:
         self.square = 0.95 * self.square + 0.05 * head**2
         D = max(1.0, self.product / self.square)
         counts = torch.cat([*self.reversals.values()] or [torch.zeros(1)])
-        shorter = 1 / (1 + float(counts.mean()) / 40)
+        shorter = 1 / (1 + float(counts.mean()) / 40) ** (0.5 if self.average else 1)
         if self.horizon:
             shorter = max(0.0, 1 - self.t / self.horizon)
-        s = min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter
+        if self.t:
+            found = list(self.cosines())
+            agreed = min(0.25, max(0.0, sum(found) / len(found)))
+            self.q = min(1.0, self.q * 2 ** (4 * agreed))
+        s = self.q * min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter
         R = min(30.0, 2000 ** (1 / D))
         self.t += 1
         correction = 1 - 0.9 ** (self.t + 1)
@@ -59,7 +71,7 @@ class Plain:
             new = torch.stack([block.norm() ** 2 for block in apart(tensor.grad)])
             old = self.sizes[tensor]
             self.sizes[tensor] = 0.02 * new if old is None else 0.98 * old + 0.02 * new
-            directions, turned = [], []
+            directions, turned, kept = [], [], []
             for block, size in zip(blocks, self.sizes[tensor], strict=True):
                 # what is left of gradients of norm one that have nothing to do with each other
                 left = [0.19, *(0.1 * 0.9 ** (j + 1) for j in range(1, 2000))]
@@ -68,9 +80,11 @@ class Plain:
                 certain = min(1.0, float(block.norm()) / correction / rms / noise)
                 turned.append(float(certain < 1))
                 directions.append(certain * polar(block.flatten(1)).view_as(block))
+                kept.append((1 - s * certain / R) * torch.ones_like(block))
             self.reversals[tensor] = self.reversals.get(tensor, 0) + torch.tensor(turned)
             step = s * radius / self.inputs.get(tensor, 1.0) * together(directions)
-            tensor.data = (1 - s / R) * tensor.data - step
+            moved = together(kept) * tensor.data - step
+            tensor.data = torch.where(self.m[tensor] == 0, tensor.data, moved)
         for tensor, size in self.others:
             self.m[tensor] = 0.9 * self.m[tensor] + 0.1 * tensor.grad
             ahead = (0.9 * self.m[tensor] + 0.1 * tensor.grad) / correction
@@ -78,6 +92,9 @@ class Plain:
             root = (self.v[tensor] / (1 - 0.98**self.t)).sqrt()
             direction = torch.where(root > 0, ahead / root, 0.0)
             tensor.data = tensor.data - s * size / self.inputs.get(tensor, 1.0) * direction
+        for tensor in self.m:
+            x = self.x.get(tensor, tensor.data)
+            self.x[tensor] = x + 9 / (self.t + 8) * (tensor.data - x)
 
 
 class Network(nn.Module):
@@ -107,7 +124,7 @@ def one(blocks):
     return blocks[0]
 
 
-def plain(net, inputs, horizon):
+def plain(net, inputs, horizon, average):
     def offsets(tensor):
         return [tensor[:, :, k] for k in range(tensor.shape[2])]
 
@@ -128,18 +145,19 @@ def plain(net, inputs, horizon):
     biases = [net.conv.bias, lstm["bias_ih_l0"], lstm["bias_hh_l0"], *net.norm.parameters()]
     others = [(tensor, 0.4) for tensor in (net.table.weight, *biases, net.beside.bias)]
     others += [(net.head.weight, 0.4 * 75 / 5), (net.head.bias, 0.4)]
-    return Plain(matrices, others, net.head.weight, inputs, horizon)
+    return Plain(matrices, others, net.head.weight, inputs, horizon, average)
 
 
+@pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("horizon", [None, 30])
-def test_steps_are_the_equations(horizon):
+def test_steps_are_the_equations(horizon, average):
     torch.manual_seed(0)
     net = Network().double()
     other = copy.deepcopy(net)
     numbers = 0.01 * torch.randn(40, 8, 3, dtype=torch.float64)
     size = float(numbers[0].square().mean().sqrt())
-    opt = untuned.Auto(net, horizon=horizon)
-    reference = plain(other, {other.beside.weight: size}, horizon)
+    opt = untuned.Auto(net, horizon=horizon, average=average)
+    reference = plain(other, {other.beside.weight: size}, horizon, average)
     for t in range(40):
         tokens = torch.randint(11, (8, 9))
         labels = torch.randint(4, (8,))
@@ -148,6 +166,7 @@ def test_steps_are_the_equations(horizon):
             F.cross_entropy(model(tokens, numbers[t]), labels).backward()
             optimizer.step()
         for (name, ours), theirs in zip(net.named_parameters(), other.parameters(), strict=True):
+            theirs = reference.x[theirs] if average else theirs
             atol = 1e-8 * max(1.0, float(theirs.detach().abs().max()))  # some weights are hundreds
             torch.testing.assert_close(
                 ours, theirs, rtol=1e-6, atol=atol, msg=lambda m, at=f"{name}, {t}": f"{at}: {m}"

@@ -46,6 +46,7 @@ class BlockwiseExecutor(Executor):
         self._remembers = kind.init is not Blockwise.init
         self._radial: Tensor | None = None
         self._counter: Tensor | None = None
+        self._along: list[Tensor] = []  # <gradient, state> and the state's norm, (blocks,) each
 
     def begin(self, states: Sequence[State]) -> None:
         super().begin(states)
@@ -62,6 +63,10 @@ class BlockwiseExecutor(Executor):
             self._radial = self.blocks.dots(grads, self.weights)
         if kind.counter is not None:
             self._counter = self._counted(kind.counter)
+        if kind.measures_along is not None:
+            pairs = zip(self.states, grads, strict=True)
+            along = [s.get(kind.measures_along, torch.zeros_like(g)) for s, g in pairs]
+            self._along = [self.blocks.dots(grads, along), self.blocks.norms(along)]
         if self._fresh:
             new = [self.weights[i] for i in self._fresh]
             self._initial = self._blocks_of(self._fresh).norms(new)
@@ -95,9 +100,15 @@ class BlockwiseExecutor(Executor):
         if self._counter is not None:  # each rank that sees a block knows its number: the sum over
             ones = torch.ones_like(self._counter)  # ranks is divided by how many they are
             sums += [self.blocks.scatter(self._counter), self.blocks.scatter(ones)]
+        if self._along:
+            dots, norms = self._along
+            sums += [self.blocks.scatter(dots), self.blocks.scatter(norms.double().square())]
         return sums
 
     def receive_sums(self, totals: list[Tensor]) -> None:
+        if self._along:
+            *totals, dots, squares = totals
+            self._along = [dots, squares.sqrt()]
         if self._counter is not None:
             *totals, counter, ranks = totals
             self._counter = counter / ranks
@@ -113,9 +124,14 @@ class BlockwiseExecutor(Executor):
 
     def leaves(self) -> Leaves:
         """The group as `Rule.plan_step` sees it: measures of whole blocks."""
+        cosine = None
+        if self._along:
+            dots, norms = self._along
+            cosine = dots / (self.sizes * norms).clamp(min=torch.finfo(norms.dtype).tiny)
         return Leaves(
-            self.blocks.unsharded, self.grads, self.sizes, self.states, self._radial, self._counter
-        )
+            self.blocks.unsharded, self.grads, self.sizes, self.states, self._radial,
+            self._counter, cosine,
+        )  # fmt: skip
 
     def _gain(self, last: StepInputs) -> Callable[..., tuple[Tensor, Tensor]]:
         """<last step, gradients>, 0-d, as a function of the tuned values: replays the last step."""

@@ -60,10 +60,26 @@ def _add_(weights: Sequence[Tensor], step: Step, blocks: BlockVector) -> None:
     views, along = blocks.views(weights), blocks.views(step.directions)
     each = blocks.per_view(step.coefficients)
     if step.decay is not None:
-        torch._foreach_mul_(views, blocks.per_view(step.decay))
+        decays = blocks.per_view(step.decay)
+        if step.moving:
+            decays, along = _held(blocks, step, decays, along)
+        torch._foreach_mul_(views, decays)
     for i in blocks.parted:
         views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
     torch._foreach_addcmul_(views, along, each)
+
+
+def _held(
+    blocks: BlockVector, step: Step, decays: Sequence[Tensor], along: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Decays and directions, by view, that leave entries where `Step.moving` is zero."""
+    decays, along = list(decays), list(along)
+    for i, moving in enumerate(step.moving):
+        if moving is not None:
+            moves = blocks.view(i, moving) != 0
+            decays[i] = torch.where(moves, decays[i], 1.0)
+            along[i] = along[i] * moves
+    return decays, along
 
 
 def _add_in_pieces_(
@@ -89,8 +105,13 @@ def _add_in_pieces_(
         view, along = blocks.view(i, weights[i]), blocks.view(i, step.directions[i])
         for piece in writer.pieces(i, view, None if masks is None else masks[i]):
             direction = how.sane(along[piece.place])
+            moving = step.moving[i] if step.moving else None
+            moves = None if moving is None else blocks.view(i, moving)[piece.place] != 0
+            if moves is not None:
+                direction = direction * moves
             if decays is not None:
-                piece.exact.mul_(piece.of(decays[i]))
+                decay = piece.of(decays[i])
+                piece.exact.mul_(decay if moves is None else torch.where(moves, decay, 1.0))
             piece.exact.addcmul_(direction, piece.of(each[i]))
             writer.close(piece)
 

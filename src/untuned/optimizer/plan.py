@@ -203,11 +203,13 @@ class Plans:
         tower: of the optimizer.
         compile: as in `Optimizer`.
         before_step: a subclass's own work between the closure and the step.
+        after_step: its work after a step, given the tensors that moved, and whether it was taken.
     """
 
     tower: Tower
     compile: bool | None
     before_step: Callable[[], None] | None = None
+    after_step: Callable[[Sequence[Tensor], bool | Tensor], None] | None = None
     made: dict[int, GroupPlan] = field(default_factory=dict)
 
     def begin(self, groups: Sequence[dict[str, Any]], state: States) -> list[GroupPlan]:
@@ -233,6 +235,11 @@ class Plans:
         for plan, grads in zip(moving, all_grads, strict=True):
             plan.begin(grads, state)
         return moving
+
+    def end(self, moving: Sequence[GroupPlan], finite: bool | Tensor) -> None:
+        """End a step, whether it was taken (`finite`) or not."""
+        if self.after_step is not None:
+            self.after_step([param for plan in moving for param in plan.params], finite)
 
     def _of(self, group: dict[str, Any], number: int, params: Sequence[Tensor]) -> GroupPlan:
         """The plan of some tensors of a group: the last one if it serves, else a new one."""

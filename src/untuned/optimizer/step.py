@@ -45,6 +45,7 @@ def take_step(
         plans.before_step()
     moving = plans.begin(groups, state)
     if not moving:
+        plans.end((), False)
         return loss
     for plan in moving:
         if plan.floor is not None:
@@ -58,6 +59,7 @@ def take_step(
             group["effective_lr"] = 0.0
         for plan in moving:
             plan.release()
+        plans.end((), False)
         return loss
     if len(plans.tower.floors) > 1:
         _drop_idle_records(plans, moving, groups, state)
@@ -71,6 +73,7 @@ def take_step(
         plan.store(state)
         plan.release()
     sum_over_ranks([writer for writer in waiting if writer is not None])
+    plans.end(moving, finite)
     return loss
 
 

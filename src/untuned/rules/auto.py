@@ -4,22 +4,34 @@ Ours: what AGD (arXiv:2304.05187) and Nero (arXiv:2102.07227) leave apart, joine
 derives it. With g_l = gradient of layer l, m_l = its momentum (Nesterov's), W_1 ... the matrices,
 W_h the last of them, the head:
 
-    D    = sum_l <g_l, W_l> / <g_h, W_h>                  (the degree, averaged over steps)
-    s    = min(STEP, TRUST / D) / (1 + N / PATIENCE)      (how far)
-    W_l <- (1 - s / R) W_l - s r_l dual(m_l),   R = min(REACH, GAIN^(1 / D))
+    D    = sum_l <g_l, W_l> / <g_h, W_h>                       (the degree, averaged over steps)
+    s    = q min(STEP, TRUST / D) / (1 + N / PATIENCE)^power   (how far)
+    W_l <- (1 - s c_l / R) W_l - s c_l r_l dual(m_l),   R = min(REACH, GAIN^(1 / D))
 
 Legend: r_l = radius of the unit step (`geometry`), over sqrt(kx ky) where that counts a kernel's
 offsets as unrelated, which steps are not, and over the size of the layer's inputs where those are
 data; dual(m) = U V^T of m = U S V^T (`geometry.orthogonal`); N = how many steps were turned back,
-in the mean over blocks: a block's is where its momentum is shorter than pure noise leaves it.
+in the mean over blocks: a block's is where its momentum is shorter than pure noise leaves it, and
+c_l = the ratio of the two lengths there, 1 elsewhere.
 
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
-Who states the horizon T has s fall along the line 1 - t / T instead.
+Who states the horizon T has s fall along the line 1 - t / T instead. Where weights are averaged
+(`optimizer.averaging`) the power is 1/2: the average removes noise, and steps must go on travelling
+(Polyak and Juditsky 1992); without an average it is 1 (Robbins and Monro 1951).
 
-Matrices stay in the ball of radius R r_l: a step goes a share s / R of the way to its surface. If
-all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
+q is how far the first steps may be believed. It starts at FIRST and then, up to 1,
+
+    q <- q 2^(4 clip(cos(g, m), 0, 1/4)),
+
+the mean over matrices of the cosine of a gradient and the momentum before it: q doubles while steps
+agree. Random weights agree for many steps; pretrained ones, which lie in a valley already, stop
+agreeing as soon as steps cross it, and q stays where it is.
+
+Matrices stay in the ball of radius R r_l: a step goes a share s c_l / R of the way to its surface.
+If all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
 their balls amplify by GAIN at most, whatever their number; a layer before a norm does not count,
-for <g_l, W_l> is zero, and a chain's layers count one each.
+for <g_l, W_l> is zero, and a chain's layers count one each. Entries whose gradients have always
+been zero stay where they are.
 
 Vectors, embeddings and the head move along Adam's direction (arXiv:1412.6980), whose entries are
 about one, by `Layer.by_entry`: they are not in a ball.
@@ -44,6 +56,8 @@ from untuned.rule import State
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
 PATIENCE = 40  # steps turned back until they are half as long
+FIRST = 2.0**-8  # of a step: the first one
+AGREED = 0.25  # the cosine from which on the first steps double
 GAIN = 2000.0  # how large a function is wanted
 REACH = 30.0  # the largest ball
 ENTRY = 0.4  # of a step's size, for what moves by entry
@@ -61,13 +75,16 @@ class Auto(Blockwise):
 
     Args:
         horizon: the total number of optimizer steps; 0: not known.
+        power: of the clock, by which steps fall: 1/2 where weights are averaged.
     """
 
     horizon: float = hyperparameter(0.0, NON_NEGATIVE)
+    power: float = hyperparameter(1.0, NON_NEGATIVE)
 
     charts: ClassVar[Mapping[str, Chart] | None] = {}
     measures_radial: ClassVar[bool] = True
     counter: ClassVar[str | None] = REVERSALS
+    measures_along: ClassVar[str | None] = "momentum"
 
     def state_like_weight(self, layer: Layer, shape: Shape) -> tuple[str, ...]:
         return ("momentum",) if layer.by_entry(shape) is None else ("momentum", "square")
@@ -94,17 +111,17 @@ class Auto(Blockwise):
         square = torch.lerp(head * head, before.get("square", zero), DEGREE)
         D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
         t = before.get("steps", zero)
-        eta = (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
-        return NetworkStep(eta, D, {"product": product, "square": square, "steps": t + 1})
+        q = _believed(groups, before.get("believed", zero), t)
+        eta = q * (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
+        new = {"product": product, "square": square, "steps": t + 1, "believed": q}
+        return NetworkStep(eta, D, new)
 
     def _shorter(self, groups: Sequence[Leaves], t: Tensor) -> Tensor:
         """Than at first, by so much are steps after `t` of them."""
         T = torch.zeros_like(t) + self.horizon  # which may be a tensor, anywhere
-        reversals = _total(groups, [leaves.counter for leaves in groups], _is_spectral)
-        blocks = [leaves.blocks.of_layers(_is_spectral, leaves.sizes).sum() for leaves in groups]
-        count = torch.as_tensor(sum(blocks))
-        N = torch.where(count > 0, reversals / count, t)  # with no matrix but the head
-        return torch.where(T > 0, (1 - t / T).clamp(min=0.0), 1 / (1 + N / PATIENCE))
+        N = _mean(groups, [leaves.counter for leaves in groups], t)
+        shorter = (1 + N / PATIENCE) ** -torch.as_tensor(self.power)
+        return torch.where(T > 0, (1 - t / T).clamp(min=0.0), shorter)
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""
@@ -124,12 +141,12 @@ class Auto(Blockwise):
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         inputs = torch.where(inputs > 0, inputs, 1.0)
         radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
-        free = (by_entry > 0) | (v == 0)  # what never had a gradient stays
-        keep = torch.where(free, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
+        keep = torch.where(by_entry > 0, 1.0, 1 - torch.as_tensor(eta).abs() * certain / radius)
         kept = zip(new, t, blocks.spread(v), blocks.spread(reversals), strict=True)
         for state, step, size, count in kept:
             state |= {"step": step, "v": size, REVERSALS: count}
-        return Step(-eta * units / inputs, directions, new, keep)
+        moving = [None if "square" in state else state["momentum"] for state in new]
+        return Step(-eta * units / inputs, directions, new, keep, moving)
 
     def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor], Tensor]:
         """The new momentum and mean squares, the directions that follow from them, and norms.
@@ -176,6 +193,23 @@ def _is_head(layer: Layer, shape: Shape) -> float:
 
 def _is_spectral(layer: Layer, shape: Shape) -> float:
     return float(layer.by_entry(shape) is None)
+
+
+def _believed(groups: Sequence[Leaves], before: Tensor, t: Tensor) -> Tensor:
+    """How much of a step is taken: q after `t` steps, the last of which took `before`."""
+    cosines = [leaves.cosine for leaves in groups]
+    everywhere = torch.cat([each for each in cosines if each is not None]).mean()
+    agreed = _mean(groups, cosines, everywhere)
+    begun = torch.where(t > 0, 1.0, FIRST)  # a state without q is older than q
+    grown = before * 2 ** (agreed.clamp(0.0, AGREED) / AGREED)
+    return torch.where(before > 0, grown.clamp(max=1.0), begun)
+
+
+def _mean(groups: Sequence[Leaves], numbers: Sequence[Tensor | None], other: Tensor) -> Tensor:
+    """The mean over the blocks of matrices; `other` with no matrix but the head."""
+    count = [leaves.blocks.of_layers(_is_spectral, leaves.sizes).sum() for leaves in groups]
+    blocks = torch.as_tensor(sum(count))
+    return torch.where(blocks > 0, _total(groups, numbers, _is_spectral) / blocks, other)
 
 
 def _total(
