@@ -122,17 +122,21 @@ class SupervisedLearner(Learner):
         inputs, targets = self._batch(step)
         if self.task.augment:
             inputs = self.task.augment(inputs)
-        loss = self.task.loss(self._net(inputs), targets)
+        loss = self._loss(inputs, targets)
         self._descend(loss)
         return loss.detach()
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The training loss of a batch."""
+        return self.task.loss(self._net(inputs), targets)
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
         """As in `Learner`; every rank evaluates the whole validation set."""
-        torch.manual_seed(self._seed)
         task, size = self.task, len(self.task.valid)
         loss = score = 0.0
         with self._statistics():
+            torch.manual_seed(self._seed)  # the same noise, whether statistics are renewed or not
             self._net.eval()
             for part in torch.arange(size).split(EVALUATED):
                 inputs, targets = self.fabric.to_device(task.valid.take(part))
@@ -149,6 +153,7 @@ class SupervisedLearner(Learner):
         if not self._renews_statistics:
             yield
             return
+        torch.manual_seed(self._seed)
         saved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         update_bn((self._batch(step).inputs for step in range(NORM_BATCHES)), self._net)
         yield

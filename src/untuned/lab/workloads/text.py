@@ -49,18 +49,25 @@ def wikitext2(size: Size) -> Corpus:
 
 
 class _Recurrent(nn.Module):
-    """An embedding, an LSTM, and a dense layer."""
+    """An embedding, an LSTM or a GRU, and a dense layer."""
 
-    def __init__(self, tokens: int, width: int, layers: int, dropout: float) -> None:
+    def __init__(
+        self,
+        tokens: int,
+        width: int,
+        layers: int,
+        dropout: float,
+        kind: type[nn.LSTM | nn.GRU] = nn.LSTM,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(tokens, width)
-        self.lstm = nn.LSTM(width, width, layers, batch_first=True, dropout=dropout)
+        self.rnn: nn.Module = kind(width, width, layers, batch_first=True, dropout=dropout)
         self.drop = nn.Dropout(dropout)
         self.head = nn.Linear(width, tokens)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (n, length) to logits (n, length, tokens)."""
-        out: Tensor = self.head(self.drop(self.lstm(self.embedding(tokens))[0]))
+        out: Tensor = self.head(self.drop(self.rnn(self.embedding(tokens))[0]))
         return out
 
 
@@ -147,6 +154,14 @@ _LSTM: dict[Size, Setting] = {
     # as of karpathy/char-rnn for this text
     "full": Setting(partial(_Recurrent, width=512, layers=2, dropout=0.5), 50, 50, 20_000),
 }
+_GRU: dict[Size, Setting] = {
+    "small": Setting(
+        partial(_Recurrent, width=128, layers=1, dropout=0.0, kind=nn.GRU), 48, 16, 400
+    ),
+    "full": Setting(
+        partial(_Recurrent, width=512, layers=2, dropout=0.5, kind=nn.GRU), 50, 50, 20_000
+    ),
+}
 _SMALL = {"width": 64, "layers": 2, "heads": 4, "length": 64}
 _FULL = {"width": 384, "layers": 6, "heads": 6, "length": 256}
 _GPT: dict[Size, Setting] = {
@@ -162,6 +177,7 @@ _ENCODER: dict[Size, Setting] = {
 _TEXTS = {"shakespeare": "tiny_shakespeare.txt", "warandpeace": "war_and_peace.txt"}
 WORKLOADS = {
     **{f"lstm-{name}": _by_character("an LSTM", file, _LSTM) for name, file in _TEXTS.items()},
+    "gru-shakespeare": _by_character("a GRU", _TEXTS["shakespeare"], _GRU),
     **{f"gpt-{name}": _by_character("GPT-2", file, _GPT) for name, file in _TEXTS.items()},
     "transformer-wikitext2": Workload(
         "a transformer by words, trained on WikiText-2's test text, validated on its valid text "
