@@ -128,6 +128,8 @@ CASES = [
     ("denoiser-fashion", "adamw", {}),
     ("skipgram-warandpeace", "adamw", {}),
     ("pinn-poisson", "adamw", {}),  # second derivatives
+    ("lora4-gpt", "adamw", {}),
+    ("probe-cnn", "schedulefree", {}),  # norms whose statistics stay
     ("ppo-cartpole", "muon", {"schedule": "cosine", "steps": 100}),
 ]
 

@@ -8,6 +8,7 @@ from untuned.lab.workloads import (
     contrastive,
     cooccurrence,
     coordinates,
+    finetuning,
     generative,
     graph,
     patches,
@@ -27,13 +28,14 @@ HELD_OUT = {
     "resnet18-cifar10", "vgg16-cifar10", "fcn16-fashion", "fcn32-mnist", "lstm-warandpeace",
     "gpt-warandpeace", "coordinates-cifar10", "denoiser-fashion", "contrastive-fashion",
     "skipgram-warandpeace", "vit-fashion", "gru-shakespeare", "gcn-citeseer", "mixer-cifar10",
+    "lora32-gpt", "finetune-cnn", "probe-cnn",
 }  # fmt: skip
 
 _EVERY: dict[str, Workload] = (
     vision.WORKLOADS | patches.WORKLOADS | text.WORKLOADS | cooccurrence.WORKLOADS
     | graph.WORKLOADS | tabular.WORKLOADS | coordinates.WORKLOADS | physics.WORKLOADS
     | generative.WORKLOADS | restoration.WORKLOADS | contrastive.WORKLOADS
-    | reinforcement.WORKLOADS
+    | reinforcement.WORKLOADS | finetuning.WORKLOADS
 )  # fmt: skip
 WORKLOADS: dict[str, Workload] = {
     name: replace(workload, held_out=name in HELD_OUT) for name, workload in _EVERY.items()

@@ -76,6 +76,7 @@ class Supervised:
     metric: Metric  # beside the loss
     loss: Loss = cross_entropy  # from outputs and targets
     augment: Callable[[Tensor], Tensor] | None = None  # of the inputs, on their device
+    pretrained: bool = False  # whether the network comes trained
 
     @property
     def metric_name(self) -> str:
@@ -95,6 +96,7 @@ class SupervisedLearner(Learner):
             )
         self.task: Supervised = task
         self.fabric: Fabric = fabric
+        self.pretrained = task.pretrained
         self._seed = config.seed
         torch.manual_seed(config.seed)
         # before optimizers take its parameters
@@ -107,7 +109,7 @@ class SupervisedLearner(Learner):
         self._scheduler = scheduler
         # It is evaluated at other weights than it trains, for which norms have no statistics
         self._renews_statistics = hasattr(optimizer, "eval") and any(
-            isinstance(part, _NormBase) for part in self.model.modules()
+            isinstance(part, _NormBase) and part.training for part in self.model.modules()
         )
 
     def _batch(self, step: int) -> Batch:

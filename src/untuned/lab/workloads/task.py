@@ -121,6 +121,7 @@ class Learner:
     fabric: Fabric
     model: nn.Module
     stride: int = 1  # optimizer steps of one `advance`
+    pretrained: bool = False  # whether the model comes trained, and is not to be initialised
 
     def attach(self, optimizer: Optimizer, scheduler: LRScheduler | None) -> None:
         """Train the model with this optimizer from now on.

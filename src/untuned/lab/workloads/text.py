@@ -131,9 +131,17 @@ class Setting(NamedTuple):
     steps: int
 
 
-def _at(
+def language_task(
     corpus: Callable[[Size], Corpus], settings: dict[Size, Setting], metric: Metric, size: Size
 ) -> Supervised:
+    """Prediction of the next token.
+
+    Args:
+        corpus: from a size to the text.
+        settings: by size.
+        metric: beside the loss.
+        size: of the workload.
+    """
     found, setting = corpus(size), settings[size]
     span = setting.length + 1
     windows = found.valid[: len(found.valid) // span * span].view(-1, span)
@@ -145,7 +153,7 @@ def _at(
 
 
 def _by_character(kind: str, file: str, settings: dict[Size, Setting]) -> Workload:
-    at = partial(_at, lambda _: characters(file), settings, BITS)
+    at = partial(language_task, lambda _: characters(file), settings, BITS)
     return Workload(f"{kind} by characters, {file.removesuffix('.txt')}", at)
 
 
@@ -164,7 +172,7 @@ _GRU: dict[Size, Setting] = {
 }
 _SMALL = {"width": 64, "layers": 2, "heads": 4, "length": 64}
 _FULL = {"width": 384, "layers": 6, "heads": 6, "length": 256}
-_GPT: dict[Size, Setting] = {
+GPT_SETTINGS: dict[Size, Setting] = {
     "small": Setting(partial(GPT, **_SMALL, dropout=0.0), 64, 12, 300),
     # as of karpathy/nanoGPT for this text
     "full": Setting(partial(GPT, **_FULL, dropout=0.2), 256, 64, 5000),
@@ -178,10 +186,10 @@ _TEXTS = {"shakespeare": "tiny_shakespeare.txt", "warandpeace": "war_and_peace.t
 WORKLOADS = {
     **{f"lstm-{name}": _by_character("an LSTM", file, _LSTM) for name, file in _TEXTS.items()},
     "gru-shakespeare": _by_character("a GRU", _TEXTS["shakespeare"], _GRU),
-    **{f"gpt-{name}": _by_character("GPT-2", file, _GPT) for name, file in _TEXTS.items()},
+    **{f"gpt-{name}": _by_character("GPT-2", file, GPT_SETTINGS) for name, file in _TEXTS.items()},
     "transformer-wikitext2": Workload(
         "a transformer by words, trained on WikiText-2's test text, validated on its valid text "
         "(not the perplexity that others report)",
-        partial(_at, wikitext2, _ENCODER, PERPLEXITY),
+        partial(language_task, wikitext2, _ENCODER, PERPLEXITY),
     ),
 }
