@@ -13,9 +13,17 @@ from browser import Browser
 from untuned.lab.comparison.contestants import contestant_of
 from untuned.lab.comparison.plan import Comparison, Problem
 from untuned.lab.comparison.standings import standings
-from untuned.lab.comparison.trials import Trials, train_trial
+from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.programs.report import main
-from untuned.lab.report.tables import bytes_cell, details, factor_text, matrix, overview
+from untuned.lab.report.page import write_report
+from untuned.lab.report.tables import (
+    bytes_cell,
+    details,
+    factor_text,
+    matrix,
+    overview,
+    overviews,
+)  # fmt: skip
 
 pytestmark = pytest.mark.integration
 
@@ -171,6 +179,36 @@ def test_the_tables_say_what_was_measured(comparison, trials, folder):
     own = [standing for standing in found if standing.problem == PROBLEMS[0]]
     losses = [row[2].value for row in details(own).rows]
     assert losses == sorted(losses)
+
+
+def test_the_two_halves_of_the_workloads_are_reported_apart(tmp_path):
+    """On the one AdamW is the best of its grid, on the other AGD is twice as fast."""
+    names = ["adamw-tuned", "agd"]
+    problems = [Problem(name, "small", 10) for name in ("fcn2-digits", "fcn16-fashion")]
+    comparison = Comparison([contestant_of(name) for name in names], problems, 1)
+    trials = Trials(tmp_path / "cells.jsonl")
+    while keys := comparison.wanted(trials):
+        for key in keys:
+            slow = key.workload == "fcn2-digits" or key.optimizer != "agd"
+            optimum = key.optimizer in ("agd", "adamw(lr=0.001)")
+            losses = [2.0, 1.5, 1.0] if slow else [2.0, 1.0, 1.0]
+            curve = {"step": [0, 5, 10], "valid_loss": [loss + 1 - optimum for loss in losses]}
+            trials[key] = Trial(key, "done", seconds=1.0, curve=curve)
+    totals = overviews(standings(comparison, trials))
+    assert [table.title for table in totals] == ["All workloads", "Development", "Held out"]
+    reached = [{row[0].text: (row[1].text, row[3].text) for row in t.rows} for t in totals]
+    saved = [each["agd"] for each in reached]
+    assert saved == [("1.41", "2 of 2"), ("1.00", "1 of 1"), ("2.00", "1 of 1")]
+    write_report(comparison, trials, tmp_path)
+    summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    halves = summary.split("Steps saved by workload")[1].split("Held out:")
+    assert [("fcn2-digits" in half, "fcn16-fashion" in half) for half in halves] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h3>(.*?)</h3>", html) == [
+        "All workloads", "Development", "Held out", "Development", "Held out",
+    ]  # fmt: skip
 
 
 def test_a_page_of_part_of_a_comparison_can_be_drawn(trials, comparison, tmp_path):

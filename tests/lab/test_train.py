@@ -113,7 +113,8 @@ def test_mistakes_are_told_in_a_line(words, says, tmp_path, monkeypatch, capsys)
 def test_a_list_shows_workloads_and_optimizers(capsys):
     main(["--list"])
     out = capsys.readouterr().out
-    assert "ppo-cartpole" in out
+    apart = out.index("Held-out workloads")
+    assert out.index("ppo-cartpole") < apart < out.index("vit-fashion")
     assert "dadaptadam" in out
 
 

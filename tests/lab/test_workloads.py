@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from support.pages import DOCS
 from untuned.lab.config import Config
 from untuned.lab.errors import MissingDataError, UnknownNameError
-from untuned.lab.workloads.registry import WORKLOADS, find
+from untuned.lab.workloads.registry import HELD_OUT, WORKLOADS, find
 from untuned.lab.workloads.supervised import Supervised, chosen, share
 from untuned.lab.workloads.task import Pairs, Windows
 from untuned.lab.workloads.vision import crop_and_flip
@@ -61,6 +62,30 @@ def test_validation_is_apart_from_training(name):
     assert shared <= 0.01 * len(window)  # some pictures and lines are there twice
 
 
+@pytest.mark.usefixtures("data")
+@pytest.mark.parametrize("name", [name for name in SUPERVISED if not name.startswith("fcn32")])
+def test_a_workload_can_be_learned(name):
+    """All but chains of 32 layers, which AdamW does not move in so few steps."""
+    from untuned.lab.training.run import TrainingRun
+
+    config = Config(name, "adamw(lr=0.003)", steps=40, accelerator="cpu")
+    learner = TrainingRun(config, lambda *_: None).learner
+    before, _ = learner.evaluate()
+    for step in range(40):
+        learner.advance(step)
+    assert learner.evaluate()[0] < before
+
+
+def test_half_of_the_workloads_are_held_out():
+    assert set(WORKLOADS) > HELD_OUT
+    assert abs(len(WORKLOADS) - 2 * len(HELD_OUT)) <= 4
+    page = (DOCS / "lab.md").read_text(encoding="utf-8")
+    listed = page.partition("Held out are")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(.*?)`", listed)) == HELD_OUT
+    for name in WORKLOADS:
+        assert find(name).held_out == (name in HELD_OUT)
+
+
 def test_chains_of_any_depth_have_names():
     assert find("fcn5-digits").at("small").model().layers[4].out_features == 10
     assert len(find("fcn5-digits").at("small").model().layers) == 5
@@ -79,7 +104,7 @@ def test_an_unknown_workload_is_told_what_is_near(name, near):
 def test_missing_data_say_how_to_be_had(name, tmp_path, monkeypatch, go):
     from untuned.lab.workloads import data, graph, text
 
-    for cache in (graph.cora, text.characters, data.text, data.images):
+    for cache in (graph.citations, text.characters, data.text, data.images):
         cache.cache_clear()
     monkeypatch.setenv("UNTUNED_DATA", str(tmp_path))
     with pytest.raises(MissingDataError, match=r"docs/lab\.md"):

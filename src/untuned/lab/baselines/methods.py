@@ -33,7 +33,11 @@ class Method:
     initialises: bool = False  # whether it prescribes `untuned.initialise_`
 
     def build(
-        self, model: nn.Module, steps: int, schedule: Schedule = "constant"
+        self,
+        model: nn.Module,
+        steps: int,
+        schedule: Schedule = "constant",
+        pretrained: bool = False,
     ) -> tuple[Optimizer, LRScheduler | None]:
         """Initialise the model if prescribed; make the optimizer and its scheduler.
 
@@ -41,11 +45,12 @@ class Method:
             model: the module to train.
             steps: length of the training.
             schedule: of the learning rate.
+            pretrained: whether the model comes trained: it is not initialised then.
 
         Returns:
             The optimizer, and the scheduler to step after each of its steps, if any.
         """
-        if self.initialises:
+        if self.initialises and not pretrained:
             untuned.initialise_(model)
         optimizer = self.make(model)
         return optimizer, scheduler(schedule, optimizer, steps)
@@ -105,7 +110,8 @@ def _baseline_method(text: str, baseline: Baseline, expression: ast.expr) -> Met
         raise UnknownNameError(f"{text!r}: {name} is unknown; it takes {', '.join(known)}")
 
     def make(model: nn.Module) -> Optimizer:
-        params = model if baseline.of_module else model.parameters()
+        trainable = [param for param in model.parameters() if param.requires_grad]
+        params = model if baseline.of_module else trainable
         return kind(params, **{**baseline.settings, **settings})
 
     return Method(make, baseline.rate_of)

@@ -8,6 +8,7 @@ from untuned.lab.comparison.contestants import REFERENCE, Candidate, Contestant,
 from untuned.lab.comparison.measure import mean, mean_curve, step_reduction, steps_to
 from untuned.lab.comparison.plan import Comparison, Problem, tuning
 from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
+from untuned.lab.workloads.registry import find
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,16 @@ def standings(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> list[
                 )
             )  # fmt: skip
     return found
+
+
+def halves(standings: Sequence[Standing]) -> dict[str, list[Standing]]:
+    """Standings on workloads for development and on held-out ones, by title; no empty half."""
+    held_out = [find(standing.problem.workload).held_out for standing in standings]
+    return {
+        title: half
+        for title, which in (("Development", False), ("Held out", True))
+        if (half := [s for s, out in zip(standings, held_out, strict=True) if out is which])
+    }
 
 
 def _ended(keys: list[TrialKey] | None, trials: Mapping[TrialKey, Trial]) -> list[Trial]:

@@ -24,7 +24,7 @@ from untuned.lab.comparison.trials import Trials
 from untuned.lab.config import Size
 from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
 from untuned.lab.report.page import write_report
-from untuned.lab.report.tables import overview
+from untuned.lab.report.tables import overviews
 from untuned.lab.workloads.registry import WORKLOADS, find
 
 
@@ -77,6 +77,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         stop(f"Stopped. {KEPT}", 130)
     page = write_report(comparison, trials, options.folder)
-    console.print(overview(standings(comparison, trials)).rich())
+    console.print(*(table.rich() for table in overviews(standings(comparison, trials))))
     console.print(f"Page: {page}; beside it summary.md, cells.csv and cells.parquet")
     sys.exit(any(trial.status == "failed" for trial in trials.values()))

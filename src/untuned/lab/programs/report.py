@@ -11,7 +11,7 @@ from untuned.lab.comparison.plan import Comparison
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.trials import Trials
 from untuned.lab.report.page import write_report
-from untuned.lab.report.tables import overview
+from untuned.lab.report.tables import overviews
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,5 +26,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trials = Trials(folder / "cells.jsonl")
     page = write_report(comparison, trials, folder)
     console = Console(highlight=False)
-    console.print(overview(standings(comparison, trials)).rich())
+    console.print(*(table.rich() for table in overviews(standings(comparison, trials))))
     console.print(f"Page: {page}")

@@ -57,7 +57,8 @@ def _default_folder(config: Config) -> Path:
 
 def _list(console: Console) -> None:
     for title, lines in (
-        ("Workloads", {name: workload.about for name, workload in WORKLOADS.items()}),
+        ("Workloads for development", _about(held_out=False)),
+        ("Held-out workloads", _about(held_out=True)),
         ("Workloads of the papers alone", {name: each.about for name, each in PAPERS.items()}),
         ("Baselines", {name: baseline.source for name, baseline in BASELINES.items()}),
     ):
@@ -66,6 +67,11 @@ def _list(console: Console) -> None:
             table.add_row(name, about)
         console.print(table)
     console.print("Optimizers of untuned: agd, nero, adam, 'adam / sgd(lr=1e-5)' and so on.")
+
+
+def _about(held_out: bool) -> dict[str, str]:
+    """Descriptions of one half of the workloads."""
+    return {name: each.about for name, each in WORKLOADS.items() if each.held_out == held_out}
 
 
 def _with_progress(config: Config, console: Console) -> RunResult:

@@ -17,7 +17,7 @@ from untuned.lab.comparison.standings import Standing, standings
 from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
 from untuned.lab.report import series
 from untuned.lab.report.table import Table, TableCell
-from untuned.lab.report.tables import details, matrix, overview
+from untuned.lab.report.tables import details, matrices, overviews
 
 # Distinct on white and on black; the reference has the colour of the text.
 PALETTE = [
@@ -48,16 +48,19 @@ def write_report(comparison: Comparison, trials: Mapping[TrialKey, Trial], folde
 
 def _summary(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
     found = standings(comparison, trials)
-    total = overview(found)
-    names = [row[0].text for row in total.rows]
+    totals = overviews(found)
+    names = [row[0].text for row in totals[0].rows]
 
     def with_gap(cell: TableCell) -> str:
         return f"{cell.text} ({cell.note})" if cell.note else cell.text
 
-    return (
-        f"{total.markdown()}\nSteps saved by workload; in brackets, how far the final validation "
-        f"loss is from tuned AdamW's:\n\n{matrix(found, names).markdown(with_gap)}"
+    parts = [f"{table.title}:\n\n{table.markdown()}" for table in totals]
+    parts.append(
+        "Steps saved by workload; in brackets, how far the final validation loss is from tuned "
+        "AdamW's:\n"
     )
+    parts += [f"{t.title}:\n\n{t.markdown(with_gap)}" for t in matrices(found, names)]
+    return "\n".join(parts)
 
 
 def _frame(trials: Mapping[TrialKey, Trial]) -> pd.DataFrame:
@@ -77,8 +80,8 @@ def _frame(trials: Mapping[TrialKey, Trial]) -> pd.DataFrame:
 
 def _page(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
     found = standings(comparison, trials)
-    summary = overview(found)
-    ranked = [row[0].text for row in summary.rows]
+    totals = overviews(found)
+    ranked = [row[0].text for row in totals[0].rows]
     names = [contestant.name for contestant in comparison.contestants]
     hues = _colours(names)
     by_workload: dict[str, list[Standing]] = {}
@@ -94,7 +97,7 @@ def _page(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
     every = list({c.key: c for standing in found for c in standing.trained}.values())
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_read("page.html")).render(
-        overview=summary, matrix=matrix(found, ranked), names=names, colours=hues,
+        overviews=totals, matrices=matrices(found, ranked), names=names, colours=hues,
         seeds=comparison.seeds, cell_count=len(every), profile=profile,
         workloads={name: _section(own, drawn[name]) for name, own in by_workload.items()},
         failures=_failures(every), versions=_versions(every), command=comparison.command,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from untuned.lab.comparison.contestants import REFERENCE, Contestant
 from untuned.lab.comparison.measure import FAILURE, geometric_mean, summary
-from untuned.lab.comparison.standings import Standing
+from untuned.lab.comparison.standings import Standing, halves
 from untuned.lab.report.table import NEVER, NOTHING, Table, TableCell, number_cell, signed
 
 
@@ -35,8 +35,13 @@ def _reduction(standing: Standing) -> TableCell:
     return TableCell(factor_text(value), value, note, "good" if good else "")
 
 
-def overview(standings: Sequence[Standing]) -> Table:
-    """A row for each contestant, best first: the first table of the report."""
+def overview(standings: Sequence[Standing], title: str = "") -> Table:
+    """A row for each contestant, best first: the first table of the report.
+
+    Args:
+        standings: on the workloads that it sums up.
+        title: of the table.
+    """
     table = Table([
         ("optimizer", "in the order of the third column until you sort"),
         ("steps saved", "how many times fewer steps than tuned AdamW to AdamW's final loss: "
@@ -47,7 +52,7 @@ def overview(standings: Sequence[Standing]) -> Table:
         ("time of a step", "beside tuned AdamW's: geometric mean"),
         ("memory", "state of the optimizer beside AdamW's: mean"),
         ("diverged", "seeds, of those that were compared"),
-    ])  # fmt: skip
+    ], title=title)  # fmt: skip
     reference = {s.problem: s for s in standings if s.contestant.name == REFERENCE}
     for contestant, own in _by_contestant(standings).items():
         total = summary([s.reduction for s in own])
@@ -74,15 +79,30 @@ def overview(standings: Sequence[Standing]) -> Table:
     return table
 
 
-def matrix(standings: Sequence[Standing], names: Sequence[str]) -> Table:
+def overviews(standings: Sequence[Standing]) -> list[Table]:
+    """The overview of all workloads and, where there are both, of each half of them."""
+    parts = halves(standings)
+    apart = parts if len(parts) > 1 else {}
+    return [
+        overview(own, title) for title, own in {"All workloads": list(standings), **apart}.items()
+    ]
+
+
+def matrices(standings: Sequence[Standing], names: Sequence[str]) -> list[Table]:
+    """The matrix of each half of the workloads; arguments as in `matrix`."""
+    return [matrix(own, names, title) for title, own in halves(standings).items()]
+
+
+def matrix(standings: Sequence[Standing], names: Sequence[str], title: str = "") -> Table:
     """Step reductions by workload and contestant; beneath, gaps of the final loss.
 
     Args:
         standings: of all.
         names: of the contestants, in the order of the columns.
+        title: of the table.
     """
     headings = [(name, "steps saved; beneath, final loss") for name in names]
-    table = Table([("workload", ""), *headings])
+    table = Table([("workload", ""), *headings], title=title)
     rows: dict[str, dict[str, Standing]] = {}
     for standing in standings:
         rows.setdefault(standing.problem.workload, {})[standing.contestant.name] = standing

@@ -115,7 +115,7 @@ class TrainingRun:
         self._steps = math.ceil((config.steps or self.task.steps) / stride) * stride
         self._every = max(1, round(self._steps / POINTS / stride)) * stride
         self.optimizer, self._scheduler = method.build(
-            self.learner.model, self._steps, config.schedule
+            self.learner.model, self._steps, config.schedule, self.learner.pretrained
         )
         self.learner.attach(self.optimizer, self._scheduler)
         self._folder = RunFolder(config, self._fabric) if config.folder else None

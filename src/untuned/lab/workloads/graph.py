@@ -1,9 +1,10 @@
-"""Node classification: the field of each paper of Cora, by its words and citations.
+"""Node classification: the field of each paper of a collection, by its words and citations.
 
-Kipf and Welling 2016 (arXiv:1609.02907): two layers, full batch, 140 labelled nodes.
+Kipf and Welling 2016 (arXiv:1609.02907): two layers, full batch, 20 labelled nodes of each
+field.
 """
 
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -21,22 +22,27 @@ from untuned.lab.workloads.task import ACCURACY, Pairs, Workload
 class Graph(NamedTuple):
     """Nodes and edges."""
 
-    words: Tensor  # (nodes, words), sparse: rows sum to one
+    words: Tensor  # (nodes, words), sparse: rows sum to one, or are empty
     labels: Tensor  # (nodes,)
     splits: dict[str, Tensor]  # indices of nodes
     edges: Tensor  # (2, edges): each in one direction
 
 
 @cache
-def cora() -> Graph:
-    """2708 papers, 1433 words, with the public split of Planetoid."""
-    nodes, edges = rows("cora", "nodes"), rows("cora", "edges")
+def citations(name: str) -> Graph:
+    """Papers with the public split of Planetoid.
+
+    Args:
+        name: "cora" (2708 papers, 1433 words) or "citeseer" (3327 papers, 3703 words).
+    """
+    nodes, edges = rows(name, "nodes"), rows(name, "edges")
     counts = torch.tensor([len(words) for words in nodes["words"]])
     owners = torch.repeat_interleave(counts)
     columns = torch.tensor(list(chain.from_iterable(nodes["words"])))
     words = torch.sparse_coo_tensor(
-        torch.stack([owners, columns]), 1 / counts[owners], check_invariants=True
-    )
+        torch.stack([owners, columns]), 1 / counts[owners],
+        (len(counts), int(columns.max()) + 1), check_invariants=True,
+    )  # fmt: skip
     which = np.array(nodes["split"])
     splits = {part: torch.tensor(np.flatnonzero(which == part)) for part in ("train", "validation")}
     ends = torch.tensor([edges["src"], edges["dst"]])
@@ -96,12 +102,17 @@ class GCN(nn.Module):
         return x[nodes]
 
 
-def _cora(size: Size) -> Supervised:
-    graph = cora()
+def _classification(name: str, size: Size) -> Supervised:
+    graph = citations(name)
     train, valid = (Pairs(nodes, graph.labels[nodes]) for nodes in graph.splits.values())
     classes = int(graph.labels.max()) + 1
     width, steps = (16, 200) if size == "small" else (64, 1000)
     return Supervised(lambda: GCN(graph, width, classes), train, valid, len(train), steps, ACCURACY)
 
 
-WORKLOADS = {"gcn-cora": Workload("a graph convolutional network, Cora", _cora)}
+WORKLOADS = {
+    f"gcn-{name.lower()}": Workload(
+        f"a graph convolutional network, {name}", partial(_classification, name.lower())
+    )
+    for name in ("Cora", "CiteSeer")
+}

@@ -23,9 +23,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from untuned.lab.config import Config, Size
-from untuned.lab.errors import ConfigError
 from untuned.lab.workloads.supervised import entropy
-from untuned.lab.workloads.task import Learner, Workload
+from untuned.lab.workloads.task import Learner, Workload, require_plain
 
 EPISODES = 8  # of an evaluation
 NO_LOG = 10**9  # iterations between two logs
@@ -54,8 +53,7 @@ class Reinforcement:
     metric_name: str = "mean return"
 
     def learner(self, fabric: Fabric, config: Config) -> Learner:
-        if fabric.world_size > 1 or config.compile or config.precision != "32-true":
-            raise ConfigError(f"{config.workload} runs in one process, in 32 bits, not compiled")
+        require_plain(fabric, config)
         return _ReinforcementLearner(self, fabric, config)
 
 

@@ -76,6 +76,7 @@ class Supervised:
     metric: Metric  # beside the loss
     loss: Loss = cross_entropy  # from outputs and targets
     augment: Callable[[Tensor], Tensor] | None = None  # of the inputs, on their device
+    pretrained: bool = False  # whether the network comes trained
 
     @property
     def metric_name(self) -> str:
@@ -95,6 +96,7 @@ class SupervisedLearner(Learner):
             )
         self.task: Supervised = task
         self.fabric: Fabric = fabric
+        self.pretrained = task.pretrained
         self._seed = config.seed
         torch.manual_seed(config.seed)
         # before optimizers take its parameters
@@ -107,7 +109,7 @@ class SupervisedLearner(Learner):
         self._scheduler = scheduler
         # It is evaluated at other weights than it trains, for which norms have no statistics
         self._renews_statistics = hasattr(optimizer, "eval") and any(
-            isinstance(part, _NormBase) for part in self.model.modules()
+            isinstance(part, _NormBase) and part.training for part in self.model.modules()
         )
 
     def _batch(self, step: int) -> Batch:
@@ -122,17 +124,21 @@ class SupervisedLearner(Learner):
         inputs, targets = self._batch(step)
         if self.task.augment:
             inputs = self.task.augment(inputs)
-        loss = self.task.loss(self._net(inputs), targets)
+        loss = self._loss(inputs, targets)
         self._descend(loss)
         return loss.detach()
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The training loss of a batch."""
+        return self.task.loss(self._net(inputs), targets)
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
         """As in `Learner`; every rank evaluates the whole validation set."""
-        torch.manual_seed(self._seed)
         task, size = self.task, len(self.task.valid)
         loss = score = 0.0
         with self._statistics():
+            torch.manual_seed(self._seed)  # the same noise, whether statistics are renewed or not
             self._net.eval()
             for part in torch.arange(size).split(EVALUATED):
                 inputs, targets = self.fabric.to_device(task.valid.take(part))
@@ -149,6 +155,7 @@ class SupervisedLearner(Learner):
         if not self._renews_statistics:
             yield
             return
+        torch.manual_seed(self._seed)
         saved = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         update_bn((self._batch(step).inputs for step in range(NORM_BATCHES)), self._net)
         yield

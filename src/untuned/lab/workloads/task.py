@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from untuned.lab.config import Config, Size
+from untuned.lab.errors import ConfigError
 
 Loss = Callable[[Any, Tensor], Tensor]  # from outputs and targets
 
@@ -108,6 +109,9 @@ def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
 
 ACCURACY = Metric("accuracy", accuracy)
 BITS = Metric("bits per character", cross_entropy, lambda nats: nats / math.log(2))
+DECIBELS = Metric(
+    "peak signal-to-noise ratio, dB", F.mse_loss, lambda error: -10 * math.log10(max(error, 1e-30))
+)  # of values from 0 to 1
 PERPLEXITY = Metric("perplexity", cross_entropy, lambda nats: math.exp(min(nats, 700)))
 
 
@@ -117,6 +121,7 @@ class Learner:
     fabric: Fabric
     model: nn.Module
     stride: int = 1  # optimizer steps of one `advance`
+    pretrained: bool = False  # whether the model comes trained, and is not to be initialised
 
     def attach(self, optimizer: Optimizer, scheduler: LRScheduler | None) -> None:
         """Train the model with this optimizer from now on.
@@ -153,6 +158,17 @@ class Learner:
             self._scheduler.step()
 
 
+def require_plain(fabric: Fabric, config: Config) -> None:
+    """Raise `ConfigError` unless a run has one process, 32 bits and no compiler.
+
+    Args:
+        fabric: of the run.
+        config: of the run.
+    """
+    if fabric.world_size > 1 or config.compile or config.precision != "32-true":
+        raise ConfigError(f"{config.workload} runs in one process, in 32 bits, not compiled")
+
+
 class Task(Protocol):
     """A workload at one size."""
 
@@ -179,3 +195,4 @@ class Workload:
 
     about: str  # a description
     at: Callable[[Size], Task]  # the task at a size
+    held_out: bool = False  # for evaluation alone: nothing is chosen by results on it

@@ -49,18 +49,25 @@ def wikitext2(size: Size) -> Corpus:
 
 
 class _Recurrent(nn.Module):
-    """An embedding, an LSTM, and a dense layer."""
+    """An embedding, an LSTM or a GRU, and a dense layer."""
 
-    def __init__(self, tokens: int, width: int, layers: int, dropout: float) -> None:
+    def __init__(
+        self,
+        tokens: int,
+        width: int,
+        layers: int,
+        dropout: float,
+        kind: type[nn.LSTM | nn.GRU] = nn.LSTM,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(tokens, width)
-        self.lstm = nn.LSTM(width, width, layers, batch_first=True, dropout=dropout)
+        self.rnn: nn.Module = kind(width, width, layers, batch_first=True, dropout=dropout)
         self.drop = nn.Dropout(dropout)
         self.head = nn.Linear(width, tokens)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (n, length) to logits (n, length, tokens)."""
-        out: Tensor = self.head(self.drop(self.lstm(self.embedding(tokens))[0]))
+        out: Tensor = self.head(self.drop(self.rnn(self.embedding(tokens))[0]))
         return out
 
 
@@ -124,9 +131,17 @@ class Setting(NamedTuple):
     steps: int
 
 
-def _at(
+def language_task(
     corpus: Callable[[Size], Corpus], settings: dict[Size, Setting], metric: Metric, size: Size
 ) -> Supervised:
+    """Prediction of the next token.
+
+    Args:
+        corpus: from a size to the text.
+        settings: by size.
+        metric: beside the loss.
+        size: of the workload.
+    """
     found, setting = corpus(size), settings[size]
     span = setting.length + 1
     windows = found.valid[: len(found.valid) // span * span].view(-1, span)
@@ -138,7 +153,7 @@ def _at(
 
 
 def _by_character(kind: str, file: str, settings: dict[Size, Setting]) -> Workload:
-    at = partial(_at, lambda _: characters(file), settings, BITS)
+    at = partial(language_task, lambda _: characters(file), settings, BITS)
     return Workload(f"{kind} by characters, {file.removesuffix('.txt')}", at)
 
 
@@ -147,9 +162,17 @@ _LSTM: dict[Size, Setting] = {
     # as of karpathy/char-rnn for this text
     "full": Setting(partial(_Recurrent, width=512, layers=2, dropout=0.5), 50, 50, 20_000),
 }
+_GRU: dict[Size, Setting] = {
+    "small": Setting(
+        partial(_Recurrent, width=128, layers=1, dropout=0.0, kind=nn.GRU), 48, 16, 400
+    ),
+    "full": Setting(
+        partial(_Recurrent, width=512, layers=2, dropout=0.5, kind=nn.GRU), 50, 50, 20_000
+    ),
+}
 _SMALL = {"width": 64, "layers": 2, "heads": 4, "length": 64}
 _FULL = {"width": 384, "layers": 6, "heads": 6, "length": 256}
-_GPT: dict[Size, Setting] = {
+GPT_SETTINGS: dict[Size, Setting] = {
     "small": Setting(partial(GPT, **_SMALL, dropout=0.0), 64, 12, 300),
     # as of karpathy/nanoGPT for this text
     "full": Setting(partial(GPT, **_FULL, dropout=0.2), 256, 64, 5000),
@@ -162,10 +185,11 @@ _ENCODER: dict[Size, Setting] = {
 _TEXTS = {"shakespeare": "tiny_shakespeare.txt", "warandpeace": "war_and_peace.txt"}
 WORKLOADS = {
     **{f"lstm-{name}": _by_character("an LSTM", file, _LSTM) for name, file in _TEXTS.items()},
-    **{f"gpt-{name}": _by_character("GPT-2", file, _GPT) for name, file in _TEXTS.items()},
+    "gru-shakespeare": _by_character("a GRU", _TEXTS["shakespeare"], _GRU),
+    **{f"gpt-{name}": _by_character("GPT-2", file, GPT_SETTINGS) for name, file in _TEXTS.items()},
     "transformer-wikitext2": Workload(
         "a transformer by words, trained on WikiText-2's test text, validated on its valid text "
         "(not the perplexity that others report)",
-        partial(_at, wikitext2, _ENCODER, PERPLEXITY),
+        partial(language_task, wikitext2, _ENCODER, PERPLEXITY),
     ),
 }

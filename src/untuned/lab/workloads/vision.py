@@ -88,18 +88,32 @@ def cifar_workload(
     """
 
     def at(size: Size) -> Supervised:
-        if size == "full":
-            train, valid = map(standard, parts(name, None, None))
-            steps = 200 * (len(train) // 128)
-            model = partial(network, full)
-            return Supervised(model, train, valid, 128, steps, ACCURACY, loss, crop_and_flip)
-        train, valid = (
-            standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
-            for found in parts(name, 5000, VALIDATED // 2)
-        )
-        return Supervised(partial(network, small), train, valid, 32, 300, ACCURACY, loss)
+        width = small if size == "small" else full
+        return cifar_task(partial(network, width), size, name, loss)
 
     return Workload(f"{about}, {name.replace('cifar', 'CIFAR-')}", at)
+
+
+def cifar_task(
+    model: Callable[[], nn.Module], size: Size, name: str = "cifar10", loss: Loss = cross_entropy
+) -> Supervised:
+    """Classification of images; at size small they have half their resolution.
+
+    Args:
+        model: makes the network.
+        size: of the workload.
+        name: of the data set.
+        loss: to train with.
+    """
+    if size == "full":
+        train, valid = map(standard, parts(name, None, None))
+        steps = 200 * (len(train) // 128)
+        return Supervised(model, train, valid, 128, steps, ACCURACY, loss, crop_and_flip)
+    train, valid = (
+        standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
+        for found in parts(name, 5000, VALIDATED // 2)
+    )
+    return Supervised(model, train, valid, 32, 300, ACCURACY, loss)
 
 
 def standard(found: Labelled) -> Pairs:
