@@ -130,6 +130,12 @@ def test_all_but_a_part_stays_as_it_was(name, part, optimizer):
 
 
 @pytest.mark.usefixtures("data")
+def test_statistics_of_frozen_norms_are_not_estimated_anew(go):
+    ours, theirs = (go("probe-cnn", name, steps=1).curve[0] for name in ("schedulefree", "adamw"))
+    assert ours["valid_loss"] == theirs["valid_loss"]
+
+
+@pytest.mark.usefixtures("data")
 def test_adapters_begin_as_what_they_adapt_and_count_by_their_rank():
     whole, four = run_of("finetune-gpt"), run_of("lora4-gpt")
     assert four.learner.evaluate() == pytest.approx(whole.learner.evaluate(), rel=1e-6)

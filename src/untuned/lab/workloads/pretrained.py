@@ -55,7 +55,7 @@ def _digest(learner: SupervisedLearner, config: Config) -> str:
     inputs, targets = task.train.take(chosen(len(task.train), task.batch, config.seed, 0))
     tensors = {**model.state_dict(), "inputs": inputs, "targets": targets}
     recipe = (
-        config.optimizer, config.schedule, config.seed, task.steps, task.batch, len(task.train),
+        config.optimizer, config.schedule, config.seed, task.steps, len(task.train),
         learner.fabric.device.type, torch.__version__, str(model), list(tensors),
     )  # fmt: skip
     found = hashlib.sha256(repr(recipe).encode())

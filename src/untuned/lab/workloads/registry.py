@@ -23,7 +23,7 @@ from untuned.lab.workloads.papers import adversarial, pong, streams, translation
 from untuned.lab.workloads.papers import vision as papers
 from untuned.lab.workloads.task import Workload
 
-# For evaluation alone: no constant of the library is chosen by results on these
+# For evaluation alone: choose no constant of an optimizer by results on these
 HELD_OUT = {
     "resnet18-cifar10", "vgg16-cifar10", "fcn16-fashion", "fcn32-mnist", "lstm-warandpeace",
     "gpt-warandpeace", "coordinates-cifar10", "denoiser-fashion", "contrastive-fashion",

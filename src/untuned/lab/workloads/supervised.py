@@ -96,7 +96,7 @@ class SupervisedLearner(Learner):
             )
         self.task: Supervised = task
         self.fabric: Fabric = fabric
-        self.pretrained = task.pretrained
+        self.pretrained: bool = task.pretrained
         self._seed = config.seed
         torch.manual_seed(config.seed)
         # before optimizers take its parameters

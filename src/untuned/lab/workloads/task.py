@@ -195,4 +195,4 @@ class Workload:
 
     about: str  # a description
     at: Callable[[Size], Task]  # the task at a size
-    held_out: bool = False  # for evaluation alone: nothing is chosen by results on it
+    held_out: bool = False  # for evaluation alone: choose nothing by results on it
