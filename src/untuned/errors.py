@@ -43,3 +43,7 @@ class NonFiniteGradientWarning(UserWarning):
 
 class SlowExecutionWarning(UserWarning):
     """Without a working compiler steps take several times as long."""
+
+
+class UnseenInputsWarning(UserWarning):
+    """No layer was seen at work, so that data count as of size one whatever they are."""

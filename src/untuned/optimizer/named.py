@@ -1,16 +1,17 @@
 """The optimizers by name: each is `Optimizer` with a rule."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from untuned import rules
 from untuned.optimizer.input_scale import InputScale
 from untuned.optimizer.nonfinite import readable
 from untuned.optimizer.shell import Optimizer, Params
-from untuned.rules.auto import INPUT
+
+# What the rule remembers of the degree, in the first group: of the tensors that moved
+DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
+STEP_COUNT = "step"  # in the state of every tensor that has moved
 
 
 class AGD(Optimizer):
@@ -82,8 +83,8 @@ class Auto(Optimizer):
     """Trains a network, of any kind and size, with nothing to tune and no horizon to state.
 
     Give it the module: it then knows the layers and the head (the last matrix), and measures the
-    size of the data in the first forward pass, by hooks that it removes at the first step. Of bare
-    tensors it knows the shapes alone. `effective_lr` in the groups is `lr` times the step size.
+    size of the data in the first steps, by hooks that it then removes. Of bare tensors it knows the
+    shapes alone. `effective_lr` in the groups is `lr` times the step size.
     State: one tensor for each matrix, two for each vector, embedding and head. `untuned.rules.Auto`
     has the equations, `Optimizer` the other errors raised.
 
@@ -109,8 +110,9 @@ class Auto(Optimizer):
         seed: int = 0,
     ) -> None:
         self._inputs = InputScale()
+        self._moved: list[bool] | None = None  # which tensors the last step moved
         super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
-        self._plans.before_step = self._take_sizes
+        self._plans.before_step = self._before_step
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in `Optimizer`."""
@@ -118,24 +120,36 @@ class Auto(Optimizer):
         if isinstance(param_group["params"], nn.Module):
             self._inputs.watch(param_group["params"])
 
-    def _take_sizes(self) -> None:
-        """Read the measured sizes of data before the first step that moves anything."""
-        if self._inputs.looking and not all(_idle(group["lr"]) for group in self.param_groups):
-            self._know(self._inputs.taken())
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in `Optimizer`."""
+        super().load_state_dict(state_dict)
+        self._inputs.loaded(self.state)
+        self._moved = None
 
-    def _know(self, sizes: Mapping[Tensor, Tensor]) -> None:
-        """Store the sizes of data by weight, unless a loaded state has them."""
-        for weight in (p for group in self.param_groups for p in group["params"]):
-            if weight in sizes:
-                size = sizes[weight].to(weight.device)
-                known = self.state[weight].get(INPUT, torch.zeros_like(size)).to(size)
-                self.state[weight][INPUT] = torch.where(known > 0, known, size)
+    def _before_step(self) -> None:
+        """Take the sizes of inputs into the state; begin to measure the degree where it changes."""
+        params = [weight for group in self.param_groups for weight in group["params"]]
+        idle = all(_idle(group["lr"]) for group in self.param_groups)
+        self._inputs.step(self.state, set(params), idle)
+        moved = [weight.grad is not None for weight in params]
+        if self._moved is None:  # a loaded state tells what has moved before, not what last
+            has_moved = [STEP_COUNT in self.state.get(weight, {}) for weight in params]
+            self._moved = [now and has for now, has in zip(moved, has_moved, strict=True)]
+        if moved != self._moved and not idle:
+            self._moved = moved
+            for name in DEGREE_STATE:
+                if name in self.param_groups[0]:
+                    self.param_groups[0][name].zero_()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_moved": self._moved}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # torch also calls this to load a state
         self.__dict__.setdefault("_inputs", InputScale())
-        self._plans.before_step = self._take_sizes
+        self.__dict__.setdefault("_moved", None)
+        self._plans.before_step = self._before_step
 
 
 def _idle(lr: Tensor | float) -> bool:
