@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from untuned.errors import UnseenInputsWarning
-from untuned.optimizer.counted import by_weight, counting, joined
+from untuned.optimizer.counted import by_weight, counting, groups_of_copies, joined, joined_marks
 from untuned.optimizer.look import Look
 from untuned.optimizer.places import Place, places_of
 from untuned.optimizer.plan import States
-from untuned.rules.auto import INPUT
+from untuned.rules.auto import INPUT, LAST
 
 LOOKED = "auto.looked"  # in the state of a tensor: in how many of its steps its inputs were seen
 MEASURED = "auto.measured"  # in how many of these they were data; their mean square is a mean
@@ -41,6 +41,7 @@ class InputScale:
         self._looked: dict[int, int] = {}  # LOOKED, by the weight's number, on the host
         self._sizes: dict[int, Tensor] = {}  # INPUT, should states be cleared
         self._waited = 0
+        self.last: list[Tensor] | None = None  # the last matrices, once found
 
     def __reduce__(self) -> tuple[type[InputScale], tuple[()]]:
         return InputScale, ()
@@ -100,20 +101,37 @@ class InputScale:
         if (idle and not seen) or not (looking or self._due(state)):
             return
         weights = {i: weight for i, weight in self._weights() if weight in trained}
-        if not weights:
-            self._look.end()
-            return
         self._prepare(weights, state)
         if not looking:
             self._begin()
             return
         self._warn_if_blind(weights)
-        self._record(weights, state, seen)
+        if weights:
+            self._record(weights, state, seen)
+        if seen:
+            self._find_last_matrices(state, trained)
         self._look.step()
         self._waited += 1
         waiting = [i for i, w in weights.items() if w.requires_grad and self._looked[i] < LOOKS]
         if not waiting or self._waited >= PATIENT:
             self._look.end()
+
+    def _find_last_matrices(self, state: States, trained: set[Tensor]) -> None:
+        """Mark the last matrices in the states of all, alike on all ranks."""
+        places = [p for number, p in enumerate(self._places) if p.number == number and p.is_factor]
+        weights = {p.number: w for p in places if (w := p.weight) is not None and w in trained}
+        ends = self._look.ends({i for i, weight in weights.items() if weight.grad is not None})
+        groups = groups_of_copies(list(weights.values()), list(self._look.copies))
+        if groups is None or not (ends or groups) or not weights:
+            return
+        for weight, mark in zip(
+            weights.values(),
+            joined_marks(ends.moving if ends else set(), weights, groups),
+            strict=True,
+        ):
+            state[weight][LAST] = mark.to(weight.device, copy=True)
+        if ends is not None:
+            self.last = [weights[number] for number in ends.free]
 
     def _prepare(self, weights: Mapping[int, Tensor], state: States) -> None:
         """Give every weight the entries in its state that it lacks."""

@@ -12,28 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
-from untuned.distributed.shards import local
+from untuned.optimizer.calls import Call, mean_square
 from untuned.optimizer.eager import run_eagerly
+from untuned.optimizer.graph import FROZEN, Ends, last_matrices
 from untuned.optimizer.history import History, in_backward
 from untuned.optimizer.hooks import Hooks
 from untuned.optimizer.places import Place, first_argument, inputs_of, tensors_in
-
-
-class Call:
-    """One call of a layer: mean squares of data by the weight's number, 0-d each."""
-
-    def __init__(self, training: bool) -> None:
-        self.training = training
-        self.squares: dict[int, Tensor] = {}
-        self.arrived = False  # whether gradients have come back
-
-    def arrive(self, *_: Any) -> None:
-        """Gradients have come back through the layer."""
-        self.arrived = True
 
 
 class Look:
@@ -53,9 +40,11 @@ class Look:
         self._open: list[Call] = []  # calls that have not returned
         self._fed: set[int] = set()  # the weights, by number, that have seen data
         self._depth = 0  # of calls of roots
+        self._ends: list[tuple[Call, Ends | None]] = []  # of passes since the last step
         self._seen = False  # whether a layer was called in this pass of the root
         self._eager = False  # whether the pass is one of our own
         self._parameters: set[int] = set()
+        self._variables: dict[int, int] = {}  # numbers of matrices and tables, by the tensor's id
 
     def __bool__(self) -> bool:
         """Whether hooks are registered."""
@@ -65,8 +54,7 @@ class Look:
         """Register the hooks."""
         places: dict[nn.Module, list[Place]] = {}
         for place in self._places:
-            if place.sees_inputs:
-                places.setdefault(place.owner, []).append(place)
+            places.setdefault(place.owner, []).append(place)
         for root in roots:
             if not isinstance(root, torch.jit.ScriptModule):  # which takes no hooks
                 self._hooks.before(root, self._enter)
@@ -78,7 +66,7 @@ class Look:
                 own = places.get(owner, [])
                 first = first_argument(owner) if own else None
                 self._hooks.before(owner, functools.partial(self._call, own, first))
-                self._hooks.after(owner, self._returned)
+                self._hooks.after(owner, functools.partial(self._returned, own))
         for root in roots:
             if not isinstance(root, torch.jit.ScriptModule):
                 self._hooks.after(root, self._leave)
@@ -90,7 +78,8 @@ class Look:
 
     def step(self) -> None:
         """Forget the calls since the last step."""
-        self.calls, self._open, self._depth, self._parameters = [], [], 0, set()
+        self.calls, self._open, self._depth, self._ends = [], [], 0, []
+        self._parameters, self._variables = set(), {}
         self._history.forget()
 
     def _enter(self, root: nn.Module, args: Any, kwargs: Any) -> None:
@@ -98,13 +87,49 @@ class Look:
         if self._depth == 1:
             self._open, self._seen = [], False
             self._history.begin((args, kwargs))
+            self._name(self._places)
 
     def _leave(self, root: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self._depth = max(0, self._depth - 1)
         if self._depth == 0:
             self._history.end()
-            if not (self._seen or self._eager or in_backward()) and torch.is_grad_enabled():
+            if self._eager or in_backward() or not torch.is_grad_enabled():
+                return
+            if not self._seen:
                 self._look_behind_compiled_code(root, args, kwargs, output)
+            elif not torch._C._are_functorch_transforms_active():
+                self._note_ends(root, output)
+
+    def _name(self, places: Sequence[Place]) -> None:
+        """Note which tensors the weights are at present."""
+        for place in places:
+            if place.is_factor and (weight := place.weight) is not None:
+                self._variables[id(weight)] = place.number
+
+    def _note_ends(self, root: nn.Module, output: Any) -> None:
+        """Find the last matrices of the pass, which count once gradients arrive."""
+        nodes = [x.grad_fn for x in tensors_in(output) if x.grad_fn is not None]
+        call = Call(root.training)
+        self._ends.append((call, last_matrices(nodes, self._variables)))
+        for node in nodes:
+            node.register_prehook(call.arrive)
+
+    def ends(self, moving: set[int]) -> Ends | None:
+        """The last matrices of the passes since the last step that have gradients.
+
+        Args:
+            moving: the numbers of weights with gradients.
+        """
+        for call, found in self._ends:
+            if call.arrived and found is not None and found.moving & moving:
+                free = [number for number in found.free if number in moving]
+                return Ends(found.moving & moving, free)
+        # no graph to go by: the last that was called
+        order = [call.matrices for call in self.calls if call.arrived and call.matrices]
+        for place, matrices in enumerate(reversed(order)):
+            if here := [number for number in matrices if number in moving]:
+                return Ends({here[-1]}, here[-1:] if place == 0 else [])
+        return None
 
     def _look_behind_compiled_code(
         self, root: nn.Module, args: Any, kwargs: Any, output: Any
@@ -127,15 +152,19 @@ class Look:
         self, places: Sequence[Place], first: str | None, owner: nn.Module, args: Any, kwargs: Any
     ) -> None:
         self._seen = True
-        call = Call(owner.training)
+        matrices = [place.number for place in places if place.layer.multiplies()]
+        call = Call(owner.training, matrices)
         self._open.append(call)
         if (copied := DistributedDataParallel._active_ddp_module) is not None:
             self.copies[copied.process_group] = None
         if in_backward() or not (torch.is_grad_enabled() or self._eager):
             return
         self.blind = False
+        self._name(places)
         with torch.no_grad():
             for place in places:
+                if not place.sees_inputs:
+                    continue
                 inputs = inputs_of(place, first, args, kwargs)
                 if squares := list(self._squares(place.number, inputs)):
                     call.squares[place.number] = torch.stack(squares).mean()
@@ -149,16 +178,21 @@ class Look:
         for x in inputs:
             if self._is_data(x):
                 self._fed.add(number)
-                yield _mean_square(local(_bare(x)))
+                yield mean_square(x)
             elif number in self._fed:
-                yield _mean_square(local(_bare(x))).clamp(min=1.0)
+                yield mean_square(x).clamp(min=1.0)
 
-    def _returned(self, owner: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+    def _returned(
+        self, places: Sequence[Place], owner: nn.Module, args: Any, kwargs: Any, output: Any
+    ) -> None:
         call = self._open.pop() if self._open else Call(owner.training)
         transformed = torch._C._are_functorch_transforms_active()
         nodes = [] if transformed else self._history.add(output)
         if in_backward() or not (torch.is_grad_enabled() or self._eager):
             return
+        if any(place.frozen for place in places):
+            for node in nodes:
+                node.metadata[FROZEN] = True
         self.calls.append(call)
         call.arrived = transformed  # function transforms give gradients in their own way
         for node in nodes:
@@ -171,19 +205,3 @@ class Look:
             weights = (place.weight for place in self._places)
             self._parameters = {id(weight) for weight in weights if weight is not None}
         return self._history.is_data(tensor, self._parameters)
-
-
-def _bare(tensor: Tensor) -> Tensor:
-    """What function transforms have wrapped."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
-    return tensor
-
-
-def _mean_square(inputs: Tensor) -> Tensor:
-    """The mean square of all entries, 0-d, also of sparse and nested tensors."""
-    with temporarily_clear_interpreter_stack():
-        entries = inputs.coalesce() if inputs.is_sparse else inputs
-        if inputs.is_nested or inputs.layout != torch.strided:
-            entries = entries.values()
-        return entries.float().square().sum() / max(1, inputs.numel())

@@ -1,13 +1,16 @@
 """The optimizers by name: each is `Optimizer` with a rule."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from untuned import rules
+from untuned.optimizer.heads import arrange_as_saved_, arrange_by_states_, correct_heads_
 from untuned.optimizer.input_scale import InputScale
 from untuned.optimizer.nonfinite import readable
 from untuned.optimizer.shell import Optimizer, Params
+from untuned.optimizer.state_dict import check
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
@@ -111,6 +114,7 @@ class Auto(Optimizer):
     ) -> None:
         self._inputs = InputScale()
         self._moved: list[bool] | None = None  # which tensors the last step moved
+        self._settled = False  # whether a step has moved anything, so that heads stay
         super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
         self._plans.before_step = self._before_step
 
@@ -121,34 +125,50 @@ class Auto(Optimizer):
             self._inputs.watch(param_group["params"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in `Optimizer`."""
+        """As in `Optimizer`; the head is the one that the state was saved with."""
+        check(state_dict, self.tower)
+        arrange_as_saved_(self.param_groups, state_dict["param_groups"])
         super().load_state_dict(state_dict)
+        arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
+        steps = (state.get(STEP_COUNT) for state in self.state.values())
+        self._settled = any(step is not None and (step.is_meta or step > 0) for step in steps)
         self._moved = None
 
     def _before_step(self) -> None:
-        """Take the sizes of inputs into the state; begin to measure the degree where it changes."""
+        """Take what the passes have shown into state and groups."""
         params = [weight for group in self.param_groups for weight in group["params"]]
         idle = all(_idle(group["lr"]) for group in self.param_groups)
         self._inputs.step(self.state, set(params), idle)
+        if idle:
+            return
+        if not self._settled and self._inputs.last is not None:
+            correct_heads_(self.param_groups, self._inputs.last, self.state)
+            params = [weight for group in self.param_groups for weight in group["params"]]
+        self._settled = True
+        self._watch_degree(params)
+
+    def _watch_degree(self, params: Sequence[Tensor]) -> None:
+        """Begin to measure the degree anew where other tensors move."""
         moved = [weight.grad is not None for weight in params]
         if self._moved is None:  # a loaded state tells what has moved before, not what last
             has_moved = [STEP_COUNT in self.state.get(weight, {}) for weight in params]
             self._moved = [now and has for now, has in zip(moved, has_moved, strict=True)]
-        if moved != self._moved and not idle:
+        if moved != self._moved:
             self._moved = moved
             for name in DEGREE_STATE:
                 if name in self.param_groups[0]:
                     self.param_groups[0][name].zero_()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_moved": self._moved}
+        return super().__getstate__() | {"_moved": self._moved, "_settled": self._settled}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # torch also calls this to load a state
         self.__dict__.setdefault("_inputs", InputScale())
         self.__dict__.setdefault("_moved", None)
+        self.__dict__.setdefault("_settled", False)
         self._plans.before_step = self._before_step
 
 

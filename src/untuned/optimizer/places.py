@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from untuned.geometry.assignment import layers_of, owned
 from untuned.geometry.layer import Layer
-from untuned.geometry.layers import Dense
+from untuned.geometry.layers import Dense, Embedding
 
 # Parametrizations of a direction alone: its size is of no consequence. With weight norm the size
 # of the weight is a parameter of its own.
@@ -52,17 +53,28 @@ class Place:
         parameter: Tensor | None = getattr(self._holder, self._leaf, None)
         return parameter
 
+    @property
+    def is_factor(self) -> bool:
+        """Whether it may be a factor of a product, as a tied table is."""
+        return self.layer.multiplies() or isinstance(self.layer, Embedding)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is a matrix that does not move."""
+        weight = self.weight
+        return self.layer.multiplies() and weight is not None and not weight.requires_grad
+
 
 def places_of(module: nn.Module) -> Iterator[Place]:
-    """The parameters of a module that multiply, or stand for a weight that does."""
+    """The parameters of a module that multiply, or stand for a weight that does; and its tables."""
     for owner, name, (_, _, layer) in owned(module):
         known = layers_of(owner)
         stem = _scaled(owner, name)
         if stem is not None:
             sees = known.get(stem, Dense()).sees_inputs()
             yield Place(owner, name, layer, sees, bool(known))
-        elif layer.multiplies():
-            sees = layer.sees_inputs() and not _is_direction(owner, name)
+        elif layer.multiplies() or isinstance(layer, Embedding):  # which may be tied to a head
+            sees = layer.multiplies() and layer.sees_inputs() and not _is_direction(owner, name)
             yield Place(owner, name, layer, sees, bool(known))
 
 
@@ -121,7 +133,7 @@ def inputs_of(
 
 
 def tensors_in(given: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and dicts."""
+    """The tensors in nested tuples, lists, dicts and dataclasses."""
     if isinstance(given, PackedSequence):
         yield given.data
     elif isinstance(given, Tensor):
@@ -129,6 +141,8 @@ def tensors_in(given: Any) -> Iterator[Tensor]:
     elif isinstance(given, Mapping):
         for value in given.values():
             yield from tensors_in(value)
+    elif dataclasses.is_dataclass(given) and not isinstance(given, type):
+        yield from tensors_in(vars(given))
     elif isinstance(given, tuple | list):
         for value in given:
             yield from tensors_in(value)

@@ -13,6 +13,11 @@ offsets as unrelated, which steps are not, and over the size of the layer's inpu
 data; dual(m) = U V^T of m = U S V^T (`geometry.orthogonal`); N = how many steps were turned back,
 in the mean over blocks: a block's is where its momentum is shorter than pure noise leaves it.
 
+Several heads, the last matrices of their branches, count as one: <g_h, W_h> is their sum. If no
+head moves, the l of the largest |<g_l, W_l>| stands for h. A matrix of degree one (any of a chain,
+so the last that moves before a frozen head) gives D exactly. If all have a lower degree, as in
+residual branches, D comes out too large, and steps too short.
+
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
 Who states the horizon T has s fall along the line 1 - t / T instead.
 
@@ -53,6 +58,7 @@ NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (
 
 REVERSALS = "reversals"  # in the state of a tensor: how often each block was turned back
 INPUT = "auto.input"  # in the state of a tensor: the size of its data; 0: not known
+LAST = "auto.last"  # in the state of a tensor: one if it is a head, whatever its geometry says
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Auto(Blockwise):
     ) -> NetworkStep:
         """How far, and the degree in the place of the depth."""
         radial = [leaves.radial for leaves in groups]  # <gradient, weights>
-        every, head = _total(groups, radial, _multiplies), _total(groups, radial, _is_head)
+        every, head = _every_and_head(groups, radial)
         zero = torch.zeros_like(every)
         before = {name: value.to(every) for name, value in network_state.items()}
         product = torch.lerp(every * head, before.get("product", zero), DEGREE)
@@ -176,6 +182,32 @@ def _is_head(layer: Layer, shape: Shape) -> float:
 
 def _is_spectral(layer: Layer, shape: Shape) -> float:
     return float(layer.by_entry(shape) is None)
+
+
+def _every_and_head(groups: Sequence[Leaves], radial: Sequence[Tensor | None]) -> list[Tensor]:
+    """<gradient, weights> of all matrices and of the heads, 0-d each."""
+    every, heads, each = [], [], []
+    for leaves, inner in zip(groups, radial, strict=True):
+        assert inner is not None
+        last = _last(leaves, inner)
+        matrices = inner * torch.maximum(leaves.blocks.of_layers(_multiplies, inner), last)
+        every.append(matrices.sum())
+        heads.append(torch.dot(inner, last))
+        sums = inner.new_zeros(len(leaves.blocks.shapes))
+        each.append(sums.index_add(0, leaves.blocks.owner(inner.device), matrices))
+    tensors, head = torch.cat(each), torch.stack(heads).sum()
+    largest = tensors.gather(0, tensors.abs().argmax(keepdim=True)).sum()
+    return [torch.stack(every).sum(), torch.where(head != 0, head, largest)]
+
+
+def _last(leaves: Leaves, like: Tensor) -> Tensor:
+    """One for blocks of heads, zero for others, (blocks,)."""
+    marks = [state.get(LAST) for state in leaves.states]
+    found = [mark for mark in marks if mark is not None]
+    if not found:
+        return leaves.blocks.of_layers(_is_head, like)
+    numbers = [torch.zeros_like(found[0]) if mark is None else mark for mark in marks]
+    return torch.stack(numbers).to(like)[leaves.blocks.owner(like.device)]
 
 
 def _total(
