@@ -19,7 +19,7 @@ class Call:
         self.training = training
         self.matrices = matrices  # of the layer, by number
         self.squares: dict[int, Tensor] = {}
-        self.arrived = False  # whether gradients have come back
+        self.arrived: bool = False  # whether gradients have come back
 
     def arrive(self, *_: Any) -> None:
         """Gradients have come back through the layer."""

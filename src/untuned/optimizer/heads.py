@@ -22,7 +22,10 @@ OWN = {"params", "param_names", "layer", "name", "effective_lr"}  # what differs
 
 
 def correct_heads_(
-    groups: Sequence[Group], last: Sequence[Tensor], state: MutableMapping[Tensor, State]
+    groups: Sequence[Group],
+    last: Sequence[Tensor],
+    known: Sequence[Tensor],
+    state: MutableMapping[Tensor, State],
 ) -> None:
     """Let the head's geometry belong to the last of the matrices that move.
 
@@ -30,9 +33,11 @@ def correct_heads_(
         groups: the parameter groups; they change in place.
         last: the matrices that come after all others, the last one first; empty if these are
             frozen.
+        known: all matrices that were looked at; heads stated of bare tensors stay.
         state: the optimizer's, of tensors that have not moved.
     """
-    declared = [group for group in groups if isinstance(group["layer"], Head) and group["params"]]
+    heads = [group for group in groups if isinstance(group["layer"], Head)]
+    declared = [group for group in heads if _holds_any(group, known)]
     wrong = [group for group in declared if not _holds_any(group, last)]
     if declared and len(wrong) == len(declared) and last:
         for group in declared:

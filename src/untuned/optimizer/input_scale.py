@@ -25,6 +25,7 @@ from untuned.rules.auto import INPUT, LAST
 LOOKED = "auto.looked"  # in the state of a tensor: in how many of its steps its inputs were seen
 MEASURED = "auto.measured"  # in how many of these they were data; their mean square is a mean
 LOOKS = 8  # steps to look at each weight in
+HAS_MOVED = "step"  # in the state of a tensor once it has moved
 PATIENT = 64  # steps to wait for weights that have no gradient yet
 
 
@@ -42,6 +43,7 @@ class InputScale:
         self._sizes: dict[int, Tensor] = {}  # INPUT, should states be cleared
         self._waited = 0
         self.last: list[Tensor] | None = None  # the last matrices, once found
+        self.known: list[Tensor] = []  # among these
 
     def __reduce__(self) -> tuple[type[InputScale], tuple[()]]:
         return InputScale, ()
@@ -81,9 +83,7 @@ class InputScale:
         due = False
         for number, weight in self._weights():
             if weight.grad is not None:
-                if LOOKED not in state.get(weight, {}):
-                    self._looked[number] = 0
-                due |= self._looked[number] < LOOKS
+                due |= LOOKED not in state.get(weight, {}) or self._looked.get(number, 0) < LOOKS
         return due
 
     @torch.no_grad()
@@ -132,6 +132,7 @@ class InputScale:
             state[weight][LAST] = mark.to(weight.device, copy=True)
         if ends is not None:
             self.last = [weights[number] for number in ends.free]
+            self.known = list(weights.values())
 
     def _prepare(self, weights: Mapping[int, Tensor], state: States) -> None:
         """Give every weight the entries in its state that it lacks."""
@@ -140,10 +141,12 @@ class InputScale:
             if LOOKED in own:
                 self._looked.setdefault(number, 0)
                 continue
-            self._looked[number] = 0
-            size = self._sizes.get(number, torch.ones(()))
+            stated = INPUT in own and HAS_MOVED not in own  # by hand, not by the rule
+            self._looked[number] = LOOKS if stated else 0
+            size = own[INPUT] if stated else self._sizes.get(number, torch.ones(()))
             own[INPUT] = size.to(weight.device, torch.float32, copy=True)
-            own[LOOKED], own[MEASURED] = torch.zeros_like(own[INPUT]), torch.zeros_like(own[INPUT])
+            own[LOOKED] = torch.full_like(own[INPUT], self._looked[number])
+            own[MEASURED] = torch.zeros_like(own[INPUT])
 
     def _warn_if_blind(self, weights: Mapping[int, Tensor]) -> None:
         moving = any(weight.grad is not None for weight in weights.values())

@@ -33,7 +33,7 @@ class Look:
     def __init__(self, places: list[Place]) -> None:
         self.calls: list[Call] = []  # since the last step
         self.copies: dict[Any, None] = {}  # process groups that hold copies (DDP)
-        self.blind = True  # whether no layer was ever called
+        self.blind: bool = True  # whether no layer was ever called
         self._places = places
         self._hooks = Hooks()
         self._history = History()

@@ -7,14 +7,13 @@ from torch import Tensor, nn
 
 from untuned import rules
 from untuned.optimizer.heads import arrange_as_saved_, arrange_by_states_, correct_heads_
-from untuned.optimizer.input_scale import InputScale
+from untuned.optimizer.input_scale import HAS_MOVED, InputScale
 from untuned.optimizer.nonfinite import readable
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
-STEP_COUNT = "step"  # in the state of every tensor that has moved
 
 
 class AGD(Optimizer):
@@ -131,7 +130,7 @@ class Auto(Optimizer):
         super().load_state_dict(state_dict)
         arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
-        steps = (state.get(STEP_COUNT) for state in self.state.values())
+        steps = (state.get(HAS_MOVED) for state in self.state.values())
         self._settled = any(step is not None and (step.is_meta or step > 0) for step in steps)
         self._moved = None
 
@@ -142,8 +141,9 @@ class Auto(Optimizer):
         self._inputs.step(self.state, set(params), idle)
         if idle:
             return
-        if not self._settled and self._inputs.last is not None:
-            correct_heads_(self.param_groups, self._inputs.last, self.state)
+        found = self._inputs
+        if not self._settled and found.last is not None:
+            correct_heads_(self.param_groups, found.last, found.known, self.state)
             params = [weight for group in self.param_groups for weight in group["params"]]
         self._settled = True
         self._watch_degree(params)
@@ -152,7 +152,7 @@ class Auto(Optimizer):
         """Begin to measure the degree anew where other tensors move."""
         moved = [weight.grad is not None for weight in params]
         if self._moved is None:  # a loaded state tells what has moved before, not what last
-            has_moved = [STEP_COUNT in self.state.get(weight, {}) for weight in params]
+            has_moved = [HAS_MOVED in self.state.get(weight, {}) for weight in params]
             self._moved = [now and has for now, has in zip(moved, has_moved, strict=True)]
         if moved != self._moved:
             self._moved = moved

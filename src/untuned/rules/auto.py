@@ -98,7 +98,7 @@ class Auto(Blockwise):
         before = {name: value.to(every) for name, value in network_state.items()}
         product = torch.lerp(every * head, before.get("product", zero), DEGREE)
         square = torch.lerp(head * head, before.get("square", zero), DEGREE)
-        D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
+        D = degree(product, square)
         t = before.get("steps", zero)
         eta = (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
         return NetworkStep(eta, D, {"product": product, "square": square, "steps": t + 1})
@@ -129,7 +129,7 @@ class Auto(Blockwise):
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         inputs = torch.where(inputs > 0, inputs, 1.0)
-        radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
+        radius = ball(torch.as_tensor(L))
         free = (by_entry > 0) | (v == 0)  # what never had a gradient stays
         keep = torch.where(free, 1.0, 1 - torch.as_tensor(eta).abs() / radius)
         kept = zip(new, t, blocks.spread(v), blocks.spread(reversals), strict=True)
@@ -161,6 +161,32 @@ class Auto(Blockwise):
         for i, direction, norm in zip(spectral, *found, strict=True):
             ahead[i], norms[i] = direction, norm
         return new, ahead, leaves.blocks.gather(norms).to(leaves.sizes)
+
+
+def degree(product: Tensor, square: Tensor) -> Tensor:
+    """D, 0-d.
+
+    Args:
+        product: the average of sum_l <g_l, W_l> times <g_h, W_h>, 0-d.
+        square: the average of <g_h, W_h> squared, 0-d.
+    """
+    return torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
+
+
+def ball(D: Tensor) -> Tensor:
+    """R, 0-d: how large weights may become, in units of a unit step."""
+    return (GAIN ** (1 / D)).clamp(max=REACH)
+
+
+def unit_step(layer: Layer, shape: Shape) -> float:
+    """The size of a unit step for inputs of size one: r_l, or that of each entry.
+
+    Args:
+        layer: the tensor's geometry.
+        shape: the tensor's.
+    """
+    by_entry = layer.by_entry(shape)
+    return _radius(layer, shape) if by_entry is None else ENTRY * by_entry
 
 
 def _by_entry(layer: Layer, shape: Shape) -> float:
