@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 import untuned
 from support.networks import equal
-from untuned.geometry import Head
+from untuned.geometry import Dense, Head
 
 
 def heads(opt):
@@ -247,15 +247,53 @@ def test_of_two_modules_one_has_the_head():
 
 
 def test_learning_rates_stay_with_their_tensors():
+    """The head is exchanged within its own group of the user's."""
     net = Chain([2, 1, 0])
-    groups = [{"params": getattr(net, f"layer{i}"), "lr": 1.0 + i} for i in range(3)]
-    opt = untuned.Auto(groups)
+    one, other = nn.ModuleList([net.layer1]), nn.ModuleList([net.layer2, net.layer0])
+    opt = untuned.Auto([{"params": one, "lr": 2.0}, {"params": other, "lr": 3.0}])
     train(net, opt, 2)
-    for i in range(3):
-        weight = getattr(net, f"layer{i}").weight
-        (group,) = (g for g in opt.param_groups if any(weight is p for p in g["params"]))
-        assert group["lr"] == 1.0 + i
+    for layer, lr in ((net.layer0, 3), (net.layer1, 2), (net.layer2, 3)):
+        (group,) = (g for g in opt.param_groups if any(layer.weight is p for p in g["params"]))
+        assert group["lr"] == lr
+        assert isinstance(group["layer"], Head) == (layer is net.layer2)
     assert degree(opt) == pytest.approx(3, rel=1e-6)
+
+
+def test_a_head_that_is_stated_of_bare_tensors_stays():
+    net = bare_chain(3)
+    stated = {"params": [("last", net[4].weight)], "layer": Head(Dense())}
+    opt = untuned.Auto([{"params": net[:4]}, stated])
+    train(net, opt, 2)
+    assert "last" in heads(opt)
+
+
+class Language(nn.Module):
+    """A table of which rows are looked up, and which may be the head too."""
+
+    def __init__(self, tied, deep=True):
+        super().__init__()
+        self.table = nn.Embedding(8, 8)
+        if not tied:
+            self.head = nn.Linear(8, 8, bias=False)
+        if deep:
+            self.one, self.two = (nn.Linear(8, 8, bias=False) for _ in range(2))
+        self.tied, self.deep = tied, deep
+
+    def forward(self, tokens):
+        x = self.table(tokens)
+        if self.deep:
+            x = torch.relu(self.two(torch.relu(self.one(x))))
+        return F.linear(x, self.table.weight) if self.tied else self.head(x)
+
+
+@pytest.mark.parametrize(("tied", "deep"), [(True, True), (False, True), (False, False)])
+def test_rows_that_are_looked_up_are_no_factors(tied, deep):
+    net = Language(tied, deep).double()
+    opt = untuned.Auto(net)
+    train(net, opt, 2, inputs=torch.randint(8, (16,)))
+    expected = ["table.weight" if tied else "head.weight"]
+    assert heads(opt) == expected
+    assert [layer.name for layer in untuned.report(opt).layers if layer.head] == expected
 
 
 class Normed(nn.Module):

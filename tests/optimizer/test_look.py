@@ -251,6 +251,18 @@ def test_what_frozen_layers_make_is_no_data(no_grad):
     assert size(opt, net[4].weight) == 1
 
 
+def test_what_was_detached_is_no_data():
+    net = chain(3)
+    opt = untuned.Auto(net)
+
+    def loss():
+        hidden = net[0](torch.full((3, 8), 5.0).double())
+        return hidden.sum() + net[2](hidden.detach()).sum()
+
+    train(opt, loss)
+    assert (size(opt, net[0].weight), size(opt, net[2].weight)) == (5, 1)
+
+
 def test_data_beside_frozen_layers_are_data():
     class Two(nn.Module):
         def __init__(self):

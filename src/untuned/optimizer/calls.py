@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from untuned.distributed.shards import local
 
@@ -36,8 +35,7 @@ def _bare(tensor: Tensor) -> Tensor:
 def mean_square(given: Tensor) -> Tensor:
     """The mean square of all entries, 0-d, also of sharded, sparse and nested tensors."""
     inputs = local(_bare(given))
-    with temporarily_clear_interpreter_stack():
-        entries = inputs.coalesce() if inputs.is_sparse else inputs
-        if inputs.is_nested or inputs.layout != torch.strided:
-            entries = entries.values()
-        return entries.float().square().sum() / max(1, inputs.numel())
+    entries = inputs.coalesce() if inputs.is_sparse else inputs
+    if inputs.is_nested or inputs.layout != torch.strided:
+        entries = entries.values()
+    return entries.float().square().sum() / max(1, inputs.numel())

@@ -44,7 +44,7 @@ def correct_heads_(
             old = group["params"][0]
             if _exchange_(groups, group, last[0]):
                 _forget([old, last[0]], state)
-                wrong.remove(group)
+                wrong = [each for each in wrong if each is not group]
                 break
     for group in wrong:  # another matrix comes after it
         if any(weight.grad is not None for weight in group["params"]):
