@@ -6,6 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.utils.checkpoint import checkpoint
 
 import untuned
@@ -88,6 +92,20 @@ def test_training_resumes_with_the_head_that_it_had(cut):
     assert train(net, opt, 6) == train(other, resumed, 6)
     assert heads(resumed) == ["layer11.weight"]
     assert equal(opt.state_dict(), resumed.state_dict())
+
+
+def test_torchs_way_to_load_a_state_finds_the_head_too():
+    """It makes a state of its own first, for the head that was declared."""
+    net = Chain(ORDERS["first last"])
+    opt = untuned.Auto(net)
+    train(net, opt, 3)
+    saved = copy.deepcopy(get_optimizer_state_dict(net, opt))
+    other = Chain(ORDERS["first last"])
+    other.load_state_dict(net.state_dict())
+    resumed = untuned.Auto(other)
+    set_optimizer_state_dict(other, resumed, saved)
+    assert heads(resumed) == ["layer11.weight"]
+    assert train(net, opt, 6) == train(other, resumed, 6)
 
 
 def test_a_finder_of_learning_rates_does_not_lose_the_head():

@@ -121,6 +121,8 @@ def arrange_as_saved_(groups: Sequence[Group], saved: Sequence[Mapping[str, Any]
     theirs = [list(group.get("param_names", ())) for group in saved]
     if names == theirs or sorted(_joined(names)) != sorted(_joined(theirs)):
         return
+    if any(len(own) != len(group["params"]) for own, group in zip(theirs, saved, strict=True)):
+        return  # torch's distributed loading keeps this optimizer's order, and confuses names
     pairs = (zip(own, g["params"], strict=True) for own, g in zip(names, groups, strict=True))
     tensors = dict(_joined(pairs))
     if len(tensors) != len(_joined(names)) or len(names) != len(theirs):
@@ -144,6 +146,14 @@ def _layers_by_text(groups: Sequence[Group]) -> dict[str, Layer | None]:
         kinds |= {by_shape(tuple(tensor.shape)) for tensor in group["params"]}
     every: list[Layer | None] = [None, *kinds, *map(Head, kinds)]
     return {str(layer): layer for layer in every}
+
+
+def restore_names_(groups: Sequence[Group], names: Sequence[Any]) -> None:
+    """Give groups their own names again where loading has confused them with each other's."""
+    every = {name for own in names for name in own or ()}
+    for group, own in zip(groups, names, strict=True):
+        if own is not None and every.intersection(group.get("param_names", own)):
+            group["param_names"] = own
 
 
 def arrange_by_states_(groups: Sequence[Group], state: Mapping[Tensor, State]) -> None:

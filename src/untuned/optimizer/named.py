@@ -6,7 +6,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from untuned import rules
-from untuned.optimizer.heads import arrange_as_saved_, arrange_by_states_, correct_heads_
+from untuned.optimizer.heads import (
+    arrange_as_saved_,
+    arrange_by_states_,
+    correct_heads_,
+    restore_names_,
+)
 from untuned.optimizer.input_scale import HAS_MOVED, InputScale
 from untuned.optimizer.nonfinite import readable
 from untuned.optimizer.shell import Optimizer, Params
@@ -127,7 +132,9 @@ class Auto(Optimizer):
         """As in `Optimizer`; the head is the one that the state was saved with."""
         check(state_dict, self.tower)
         arrange_as_saved_(self.param_groups, state_dict["param_groups"])
+        names = [group.get("param_names") for group in self.param_groups]
         super().load_state_dict(state_dict)
+        restore_names_(self.param_groups, names)
         arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
         steps = (state.get(HAS_MOVED) for state in self.state.values())
