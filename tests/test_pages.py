@@ -76,6 +76,18 @@ def test_autos_page_makes_an_optimizer_that_learns(model, loader):
     assert loss_of(model, loader) < start / 2
 
 
+def test_the_report_shows_what_was_inferred_and_stated(model, loader, capsys):
+    run_page("how-to/inferred", slice(1), model=model, loader=loader)
+    size = float(torch.cat([x for x, _ in loader])[: 8 * 32].square().mean().sqrt())
+    printed = capsys.readouterr().out
+    assert f"  {size:.2g}" in printed
+    assert printed.count("head") == 2  # the column, and one row
+    opt = run_page("how-to/inferred", model=model, loader=loader)["opt"]
+    F.cross_entropy(model(loader.dataset.tensors[0]), loader.dataset.tensors[1]).backward()
+    opt.step()
+    assert untuned.report(opt).layers[0].inputs == 20
+
+
 def test_the_plain_loop_accumulates_and_takes_closures(model, loader):
     scope = run_page("how-to/plain-loop", model=model, loader=loader)
     assert 0 < scope["loss"].item() < 1

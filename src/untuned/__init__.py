@@ -2,8 +2,12 @@
 
 from untuned import errors, geometry, rules
 from untuned.optimizer import Optimizer
+from untuned.optimizer.auto import Auto
 from untuned.optimizer.initialise import initialise_
-from untuned.optimizer.named import AGD, Auto, Nero
+from untuned.optimizer.named import AGD, Nero
+from untuned.optimizer.report import report
 
-__all__ = ["AGD", "Auto", "Nero", "Optimizer", "errors", "geometry", "initialise_", "rules"]
+__all__ = [
+    "AGD", "Auto", "Nero", "Optimizer", "errors", "geometry", "initialise_", "report", "rules",
+]  # fmt: skip
 __version__ = "0.1.0"

@@ -47,3 +47,7 @@ class AverageWarning(UserWarning):
 
 class SlowExecutionWarning(UserWarning):
     """Without a working compiler steps take several times as long."""
+
+
+class UnseenInputsWarning(UserWarning):
+    """No layer was seen at work, so that data count as of size one whatever they are."""

@@ -13,6 +13,9 @@ from torch import nn
 import untuned
 from untuned.rules import SGD, Adam
 
+# gradients are set by hand, and no layer is called
+pytestmark = pytest.mark.filterwarnings("ignore::untuned.errors.UnseenInputsWarning")
+
 LIBRARY = str(Path(untuned.__file__).parent)
 
 BUILD = {

@@ -91,7 +91,9 @@ class Plain:
             self.v[tensor] = 0.98 * self.v[tensor] + 0.02 * tensor.grad**2
             root = (self.v[tensor] / (1 - 0.98**self.t)).sqrt()
             direction = torch.where(root > 0, ahead / root, 0.0)
-            tensor.data = tensor.data - s * size / self.inputs.get(tensor, 1.0) * direction
+            kept = 1 - s / R if tensor is self.head else 1.0
+            moved = kept * tensor.data - s * size / self.inputs.get(tensor, 1.0) * direction
+            tensor.data = torch.where(self.v[tensor] == 0, tensor.data, moved)
         for tensor in self.m:
             x = self.x.get(tensor, tensor.data)
             self.x[tensor] = x + 9 / (self.t + 8) * (tensor.data - x)
@@ -155,10 +157,11 @@ def test_steps_are_the_equations(horizon, average):
     net = Network().double()
     other = copy.deepcopy(net)
     numbers = 0.01 * torch.randn(40, 8, 3, dtype=torch.float64)
-    size = float(numbers[0].square().mean().sqrt())
     opt = untuned.Auto(net, horizon=horizon, average=average)
-    reference = plain(other, {other.beside.weight: size}, horizon, average)
+    reference = plain(other, {}, horizon, average)
     for t in range(40):
+        size = numbers[: min(t + 1, 8)].square().mean().sqrt()  # of the first eight steps
+        reference.inputs[other.beside.weight] = float(size)
         tokens = torch.randint(11, (8, 9))
         labels = torch.randint(4, (8,))
         for model, optimizer in ((net, opt), (other, reference)):

@@ -105,7 +105,7 @@ def by_module(module: nn.Module) -> Iterator[Assigned]:
     """
     found: dict[Tensor, Assigned] = {}
     tied_widths: set[int] = set()
-    for here in _owned(module):
+    for _, _, here in owned(module):
         before = found.setdefault(here.tensor, here)
         kinds = {type(before.layer), type(here.layer)}
         if kinds == {Embedding, Dense}:
@@ -120,14 +120,21 @@ def by_module(module: nn.Module) -> Iterator[Assigned]:
 
 def with_head(module: nn.Module) -> Iterator[Assigned]:
     """As `by_module`, but the last matrix, which may also be an embedding's, is a `Head`."""
-    matrices = [here.tensor for here in _owned(module) if here.layer.multiplies()]
+    matrices = [here.tensor for _, _, here in owned(module) if here.layer.multiplies()]
     for here in by_module(module):
         is_head = bool(matrices) and here.tensor is matrices[-1]
         yield here._replace(layer=Head(here.layer)) if is_head else here
 
 
-def _owned(module: nn.Module) -> Iterator[Assigned]:
-    """Every floating-point parameter under each of its owners in turn."""
+def owned(module: nn.Module) -> Iterator[tuple[nn.Module, str, Assigned]]:
+    """Every floating-point parameter under each of its owners in turn.
+
+    Args:
+        module: the root of a tree of modules.
+
+    Returns:
+        The owner, the parameter's name there, and the parameter with its name in `module`.
+    """
     for path, owner in module.named_modules():
         known = layers_of(owner)
         if path.rpartition(".")[2] in FUSED:
@@ -136,7 +143,7 @@ def _owned(module: nn.Module) -> Iterator[Assigned]:
             if tensor.is_floating_point() or tensor.requires_grad:  # else a quantised base model
                 # lazy tensors have no shape to go by
                 layer = Vector() if is_lazy(tensor) else _known(known, name, tensor)
-                yield Assigned(f"{path}.{name}".lstrip("."), tensor, layer)
+                yield owner, name, Assigned(f"{path}.{name}".lstrip("."), tensor, layer)
 
 
 def _own_parameters(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,136 +1,200 @@
-"""The scale of a network's input data, measured in the first forward pass.
+"""The scale of a network's input data, as the optimizer's state remembers it.
 
 A radius is for inputs whose entries have size one (`geometry/layers.py`). Hidden activations have
 that size, more or less; data may have any, and a layer whose inputs are a hundred times smaller
-needs weights a hundred times larger. No gradient shows that, so hooks measure the inputs.
+needs weights a hundred times larger. No gradient shows that, so hooks measure the inputs
+(`look.py`) in the first steps in which a weight has a gradient.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from untuned.distributed.all_reduce import process_groups
-from untuned.distributed.shards import local, shard_of
-from untuned.geometry.assignment import layers_of
+from untuned.errors import UnseenInputsWarning
+from untuned.optimizer.counted import by_weight, counting, groups_of_copies, joined, joined_marks
+from untuned.optimizer.look import Look
+from untuned.optimizer.places import Place, places_of
+from untuned.optimizer.plan import States
+from untuned.rules.auto import INPUT, LAST
+
+LOOKED = "auto.looked"  # in the state of a tensor: in how many of its steps its inputs were seen
+MEASURED = "auto.measured"  # in how many of these they were data; their mean square is a mean
+LOOKS = 8  # steps to look at each weight in
+HAS_MOVED = "step"  # in the state of a tensor once it has moved
+PATIENT = 64  # steps to wait for weights that have no gradient yet
 
 
 class InputScale:
-    """Measures the inputs of layers in the first forward pass in training mode.
+    """Measures the inputs of layers, and stores their sizes in the states of the weights.
 
-    Inputs that require no gradient count as data. Copies of a watched module measure nothing.
+    Copies of it, as of the modules that it watches, measure nothing.
     """
 
     def __init__(self) -> None:
-        # weights by owner and name: during a forward pass FSDP puts others in their place
-        self._places: list[tuple[nn.Module, str]] = []
-        self._squares: dict[int, Tensor] = {}  # mean squares of inputs, by the weight's number
-        self._copies: dict[Any, None] = {}  # process groups that hold copies (DDP)
-        self._handles: list[Any] = []
+        self._places: list[Place] = []
+        self._roots: list[nn.Module] = []
+        self._look = Look(self._places)
+        self._looked: dict[int, int] = {}  # LOOKED, by the weight's number, on the host
+        self._sizes: dict[int, Tensor] = {}  # INPUT, should states be cleared
+        self._waited = 0
+        self.last: list[Tensor] | None = None  # the last matrices, once found
+        self.known: list[Tensor] = []  # among these
 
     def __reduce__(self) -> tuple[type[InputScale], tuple[()]]:
-        """Copies, also those pickled with a module's hooks, watch nothing."""
         return InputScale, ()
 
-    @property
-    def looking(self) -> bool:
-        """Whether a module is being watched."""
-        return bool(self._places)
-
     def watch(self, module: nn.Module) -> None:
-        """Register hooks on a module's layers."""
-        numbers: dict[Tensor, int] = {}
-        for owner in module.modules():
-            applied = dict(_applied(owner))
-            for name, weight in applied.items():
-                if weight not in numbers:
-                    numbers[weight] = len(self._places)
-                    self._places.append((owner, name))
-            if not isinstance(owner, torch.jit.ScriptModule):  # which takes no hooks
-                look = functools.partial(self._look, [numbers[w] for w in applied.values()])
-                self._handles.append(owner.register_forward_pre_hook(look))
+        """Look at a module's layers in the coming steps."""
+        numbers = {id(place.weight): place.number for place in self._places}
+        for place in places_of(module):
+            place.number = numbers.setdefault(id(place.weight), len(self._places))
+            self._places.append(place)
+        self._roots.append(module)
+        self._begin()
 
-    def _look(self, numbers: Sequence[int], owner: nn.Module, args: tuple[Any, ...]) -> None:
-        if not (owner.training and torch.is_grad_enabled()):
-            return
-        if (copied := DistributedDataParallel._active_ddp_module) is not None:
-            self._copies[copied.process_group] = None
-        inputs = args[0] if args else None
-        if all(number in self._squares for number in numbers):
-            return
-        if not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
-            return
-        if inputs.requires_grad:
-            return
-        if torch._C._are_functorch_transforms_active():  # its tensors must not escape
-            return
-        with torch.no_grad():
-            square = _mean_square(local(inputs))
-            for number in numbers:
-                self._squares.setdefault(number, square)
+    def _begin(self) -> None:
+        self._look.end()
+        self._waited = 0
+        self._look.begin(self._roots)
+
+    def loaded(self, state: States) -> None:
+        """Go on where a state stopped that was loaded; reads from the device."""
+        self._looked.clear()
+        for number, weight in self._weights():
+            own = state.get(weight, {})
+            if LOOKED not in own and _value(own.get(INPUT)) > 0:  # a state of an older version
+                own |= {LOOKED: own[INPUT].new_tensor(LOOKS), MEASURED: own[INPUT].new_tensor(1.0)}
+            if LOOKED in own:
+                self._looked[number] = int(_value(own[LOOKED]))
+
+    def _weights(self) -> Iterator[tuple[int, Tensor]]:
+        for number, place in enumerate(self._places):
+            weight = place.weight if place.sees_inputs and place.number == number else None
+            if weight is not None:
+                yield number, weight
+
+    def _due(self, state: States) -> bool:
+        """Whether a weight with a gradient was not looked at often enough, or was forgotten."""
+        due = False
+        for number, weight in self._weights():
+            if weight.grad is not None:
+                due |= LOOKED not in state.get(weight, {}) or self._looked.get(number, 0) < LOOKS
+        return due
 
     @torch.no_grad()
-    def taken(self) -> dict[Tensor, Tensor]:
-        """Root mean squares of inputs, 0-d, by weight, equal on all ranks; removes the hooks.
+    def step(self, state: States, trained: set[Tensor], idle: bool) -> None:
+        """Store what was seen since the last step.
 
-        1 where no input was measured.
+        Args:
+            state: the optimizer's, by tensor.
+            trained: the optimizer's tensors.
+            idle: whether the step moves nothing; if nothing was seen either, it does not count.
         """
-        for handle in self._handles:
-            handle.remove()
-        weights = [owner._parameters.get(name) for owner, name in self._places]
-        squares = _joined(self._squares, weights, list(self._copies))
-        self._places, self._squares, self._copies, self._handles = [], {}, {}, []
-        found: dict[Tensor, Tensor] = {}
-        for number, weight in enumerate(weights):
-            if weight is not None:
-                square = squares.get(number, torch.zeros((), device=weight.device))
-                known = (square > 0) & square.isfinite()
-                found[weight] = torch.where(known, square.sqrt(), 1.0)
-        return found
+        if not self._places:
+            return
+        looking, seen = bool(self._look), any(call.arrived for call in self._look.calls)
+        if (idle and not seen) or not (looking or self._due(state)):
+            return
+        weights = {i: weight for i, weight in self._weights() if weight in trained}
+        self._prepare(weights, state)
+        if not looking:
+            self._begin()
+            return
+        self._warn_if_blind(weights)
+        if weights:
+            self._record(weights, state, seen)
+        if seen:
+            self._find_last_matrices(state, trained)
+        self._look.step()
+        self._waited += 1
+        waiting = [i for i, w in weights.items() if w.requires_grad and self._looked[i] < LOOKS]
+        if not waiting or self._waited >= PATIENT:
+            self._look.end()
+
+    def _find_last_matrices(self, state: States, trained: set[Tensor]) -> None:
+        """Mark the last matrices in the states of all, alike on all ranks."""
+        places = [p for number, p in enumerate(self._places) if p.number == number and p.is_factor]
+        weights = {p.number: w for p in places if (w := p.weight) is not None and w in trained}
+        ends = self._look.ends({i for i, weight in weights.items() if weight.grad is not None})
+        groups = groups_of_copies(list(weights.values()), list(self._look.copies))
+        if groups is None or not (ends or groups) or not weights:
+            return
+        for weight, mark in zip(
+            weights.values(),
+            joined_marks(ends.moving if ends else set(), weights, groups),
+            strict=True,
+        ):
+            state[weight][LAST] = mark.to(weight.device, copy=True)
+        if ends is not None:
+            self.last = [weights[number] for number in ends.free]
+            self.known = list(weights.values())
+
+    def _prepare(self, weights: Mapping[int, Tensor], state: States) -> None:
+        """Give every weight the entries in its state that it lacks."""
+        for number, weight in weights.items():
+            own = state[weight]
+            if LOOKED in own:
+                self._looked.setdefault(number, 0)
+                continue
+            stated = INPUT in own and HAS_MOVED not in own  # by hand, not by the rule
+            self._looked[number] = LOOKS if stated else 0
+            size = own[INPUT] if stated else self._sizes.get(number, torch.ones(()))
+            own[INPUT] = size.to(weight.device, torch.float32, copy=True)
+            own[LOOKED] = torch.full_like(own[INPUT], self._looked[number])
+            own[MEASURED] = torch.zeros_like(own[INPUT])
+
+    def _warn_if_blind(self, weights: Mapping[int, Tensor]) -> None:
+        moving = any(weight.grad is not None for weight in weights.values())
+        if moving and self._look.blind:
+            self._look.blind = False
+            warnings.warn(
+                "Auto saw no layer called, so that it takes all data for data of size one. Of a "
+                "compiled nn.Sequential give it the compiled module, untuned.Auto(torch.compile("
+                "model)); elsewhere scale the data to a root mean square of one",
+                UnseenInputsWarning,
+                stacklevel=2,
+            )
+
+    def _record(self, weights: Mapping[int, Tensor], state: States, seen: bool) -> None:
+        """Update means of squares by those of this step."""
+        squares = {}
+        for number, calls in by_weight(self._look.calls).items():
+            if number not in weights or self._looked[number] >= LOOKS:
+                continue
+            if chosen := counting(calls, weights[number]):
+                squares[number] = torch.stack([each.squares[number] for each in chosen]).mean()
+        now = joined(squares, weights, list(self._look.copies))
+        if now is not None:
+            self._average(now, weights, state)
+        if seen:
+            moving = [i for i, weight in weights.items() if weight.grad is not None]
+            for number in moving:
+                self._looked[number] += 1
+            if moving:
+                torch._foreach_add_([state[weights[i]][LOOKED] for i in moving], 1.0)
+
+    def _average(self, now: Tensor, weights: Mapping[int, Tensor], state: States) -> None:
+        """`now`: mean squares, (weights,); zero where nothing was seen."""
+        own = [state[weight] for weight in weights.values()]
+        size = torch.stack([each[INPUT] for each in own]).to(now)
+        measured = torch.stack([each[MEASURED] for each in own]).to(now)
+        known = (now > 0) & now.isfinite()
+        new = torch.where(known, measured + 1, measured)
+        square = torch.lerp(size**2, torch.where(known, now, 0.0), 1 / new.clamp(min=1))
+        size = torch.where(known, square.sqrt(), size)
+        torch._foreach_copy_([each[INPUT] for each in own], list(size.unbind()))
+        # what is frozen has a size for the step that thaws it, which then counts anew
+        moving = [i for i, weight in enumerate(weights.values()) if weight.grad is not None]
+        if moving:
+            counts = new.unbind()
+            torch._foreach_copy_([own[i][MEASURED] for i in moving], [counts[i] for i in moving])
+        self._sizes.update(zip(weights, (each[INPUT] for each in own), strict=True))
 
 
-def _mean_square(inputs: Tensor) -> Tensor:
-    """The mean square of all entries, 0-d, also of sparse and nested tensors."""
-    entries = inputs.coalesce() if inputs.is_sparse else inputs
-    if inputs.is_nested or inputs.layout != torch.strided:
-        entries = entries.values()
-    return entries.float().square().sum() / max(1, inputs.numel())
-
-
-def _joined(
-    squares: Mapping[int, Tensor], weights: Sequence[Tensor | None], copies: Sequence[Any]
-) -> Mapping[int, Tensor]:
-    """Means over the ranks that measured each number; zero, or no entry, where none did.
-
-    All-reduces over ranks that certainly step together: those that hold shards of the weights, or
-    DDP's copies. Other ranks may train apart, or average gradients by hand: then no scale is used,
-    so that copies stay equal.
-    """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return squares
-    here = [weight for weight in weights if weight is not None]
-    shards = [shard for weight in here if (shard := shard_of(weight)) is not None]
-    groups = [*process_groups(shards, copies=True)[0], *copies]
-    if not groups:
-        return {}
-    device = shards[0].mesh.device_type if shards else here[0].device
-    both = torch.zeros(2, len(weights), device=device)
-    for number, square in squares.items():
-        both[0, number], both[1, number] = square, 1.0
-    for group in groups:
-        dist.all_reduce(both, group=group)
-    return dict(enumerate((both[0] / both[1].clamp(min=1)).unbind()))
-
-
-def _applied(owner: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The weights that a module applies to its inputs, with their names."""
-    for name, layer in layers_of(owner).items():
-        weight = owner._parameters.get(name)
-        if layer.sees_inputs() and weight is not None:
-            yield name, weight
+def _value(number: Any) -> float:
+    return 0.0 if number is None or number.is_meta else float(number)

@@ -14,6 +14,11 @@ data; dual(m) = U V^T of m = U S V^T (`geometry.orthogonal`); N = how many steps
 in the mean over blocks: a block's is where its momentum is shorter than pure noise leaves it, and
 c_l = the ratio of the two lengths there, 1 elsewhere.
 
+Several heads, the last matrices of their branches, count as one: <g_h, W_h> is their sum. If no
+head moves, the l of the largest |<g_l, W_l>| stands for h. A matrix of degree one (any of a chain,
+so the last that moves before a frozen head) gives D exactly. If all have a lower degree, as in
+residual branches, D comes out too large, and steps too short.
+
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
 Who states the horizon T has s fall along the line 1 - t / T instead. Where weights are averaged
 (`optimizer.averaging`) the power is 1/2: the average removes noise, and steps must go on travelling
@@ -34,7 +39,7 @@ for <g_l, W_l> is zero, and a chain's layers count one each. Entries whose gradi
 been zero stay where they are.
 
 Vectors, embeddings and the head move along Adam's direction (arXiv:1412.6980), whose entries are
-about one, by `Layer.by_entry`: they are not in a ball.
+about one, by `Layer.by_entry`. The head's ball is a cube of R such steps; the others are free.
 """
 
 import math
@@ -67,6 +72,7 @@ NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (
 
 REVERSALS = "reversals"  # in the state of a tensor: how often each block was turned back
 INPUT = "auto.input"  # in the state of a tensor: the size of its data; 0: not known
+LAST = "auto.last"  # in the state of a tensor: one if it is a head, whatever its geometry says
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,12 @@ class Auto(Blockwise):
     ) -> NetworkStep:
         """How far, and the degree in the place of the depth."""
         radial = [leaves.radial for leaves in groups]  # <gradient, weights>
-        every, head = _total(groups, radial, _multiplies), _total(groups, radial, _is_head)
+        every, head = _every_and_head(groups, radial)
         zero = torch.zeros_like(every)
         before = {name: value.to(every) for name, value in network_state.items()}
         product = torch.lerp(every * head, before.get("product", zero), DEGREE)
         square = torch.lerp(head * head, before.get("square", zero), DEGREE)
-        D = torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
+        D = degree(product, square)
         t = before.get("steps", zero)
         q = _believed(groups, before.get("believed", zero), t)
         eta = q * (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
@@ -140,12 +146,17 @@ class Auto(Blockwise):
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         inputs = torch.where(inputs > 0, inputs, 1.0)
-        radius = (GAIN ** (1 / torch.as_tensor(L))).clamp(max=REACH)
-        keep = torch.where(by_entry > 0, 1.0, 1 - torch.as_tensor(eta).abs() * certain / radius)
+        radius = ball(torch.as_tensor(L))
+        share = blocks.of_layers(_in_ball, t) * torch.where(by_entry > 0, 1.0, certain) / radius
+        keep = 1 - torch.as_tensor(eta).abs() * share
         kept = zip(new, t, blocks.spread(v), blocks.spread(reversals), strict=True)
         for state, step, size, count in kept:
             state |= {"step": step, "v": size, REVERSALS: count}
-        moving = [None if "square" in state else state["momentum"] for state in new]
+        each = zip(blocks.layers, blocks.shapes, new, strict=True)
+        moving = [
+            state.get("square", state["momentum"]) if _in_ball(layer, shape) else None
+            for layer, shape, state in each
+        ]
         return Step(-eta * units / inputs, directions, new, keep, moving)
 
     def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor], Tensor]:
@@ -174,6 +185,32 @@ class Auto(Blockwise):
         return new, ahead, leaves.blocks.gather(norms).to(leaves.sizes)
 
 
+def degree(product: Tensor, square: Tensor) -> Tensor:
+    """D, 0-d.
+
+    Args:
+        product: the average of sum_l <g_l, W_l> times <g_h, W_h>, 0-d.
+        square: the average of <g_h, W_h> squared, 0-d.
+    """
+    return torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
+
+
+def ball(D: Tensor) -> Tensor:
+    """R, 0-d: how large weights may become, in units of a unit step."""
+    return (GAIN ** (1 / D)).clamp(max=REACH)
+
+
+def unit_step(layer: Layer, shape: Shape) -> float:
+    """The size of a unit step for inputs of size one: r_l, or that of each entry.
+
+    Args:
+        layer: the tensor's geometry.
+        shape: the tensor's.
+    """
+    by_entry = layer.by_entry(shape)
+    return _radius(layer, shape) if by_entry is None else ENTRY * by_entry
+
+
 def _by_entry(layer: Layer, shape: Shape) -> float:
     return layer.by_entry(shape) or 0.0
 
@@ -189,6 +226,11 @@ def _multiplies(layer: Layer, shape: Shape) -> float:
 
 def _is_head(layer: Layer, shape: Shape) -> float:
     return float(layer.is_head())
+
+
+def _in_ball(layer: Layer, shape: Shape) -> float:
+    """Not vectors and embeddings."""
+    return float(layer.by_entry(shape) is None or layer.is_head())
 
 
 def _is_spectral(layer: Layer, shape: Shape) -> float:
@@ -210,6 +252,32 @@ def _mean(groups: Sequence[Leaves], numbers: Sequence[Tensor | None], other: Ten
     count = [leaves.blocks.of_layers(_is_spectral, leaves.sizes).sum() for leaves in groups]
     blocks = torch.as_tensor(sum(count))
     return torch.where(blocks > 0, _total(groups, numbers, _is_spectral) / blocks, other)
+
+
+def _every_and_head(groups: Sequence[Leaves], radial: Sequence[Tensor | None]) -> list[Tensor]:
+    """<gradient, weights> of all matrices and of the heads, 0-d each."""
+    every, heads, each = [], [], []
+    for leaves, inner in zip(groups, radial, strict=True):
+        assert inner is not None
+        last = _last(leaves, inner)
+        matrices = inner * torch.maximum(leaves.blocks.of_layers(_multiplies, inner), last)
+        every.append(matrices.sum())
+        heads.append(torch.dot(inner, last))
+        sums = inner.new_zeros(len(leaves.blocks.shapes))
+        each.append(sums.index_add(0, leaves.blocks.owner(inner.device), matrices))
+    tensors, head = torch.cat(each), torch.stack(heads).sum()
+    largest = tensors.gather(0, tensors.abs().argmax(keepdim=True)).sum()
+    return [torch.stack(every).sum(), torch.where(head != 0, head, largest)]
+
+
+def _last(leaves: Leaves, like: Tensor) -> Tensor:
+    """One for blocks of heads, zero for others, (blocks,)."""
+    marks = [state.get(LAST) for state in leaves.states]
+    found = [mark for mark in marks if mark is not None]
+    if not found:
+        return leaves.blocks.of_layers(_is_head, like)
+    numbers = [torch.zeros_like(found[0]) if mark is None else mark for mark in marks]
+    return torch.stack(numbers).to(like)[leaves.blocks.owner(like.device)]
 
 
 def _total(

@@ -1,0 +1,182 @@
+"""Auto: the rule of `rules.auto` with what it learns of the module, and the average it keeps."""
+
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor, nn
+
+from untuned import rules
+from untuned.errors import AverageWarning, ParameterError
+from untuned.optimizer.averaging import AVERAGED, WeightAverage
+from untuned.optimizer.heads import (
+    arrange_as_saved_,
+    arrange_by_states_,
+    correct_heads_,
+    restore_names_,
+)
+from untuned.optimizer.input_scale import HAS_MOVED, InputScale
+from untuned.optimizer.nonfinite import readable
+from untuned.optimizer.shell import Optimizer, Params
+from untuned.optimizer.state_dict import check
+
+# What the rule remembers of the degree, in the first group: of the tensors that moved
+DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
+
+
+class Auto(Optimizer):
+    """Trains a network, of any kind and size, with nothing to tune and no horizon to state.
+
+    Give it the module: it then knows the layers and the head (the last matrix), measures the size
+    of the data in the first steps, and **averages the weights**. What the module holds whenever it
+    is not training, so what is evaluated, saved, copied or exported, is the average; its passes in
+    training mode see the iterate (`optimizer.averaging`). Of bare tensors it knows the shapes
+    alone, and averages nothing. `effective_lr` in the groups is `lr` times the step
+    size. State: two tensors for each matrix (momentum, iterate), three for each vector, embedding
+    and head. `untuned.rules.Auto` has the equations, `Optimizer` the other errors raised.
+
+    Args:
+        params: as in `Optimizer`; a module, if there is one.
+        lr: multiplies every step; for schedulers.
+        horizon: total number of optimizer steps, if known: the step size decays linearly to zero.
+            None: it decays adaptively, when successive gradients oppose each other (Kesten's rule).
+        average: whether the module holds the average of its weights. None: if it is given one, and
+            its passes in training mode can be seen.
+        maximize: as in `Optimizer`.
+        seed: as in `Optimizer`.
+
+    Raises:
+        DomainError: a horizon below zero, or an `lr`.
+        ParameterError: `average=True` without a module.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float | Tensor = 1.0,
+        *,
+        horizon: int | None = None,
+        average: bool | None = None,
+        maximize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self._inputs = InputScale()
+        self._average = WeightAverage(self)
+        self._may_average = average is not False
+        self._moved: list[bool] | None = None  # which tensors the last step moved
+        self._settled = False  # whether a step has moved anything, so that heads stay
+        super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
+        if average and not self._average.watching:
+            raise ParameterError(
+                "average=True needs the module, whose passes decide which weights it holds: "
+                "give it as Auto(model)"
+            )
+        if self._average.watching:
+            self._set_power(AVERAGED)
+        self._attend_steps()
+
+    def _set_power(self, power: float) -> None:
+        """Of the clock, in all groups, and in those to come."""
+        for options in (self.defaults, *self.param_groups):
+            options["power"] = power
+
+    def _attend_steps(self) -> None:
+        self._plans.before_step, self._plans.after_step = self._before_step, self._after_step
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in `Optimizer`."""
+        super().add_param_group(param_group)
+        module = param_group["params"]
+        if isinstance(module, nn.Module):
+            self._inputs.watch(module)
+            if self._may_average:
+                self._average.watch(module)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """A context in which the module holds the average, also amid a pass in training mode."""
+        return self._average.averaged()
+
+    def state_dict(self) -> dict[str, Any]:
+        """As in `Optimizer`, beside a module that holds the average."""
+        self._average.rest()
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in `Optimizer`; the head is the one that the state was saved with."""
+        check(state_dict, self.tower)
+        self._average.rest()
+        arrange_as_saved_(self.param_groups, state_dict["param_groups"])
+        names = [group.get("param_names") for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        restore_names_(self.param_groups, names)
+        arrange_by_states_(self.param_groups, self.state)
+        self._inputs.loaded(self.state)
+        steps = (state.get(HAS_MOVED) for state in self.state.values())
+        self._settled = any(step is not None and (step.is_meta or step > 0) for step in steps)
+        self._moved = None
+        self._average.trust()
+
+    def _before_step(self) -> None:
+        """Take what the passes have shown into state and groups."""
+        params = [weight for group in self.param_groups for weight in group["params"]]
+        idle = self._is_idle()
+        self._inputs.step(self.state, set(params), idle)
+        if not idle:
+            found = self._inputs
+            if not self._settled and found.last is not None:
+                correct_heads_(self.param_groups, found.last, found.known, self.state)
+                params = [weight for group in self.param_groups for weight in group["params"]]
+            self._settled = True
+            self._watch_degree(params)
+        if self._average.active:
+            self._average.enter()
+
+    def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
+        """Average the weights that have moved."""
+        if not self._average.active:
+            return
+        if not moved or self._average.met or self._is_idle():
+            self._average.follow(moved, finite)
+            return
+        self._average.forget()
+        self._set_power(1.0)
+        warnings.warn(
+            "gradients arrived, but no forward pass of the module was seen in training mode: its "
+            "weights are not averaged. Call the module that was given to Auto, or modules within "
+            "it, after model.train(), and give the compiled module to Auto; or say average=False",
+            AverageWarning,
+            stacklevel=2,
+        )
+
+    def _is_idle(self) -> bool:
+        """Whether no step moves anything, as the one that torch takes to allocate state."""
+        return all([_idle(group["lr"]) for group in self.param_groups])
+
+    def _watch_degree(self, params: Sequence[Tensor]) -> None:
+        """Begin to measure the degree anew where other tensors move."""
+        moved = [weight.grad is not None for weight in params]
+        if self._moved is None:  # a loaded state tells what has moved before, not what last
+            has_moved = [HAS_MOVED in self.state.get(weight, {}) for weight in params]
+            self._moved = [now and has for now, has in zip(moved, has_moved, strict=True)]
+        if moved != self._moved:
+            self._moved = moved
+            for name in DEGREE_STATE:
+                if name in self.param_groups[0]:
+                    self.param_groups[0][name].zero_()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_moved": self._moved, "_settled": self._settled}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # torch also calls this to load a state
+        fresh = {"_inputs": InputScale(), "_average": WeightAverage(self), "_may_average": True}
+        for name, value in {**fresh, "_moved": None, "_settled": False}.items():
+            self.__dict__.setdefault(name, value)
+        self._attend_steps()
+
+
+def _idle(lr: Tensor | float) -> bool:
+    """Whether lr is zero, as in the no-op step that torch takes to allocate optimizer state."""
+    return readable(lr) and not lr.any() if isinstance(lr, Tensor) else lr == 0
