@@ -162,7 +162,7 @@ class Auto(Optimizer):
     def _before_step(self) -> None:
         self._take_sizes()
         if self._average.active:
-            self._average.enter()
+            self._average.prepare(self._is_idle())
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
         if not self._average.active:
