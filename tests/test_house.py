@@ -170,6 +170,7 @@ def test_one_name_is_one_thing():
     several = {name: sorted(where) for name, where in homes.items() if len(where) > 1}
     # each optimizer by name is named as the rule that it runs
     expected = {
-        name: ["optimizer.named", f"rules.{name.lower()}"] for name in ("AGD", "Auto", "Nero")
+        name: [f"optimizer.{home}", f"rules.{name.lower()}"]
+        for name, home in {"AGD": "named", "Nero": "named", "Auto": "auto"}.items()
     }
     assert several == expected

@@ -89,9 +89,9 @@ class Auto(Optimizer):
         super().add_param_group(param_group)
         module = param_group["params"]
         if isinstance(module, nn.Module):
-            self._inputs.watch(module)
             if self._may_average:
                 self._average.watch(module)
+            self._inputs.watch(module)
 
     def averaged(self) -> AbstractContextManager[None]:
         """A context in which the module holds the average, also amid a pass in training mode."""
@@ -130,7 +130,7 @@ class Auto(Optimizer):
             self._settled = True
             self._watch_degree(params)
         if self._average.active:
-            self._average.enter()
+            self._average.prepare(idle)
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
         """Average the weights that have moved."""

@@ -8,25 +8,31 @@ so that x weighs the iterates of about the last t / (SHARE + 1) steps (Shamir an
 arXiv:1212.1824, polynomial-decay averaging). The module holds x: evaluation, `state_dict`, copies
 and exports read it without knowing of it. A hook puts W in its place at the first pass in training
 mode with gradients enabled; the end of the step puts x back.
+
+What others write to a weight between steps is where its iterate begins anew, if torch counts it
+(`weight._version`): writes under `torch.no_grad()` are, those to `weight.data` are not.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from untuned.distributed.shards import local
-from untuned.execution.stochastic_rounding import SHORT, dithered, key_of
+from untuned.distributed.shards import local, shard_index, shard_of
+from untuned.execution.stochastic_rounding import SHORT, Write, key_of
 from untuned.optimizer.batch_norm import BatchNormStatistics
+from untuned.optimizer.exchange import Part, exchange_
+from untuned.optimizer.hooks import Hook, Hooks
+from untuned.optimizer.nonfinite import readable
 
 SHARE = 8  # an iterate's weight grows as its number to this power
 ITERATE, COUNT = "average.iterate", "average.steps"  # in the state of a tensor
 AVERAGED = 0.5  # the power of the clock (`rules.Auto`) in groups whose weights are averaged
-TOGETHER = 2**20  # entries that are exchanged at once: their copy is all the extra memory
 
 
 class WeightAverage:
@@ -43,25 +49,29 @@ class WeightAverage:
         self.watching: bool = False
         self.training: bool = False
         self.met: bool = False  # whether a pass in training mode has been seen
-        self._exchanged: list[Tensor] = []  # tensors that hold their iterates
+        self._seen = False  # whether one has been since the last step
+        self._exchanged: dict[Tensor, None] = {}  # tensors that hold their iterates
         self._versions: dict[Tensor, int] = {}  # of tensors, as the last step left them
-        self._evaluating: nn.Module | None = None  # called amid a pass in training
+        self._evaluating: Any = None  # the handle of a hook: a call amid a pass in training
         self._statistics: list[BatchNormStatistics] = []
+        self._hooks = Hooks()
         self._sharded: list[Any] = []  # FSDP modules, which may hold gathered weights
 
     def watch(self, module: nn.Module) -> None:
-        """Register hooks on a module, and on each of its modules that owns parameters."""
+        """Register hooks on a module, and on all within it that have parameters."""
         self.watching = True
         statistics = BatchNormStatistics(module, self._optimizer)
         self._statistics.append(statistics)
-        self._sharded += [each for each in module.modules() if hasattr(each, "reshard")]
+        self._sharded += [each for each in module.modules() if _is_fsdp(each)]
         for owner in module.modules():
             scripted = isinstance(owner, torch.jit.ScriptModule)  # which takes no hooks
-            if not scripted and (owner is module or owner._parameters):
+            taking_part = owner is module or owner in statistics or _has_parameters(owner)
+            if not scripted and taking_part:
+                self._hooks.prepare(owner)
                 before = Hook(self._before, module, statistics)
                 owner.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
-                owner.register_forward_hook(Hook(self._after), always_call=True)
-        module.register_state_dict_pre_hook(Hook(self._saving))
+                owner.register_state_dict_pre_hook(Hook(self._at_rest))
+                owner.register_load_state_dict_pre_hook(Hook(self._at_rest))
 
     @property
     def active(self) -> bool:
@@ -73,27 +83,35 @@ class WeightAverage:
         self, root: nn.Module, statistics: BatchNormStatistics, owner: nn.Module, *inputs: Any
     ) -> None:
         """Before a pass: put the weights in place that it is to see."""
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            return  # which allow no such effect; the root's hook runs outside the compiled graph
-        if not self.active:
-            return
-        if root.training and torch.is_grad_enabled():
-            self.met = True
-            if not self.training:
-                statistics.renew(owner, *inputs)
-                self.enter()
-        elif not root.training and self.training and self._evaluating is None:
-            self._evaluating = owner
+        if torch._C._are_functorch_transforms_active():
+            return  # which allow no such effect
+        if root.training:
+            if (self.training and not statistics.due(owner)) or not torch.is_grad_enabled():
+                return
+            if self.active:
+                self._train(statistics, owner, *inputs)
+        elif self.training and self._evaluating is None:
+            after = owner.register_forward_hook(Hook(self._after), always_call=True)
             self._leave()
+            self._evaluating = after
 
-    def _after(self, owner: nn.Module, *_: Any) -> None:
+    def _train(self, statistics: BatchNormStatistics, owner: nn.Module, *inputs: Any) -> None:
+        """Before a pass in training: renew what statistics are due, and put iterates in place."""
+        if not self.training:
+            statistics.begin()
+        self.met = self._seen = True
+        self.rest()
+        statistics.renew(owner, *inputs)
+        self.enter()
+
+    def _after(self, *_: Any) -> None:
         """After an evaluation amid a pass in training: its gradients will be the iterate's."""
-        if self._evaluating is owner:
-            self._evaluating = None
-            self.enter()
+        self._evaluating.remove()
+        self._evaluating = None
+        self.enter()
 
-    def _saving(self, *_: Any) -> None:
-        """Before the module's state is read."""
+    def _at_rest(self, *_: Any) -> None:
+        """Before the module's state is read or written."""
         self.rest()
 
     def rest(self) -> None:
@@ -110,25 +128,44 @@ class WeightAverage:
         """A context in which the module holds the average."""
         training = self.training
         self.rest()
-        yield
-        if training:
-            self.enter()
+        try:
+            yield
+        finally:
+            if training:
+                self.enter()
+
+    def prepare(self, idle: bool) -> None:
+        """Before a step: put iterates in place, those that gradients are of.
+
+        Without a pass in training since the last step they are of what the module holds.
+
+        Args:
+            idle: whether the step moves nothing.
+        """
+        if not (self._seen or self.training or idle):
+            for p in self._averaged():
+                if p.grad is not None:
+                    self._begin_anew(p)
+        self.enter()
 
     def enter(self) -> None:
         """Put the iterates in place of the averages, of all tensors that may move."""
         if self.training:
             return
-        self._exchanged = [p for p in self._averaged() if p.requires_grad]
+        self._exchanged = {p: None for p in self._averaged() if p.requires_grad}
         for p in self._exchanged:
             self._accept(p)
         self.training = True
-        self._exchange()
+        self._exchange({})
         for statistics in self._statistics:
             statistics.keep()
 
     def _leave(self) -> None:
         self.training = False
-        self._exchange()
+        self._exchange({})
+        self._restore()
+
+    def _restore(self) -> None:
         for statistics in self._statistics:
             statistics.restore()
 
@@ -144,21 +181,24 @@ class WeightAverage:
         iterate = state[ITERATE]
         written = self._versions.get(p, p._version) != p._version
         if written or iterate.shape != p.shape:  # the iterate begins anew with what was written
-            state[ITERATE] = p.detach().clone()
-            state[COUNT] = torch.zeros_like(state[COUNT])
+            self._begin_anew(p)
         elif iterate.dtype != p.dtype or iterate.device != p.device:
             state[ITERATE] = iterate.to(p.device, p.dtype)
+            state[COUNT] = state[COUNT].to(p.device)
+
+    def _begin_anew(self, p: Tensor, taken: float | Tensor = 0.0) -> None:
+        """Begin with a tensor as it is, after no step, or after one if it was `taken`."""
+        state = self._optimizer.state[p]
+        state[ITERATE] = p.detach().clone()
+        state[COUNT] = torch.zeros((), device=local(p).device) + taken
 
     @torch.no_grad()
-    def _exchange(self) -> None:
-        """Exchange weights and entries, in place, unseen by autograd: a pass may be under way."""
+    def _exchange(self, parts: dict[Tensor, Part]) -> None:
+        """Exchange weights and entries of the state, which first go some part of the way."""
         state = self._optimizer.state
-        weights = [local(p).data for p in self._exchanged]
+        weights = [local(p) for p in self._exchanged]
         others = [local(state[p][ITERATE]) for p in self._exchanged]
-        for start, end in _together(weights):
-            copies = [weight.clone() for weight in weights[start:end]]
-            torch._foreach_copy_(weights[start:end], others[start:end])
-            torch._foreach_copy_(others[start:end], copies)
+        exchange_(weights, others, [parts.get(p) for p in self._exchanged])
         for module in self._sharded:
             module.reshard()
 
@@ -169,36 +209,35 @@ class WeightAverage:
             moved: the tensors that the step moved.
             finite: whether the step was taken.
         """
-        self._average([p for p in moved if ITERATE in self._optimizer.state[p]], finite)
+        self._seen = False
+        parts = self._parts([p for p in moved if p in self._exchanged], finite)
+        if self.training:
+            self.training = False
+            self._exchange(parts)
+            self._restore()
         for p in moved:
-            state = self._optimizer.state[p]
-            if ITERATE not in state:  # the first average is the iterate
-                state[ITERATE] = p.detach().clone()
-                state[COUNT] = torch.zeros((), device=local(p).device) + finite
-        self.rest()
-        self._versions = {p: p._version for p in self._averaged()}
+            if p not in parts:  # the first average is the iterate
+                self._begin_anew(p, 1.0 * finite)
+        for p in (*self._exchanged, *moved):
+            self._versions[p] = p._version
 
-    @torch.no_grad()
-    def _average(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
-        if not moved or finite is False:
-            return
-        states = [self._optimizer.state[p] for p in moved]
-        counts = [state[COUNT] for state in states]
-        if counts[0].device != local(moved[0]).device:
-            counts = [count.to(local(p).device) for count, p in zip(counts, moved, strict=True)]
-        taken = 1.0 if finite is True else finite.to(counts[0])  # type: ignore[union-attr]
+    def _parts(self, moved: Sequence[Tensor], finite: bool | Tensor) -> dict[Tensor, Part]:
+        """How far the averages of some tensors go; counts their steps."""
+        if not moved:
+            return {}
+        taken = 1.0 * finite
+        counts = [self._optimizer.state[p][COUNT] for p in moved]
         torch._foreach_add_(counts, taken)
-        shares = torch._foreach_add(counts, SHARE)
-        torch._foreach_reciprocal_(shares)
-        torch._foreach_mul_(shares, (SHARE + 1) * taken)
-        for p, state, count, share in zip(moved, states, counts, shares, strict=True):
-            state[COUNT] = count
-            average, iterate = local(state[ITERATE]), local(p).detach()
-            if average.dtype in SHORT:  # rounded to nearest, small changes would be lost
-                exact = torch.lerp(average.float(), iterate.float(), share)
-                average.copy_(dithered(exact, average.dtype, key_of(count.long(), SHARE)))
-            else:
-                average.lerp_(iterate, share.to(average.dtype))
+        t = torch.stack(counts)
+        share = (SHARE + 1) * taken / (t + SHARE)
+        shares = share.tolist() if readable(share) else share.unbind()
+        keys: Sequence[Tensor | None] = [None] * len(moved)
+        if any([p.dtype in SHORT for p in moved]):
+            keys = [
+                Write(key=key).fold_in(shard_index(shard_of(p))).key
+                for p, key in zip(moved, key_of(t.long(), SHARE).unbind(), strict=True)
+            ]
+        return dict(zip(moved, map(Part, shares, keys), strict=True))
 
     def forget(self) -> None:
         """Average no longer: the module holds the iterates from now on."""
@@ -206,33 +245,14 @@ class WeightAverage:
         for p in self._averaged():
             for name in (ITERATE, COUNT):
                 del self._optimizer.state[p][name]
-        self._exchanged, self.training = [], False
+        self._exchanged, self.training = {}, False
 
 
-class Hook:
-    """A module's hook. Copies of the module, and those that are pickled, have an inert one."""
-
-    def __init__(self, call: Callable[..., None], *given: Any) -> None:
-        self._call, self._given = call, given
-
-    def __call__(self, *args: Any) -> None:
-        self._call(*self._given, *args)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # of the standard library, so that a pickled module needs no untuned
-        return getattr, (contextlib.nullcontext(), "__exit__")
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return contextlib.nullcontext().__exit__
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
 
 
-def _together(tensors: Sequence[Tensor]) -> Iterator[tuple[int, int]]:
-    """Ranges of tensors that have about `TOGETHER` entries in all."""
-    start, entries = 0, 0
-    for end, tensor in enumerate(tensors):
-        if entries and entries + tensor.numel() > TOGETHER:
-            yield start, end
-            start, entries = end, 0
-        entries += tensor.numel()
-    if tensors:
-        yield start, len(tensors)
+def _is_fsdp(module: nn.Module) -> bool:
+    """Whether FSDP2 shards a module, without the import of FSDP where nobody else has."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    return fsdp is not None and isinstance(module, getattr(fsdp, "FSDPModule", ()))

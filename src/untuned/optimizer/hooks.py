@@ -1,4 +1,4 @@
-"""Forward hooks that only the module runs that they were registered on.
+"""Hooks that only the module runs that they were registered on.
 
 Copies and pickles of a module hold idle ones, scripted modules none, and compiled code none: a
 graph that `torch.compile` makes has no trace of them.
@@ -21,20 +21,22 @@ SCRIPTED = "__prepare_scriptable__"  # what `torch.jit.script` asks a module for
 
 
 class Hook:
-    """A forward hook, or a pre-hook, with keyword arguments.
+    """A module's hook, which calls a function with what is given here, then with what torch gives.
 
     Args:
-        call: (module, args, kwargs) or (module, args, kwargs, output) -> None; None: idle.
+        call: the function; None: idle.
+        given: its first arguments.
     """
 
-    def __init__(self, call: Callable[..., None] | None) -> None:
+    def __init__(self, call: Callable[..., None] | None, *given: Any) -> None:
         self._call = None if call is None else torch.compiler.disable(call)
+        self._given = given
 
-    def __call__(self, *given: Any) -> None:
+    def __call__(self, *args: Any) -> None:
         # compiled code inlines this and finds nothing to do
         if torch.compiler.is_compiling() or torch._C._get_tracing_state() or self._call is None:
             return
-        self._call(*given)
+        self._call(*self._given, *args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
         return Hook(None)
