@@ -33,7 +33,7 @@ def looking(net):
 def test_loading_a_state_does_not_end_the_look():
     """Accelerate loads what it has just saved before the first step."""
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     opt.load_state_dict(opt.state_dict())
     train(net, opt, torch.full((3, 4), 5.0))
     assert opt.state[net[0].weight][INPUT] == 5.0
@@ -42,7 +42,7 @@ def test_loading_a_state_does_not_end_the_look():
 
 def test_a_loaded_state_knows_better():
     net, resumed = network(), network()
-    opt, other = untuned.Auto(net), untuned.Auto(resumed)
+    opt, other = untuned.Auto(net, average=False), untuned.Auto(resumed, average=False)
     train(net, opt, torch.full((3, 4), 5.0))
     other.load_state_dict(opt.state_dict())
     train(resumed, other, torch.full((3, 4), 7.0))
@@ -54,7 +54,7 @@ def test_a_checkpoint_of_before_the_first_step_does_not_end_the_look():
     """torch's distributed checkpoints take a step at a rate of zero, to have states made."""
     net, other = network(), network()
     other.load_state_dict(net.state_dict())
-    opt, plain = untuned.Auto(net), untuned.Auto(other)
+    opt, plain = untuned.Auto(net, average=False), untuned.Auto(other, average=False)
     get_optimizer_state_dict(net, opt)
     assert looking(net)
     for model, optimizer in ((net, opt), (other, plain)):
@@ -69,7 +69,7 @@ def test_a_checkpoint_of_before_the_first_step_does_not_end_the_look():
 @pytest.mark.parametrize("kind", [float, torch.tensor])
 def test_a_warm_up_that_starts_at_zero_keeps_what_was_seen(kind):
     net = network()
-    opt = untuned.Auto(net, lr=kind(0.0))
+    opt = untuned.Auto(net, lr=kind(0.0), average=False)
     train(net, opt, torch.full((3, 4), 5.0), 2)
     for group in opt.param_groups:
         group["lr"] = kind(0.5)
@@ -84,7 +84,7 @@ def test_layers_that_an_optimizer_has_no_use_for_leave_no_state():
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     net[0].weight = nn.Parameter(torch.ones(8, 4, dtype=torch.int8), requires_grad=False)
     net[0].forward = lambda x: x @ net[0].weight.float().T
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     net(torch.ones(3, 4)).sum().backward()
     opt.step()
     assert net[0].weight not in opt.state
@@ -95,7 +95,7 @@ def test_layers_that_an_optimizer_has_no_use_for_leave_no_state():
 def test_a_batch_without_a_size_counts_as_of_size_one(odd):
     """Its steps are skipped, if it is not finite; those of the next move the first layer."""
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NonFiniteGradientWarning)
         train(net, opt, torch.full((3, 4), odd), 2)
@@ -129,7 +129,7 @@ def nested(layout):
 def test_data_may_have_any_layout_that_a_layer_takes(kind, layout):
     data, values = kind(layout)
     net = nn.Linear(4, 2)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     made = net(data)
     (made.values() if made.is_nested else made).sum().backward()
     opt.step()
@@ -140,7 +140,7 @@ def test_data_may_have_any_layout_that_a_layer_takes(kind, layout):
 def test_function_transforms_may_go_through_a_network_that_is_looked_at():
     """What they call a module with is no data yet, but their own stand-in for it."""
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     weights = dict(net.named_parameters())
 
     def loss(weights, x):
@@ -158,7 +158,7 @@ def test_function_transforms_may_go_through_a_network_that_is_looked_at():
 @pytest.mark.filterwarnings("ignore::untuned.errors.UnseenInputsWarning")
 def test_scripted_modules_train_though_they_take_no_hooks():
     net = torch.jit.script(network())
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     before = snapshot(net)
     train(net, opt, torch.ones(3, 4))
     assert not equal(snapshot(net), before)

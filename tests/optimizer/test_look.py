@@ -36,7 +36,7 @@ def size(opt, weight):
 
 def seen(net, *args, weight=None, **kwargs):
     """The size of what a weight, or the first, has seen in a step."""
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     train(opt, lambda: out_of(net(*args, **kwargs)).sum())
     return size(opt, next(net.parameters()) if weight is None else weight)
 
@@ -48,7 +48,7 @@ def out_of(output):
 
 def test_the_size_is_the_root_mean_square_over_the_first_steps():
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     for step in range(12):
         train(opt, lambda step=step: net(torch.full((3, 4), step + 1.0)).sum())
         assert bool(hooks(net)) == (step < 7)
@@ -61,7 +61,7 @@ def test_the_size_is_the_root_mean_square_over_the_first_steps():
 @pytest.mark.parametrize("probe", ["zeros", "no gradient", "evaluation", "no step"])
 def test_only_passes_count_whose_gradients_arrive(probe):
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     if probe == "zeros":
         net(torch.zeros(1, 4))
     elif probe == "no gradient":
@@ -82,7 +82,7 @@ def test_a_network_that_trains_in_evaluation_mode_is_seen():
 
 def test_micro_batches_count_alike():
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     train(opt, lambda: net(torch.full((3, 4), 3.0)).sum() + net(torch.full((5, 4), 5.0)).sum())
     assert size(opt, net[0].weight) == pytest.approx(17**0.5)
 
@@ -151,7 +151,7 @@ def test_layers_of_ones_own_see_what_fits_their_matrix(name):
 
 def test_functional_calls_are_seen():
     net = nn.Sequential(network())
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     others = {name: weight * 1.0 for name, weight in net.named_parameters()}
     x = torch.full((3, 4), 5.0)
     train(opt, lambda: torch.func.functional_call(net, others, (x,)).sum())
@@ -161,7 +161,7 @@ def test_functional_calls_are_seen():
 @pytest.mark.parametrize("mapped", [False, True])
 def test_function_transforms_are_seen_through(mapped):
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     weights = dict(net.named_parameters())
 
     def loss(weights, x):
@@ -191,7 +191,7 @@ NORMS = {
 def test_norms_of_weights_have_the_size_of_data_where_that_matters(kind):
     """In the size of a weight norm. The rest is a direction, the same in any unit."""
     layer = NORMS[kind](nn.Linear(4, 2, bias=False))
-    opt = untuned.Auto(layer)
+    opt = untuned.Auto(layer, average=False)
     train(opt, lambda: layer(torch.full((3, 4), 5.0)).sum())
     found = {name: opt.state[weight].get(INPUT) for name, weight in layer.named_parameters()}
     scales = [name for name in found if name.endswith(("_g", "original0"))]
@@ -211,7 +211,7 @@ def test_with_weight_norm_the_unit_of_the_data_does_not_matter(kind):
         (getattr(nets[1][0], "weight_g", None) if "old" in kind else
          nets[1][0].parametrizations.weight.original0).mul_(1000)  # fmt: skip
     for net, scale in zip(nets, (1.0, 1e-3), strict=True):
-        opt = untuned.Auto(net)
+        opt = untuned.Auto(net, average=False)
         train(opt, lambda net=net, scale=scale: F.cross_entropy(net(scale * xs), labels), 10)
     torch.testing.assert_close(nets[0](xs), nets[1](xs / 1000), rtol=1e-4, atol=1e-6)
 
@@ -221,7 +221,7 @@ def test_a_pruned_layer_of_which_nothing_is_missing_trains_as_any_other():
     nets[1].load_state_dict(nets[0].state_dict())
     prune.identity(nets[1][0], "weight")
     for net in nets:
-        opt = untuned.Auto(net)
+        opt = untuned.Auto(net, average=False)
         train(opt, lambda net=net: net(torch.full((3, 4), 5.0)).square().sum(), 10)
     x = torch.randn(3, 4)
     assert torch.equal(nets[0](x), nets[1](x))
@@ -240,7 +240,7 @@ def chain(depth, width=8):
 def test_what_frozen_layers_make_is_no_data(no_grad):
     net = chain(3)
     net[:4].requires_grad_(False)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
 
     def loss():
         with torch.set_grad_enabled(not no_grad):
@@ -253,7 +253,7 @@ def test_what_frozen_layers_make_is_no_data(no_grad):
 
 def test_what_was_detached_is_no_data():
     net = chain(3)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
 
     def loss():
         hidden = net[0](torch.full((3, 8), 5.0).double())
@@ -282,7 +282,7 @@ def test_layers_that_thaw_train_as_those_that_were_never_frozen(freeze):
     net = chain(12)
     with torch.no_grad():
         net[0].weight.mul_(0.01)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     xs, ys = torch.randn(64, 8).double(), torch.randn(64, 8).double()
     layers = [m for m in net if isinstance(m, nn.Linear)]
     worst = 0.0
@@ -303,7 +303,7 @@ def test_layers_that_thaw_train_as_those_that_were_never_frozen(freeze):
 def test_data_of_a_first_layer_that_thaws_are_known_at_its_first_step():
     net = network()
     net[0].requires_grad_(False)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     loss = lambda: net(torch.full((3, 4), 5.0)).sum()  # noqa: E731
     train(opt, loss, 10)
     assert not hooks(net)
@@ -326,7 +326,7 @@ def test_checkpointed_activations_are_no_data(reentrant):
             return checkpoint(self.body, self.first(x) * 10, use_reentrant=reentrant)
 
     net = Checkpointed()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     train(opt, lambda: net(torch.full((3, 4), 5.0)).sum())
     assert (size(opt, net.first.weight), size(opt, net.body[1].weight)) == (5, 1)
 
@@ -334,7 +334,7 @@ def test_checkpointed_activations_are_no_data(reentrant):
 @pytest.mark.parametrize("way", ["load", "clear"])
 def test_sizes_outlive_a_learning_rate_finder(way):
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     before = copy.deepcopy((opt.state_dict(), net.state_dict()))
     train(opt, lambda: net(torch.full((3, 4), 5.0)).sum(), 10)
     opt.load_state_dict(before[0]) if way == "load" else opt.state.clear()
@@ -349,12 +349,12 @@ def test_sizes_outlive_a_learning_rate_finder(way):
 def test_a_look_goes_on_where_a_checkpoint_stopped():
     nets = [network() for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
-    one, other = map(untuned.Auto, nets)
+    one, other = (untuned.Auto(net, average=False) for net in nets)
     for step in range(12):
         if step == 3:
             nets[1] = network()
             nets[1].load_state_dict(nets[0].state_dict())
-            other = untuned.Auto(nets[1])
+            other = untuned.Auto(nets[1], average=False)
             other.load_state_dict(one.state_dict())
         x = torch.full((3, 4), step + 1.0)
         train(one, lambda x=x: nets[0](x).square().sum())

@@ -42,7 +42,7 @@ def test_the_degree_is_how_the_function_grows_with_its_weights(net, expected):
             weight.mul_(1.001)
         ratio = grown(x).norm() / net(x).norm()
     assert math.log(ratio) / math.log(1.001) == pytest.approx(expected, rel=1e-6)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     for _ in range(3):
         opt.zero_grad()
         F.cross_entropy(net(x), torch.randint(16, (32,))).backward()
@@ -51,7 +51,7 @@ def test_the_degree_is_how_the_function_grows_with_its_weights(net, expected):
 
 
 def trained(net, xs, scale=1.0, steps=10, horizon=None):
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     if horizon is not None:
         for group in opt.param_groups:
             group["horizon"] = horizon
@@ -95,7 +95,7 @@ def test_a_horizon_may_be_a_tensor(horizon):
 
 def test_networks_and_optimizers_can_be_copied_before_the_first_step():
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     twin = copy.deepcopy(net)
     twin(torch.ones(3, 4)).sum().backward()
     copy.deepcopy(opt).step()
@@ -110,7 +110,7 @@ def test_what_has_no_gradient_stays():
     """A matrix that the loss does not depend on, and one of which the gradients' squares vanish."""
     net = chain(4).float()
     before = snapshot(net)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     for _ in range(3):
         for weight in net.parameters():
             weight.grad = torch.zeros_like(weight)
@@ -127,7 +127,7 @@ def test_micro_batches_train_as_one_batch():
     parts.load_state_dict(whole.state_dict())
     labels = torch.randint(16, (32,))
     for net, count in ((whole, 1), (parts, 4)):
-        opt = untuned.Auto(net)
+        opt = untuned.Auto(net, average=False)
         for _ in range(10):
             opt.zero_grad()
             for x, y in zip(xs.chunk(count), labels.chunk(count), strict=True):

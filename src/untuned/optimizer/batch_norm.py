@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 PARTS = 60  # the training so far over the steps between two passes
 RECENT = 0.2  # the share of the newest batch in the statistics
-PASSES = "average.passes"  # in the first group: passes in training so far
+PASSES = "average/network.passes"  # in the first group: passes in training so far
 
 
 class BatchNormStatistics:

@@ -18,6 +18,7 @@ from untuned.distributed.unsupported import check_whole
 from untuned.elementwise import Elementwise
 from untuned.errors import ParameterError
 from untuned.execution.blockwise import block_vector_for
+from untuned.execution.network_state import gather_network_state_
 from untuned.execution.project import project_all_
 from untuned.execution.stochastic_rounding import key_of
 from untuned.notation import tower_of
@@ -213,6 +214,7 @@ class Optimizer(torch.optim.Optimizer):
             for name in ("rule", "version"):
                 group.pop(name, None)
             group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
+        gather_network_state_(self.param_groups)
         saving.restore_(self, given)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
