@@ -166,20 +166,22 @@ class Look:
                 if not place.sees_inputs:
                     continue
                 inputs = inputs_of(place, first, args, kwargs)
-                if squares := list(self._squares(place.number, inputs)):
+                if squares := list(self._squares(place, inputs)):
                     call.squares[place.number] = torch.stack(squares).mean()
 
-    def _squares(self, number: int, inputs: Sequence[Tensor]) -> Iterator[Tensor]:
+    def _squares(self, place: Place, inputs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Mean squares of inputs that are data.
 
         And of others of a weight that sees data, too, as a recurrence does whose first state is
         data: these are one, or more.
         """
         for x in inputs:
-            if self._is_data(x):
-                self._fed.add(number)
+            if place.scale is not None:
+                yield mean_square(x) * place.scale**2
+            elif self._is_data(x):
+                self._fed.add(place.number)
                 yield mean_square(x)
-            elif number in self._fed:
+            elif place.number in self._fed:
                 yield mean_square(x).clamp(min=1.0)
 
     def _returned(

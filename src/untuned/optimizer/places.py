@@ -33,6 +33,8 @@ class Place:
         layer: its geometry.
         sees_inputs: whether inputs of twice the size want a weight of half the size.
         known: whether the owner's type says that it is applied to the first argument.
+        scale: of an adapter's second factor: what its outputs are multiplied by. Its inputs are
+            measured, though they are no data: nothing else keeps them at size one.
     """
 
     owner: nn.Module
@@ -40,6 +42,7 @@ class Place:
     layer: Layer
     sees_inputs: bool
     known: bool
+    scale: float | None = None
     number: int = -1  # among all places: of those of one weight, that of the first
     _holder: nn.Module = field(init=False, repr=False)
 
@@ -67,6 +70,7 @@ class Place:
 
 def places_of(module: nn.Module) -> Iterator[Place]:
     """The parameters of a module that multiply, or stand for a weight that does; and its tables."""
+    scales = dict(_adapters(module))
     for owner, name, (_, _, layer) in owned(module):
         known = layers_of(owner)
         stem = _scaled(owner, name)
@@ -75,7 +79,20 @@ def places_of(module: nn.Module) -> Iterator[Place]:
             yield Place(owner, name, layer, sees, bool(known))
         elif layer.multiplies() or isinstance(layer, Embedding):  # which may be tied to a head
             sees = layer.multiplies() and layer.sees_inputs() and not _is_direction(owner, name)
-            yield Place(owner, name, layer, sees, bool(known))
+            yield Place(owner, name, layer, sees, bool(known), scales.get(owner))
+
+
+def _adapters(module: nn.Module) -> Iterator[tuple[nn.Module, float]]:
+    """The second factors B of low-rank adapters, scale B A x, with their scales (LoRA, in peft).
+
+    Rank and scale then do not matter: the step of B is so short that what it adds to the layer's
+    outputs is of a step's size (arXiv:2106.09685; peft's names).
+    """
+    for layer in module.modules():
+        factors, scales = getattr(layer, "lora_B", None), getattr(layer, "scaling", None)
+        if isinstance(factors, nn.ModuleDict) and isinstance(scales, Mapping):
+            for name, owner in factors.items():
+                yield owner, abs(float(scales.get(name, 1.0)))
 
 
 def _scaled(owner: nn.Module, name: str) -> str | None:
