@@ -96,7 +96,7 @@ def test_a_horizon_may_be_a_tensor(horizon):
 
 def test_hooks_look_once_in_training_and_are_gone():
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     with torch.no_grad():
         net(torch.full((3, 4), 100.0))  # not training
     net.eval()(torch.full((3, 4), 100.0))
@@ -124,7 +124,7 @@ def test_what_has_no_gradient_stays():
     """A matrix that the loss does not depend on, and one of which the gradients' squares vanish."""
     net = chain(4).float()
     before = snapshot(net)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)  # no pass is to be seen
     for _ in range(3):
         for weight in net.parameters():
             weight.grad = torch.zeros_like(weight)
