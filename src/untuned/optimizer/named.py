@@ -154,7 +154,7 @@ class Auto(Optimizer):
         """As in `Optimizer`."""
         self._average.rest()
         super().load_state_dict(state_dict)
-        self._average.trust()
+        self._average.loaded()
 
     def _attend_steps(self) -> None:
         self._plans.before_step, self._plans.after_step = self._before_step, self._after_step
