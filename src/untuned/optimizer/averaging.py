@@ -73,12 +73,18 @@ class WeightAverage:
         if root.training:
             if (inside and not statistics.due(owner)) or not torch.is_grad_enabled():
                 return
-            if self.active:
+            if self.active and self._is_at_home(root):
                 self._train(statistics, owner, *inputs)
         elif inside and self._evaluating is None:
             after = owner.register_forward_hook(Hook(self._after), always_call=True)
             self.rest()
             self._evaluating = after
+
+    def _is_at_home(self, root: nn.Module) -> bool:
+        """Whether a module has its own weights, not some of `torch.func.functional_call`."""
+        first = next(root.parameters(), None)
+        own = [p for group in self._optimizer.param_groups for p in group["params"] if p is first]
+        return bool(own or self._sharded)  # FSDP has others there during a pass
 
     def _train(self, statistics: BatchNormStatistics, owner: nn.Module, *inputs: Any) -> None:
         """Before a pass in training: renew what statistics are due, and put iterates in place."""
