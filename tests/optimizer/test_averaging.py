@@ -28,8 +28,9 @@ from support.networks import equal, perceptron
 from untuned.errors import ParameterError
 
 
+@pytest.mark.usefixtures("_eyes")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_module_holds_the_average_of_its_iterates(dtype, _eyes):
+def test_the_module_holds_the_average_of_its_iterates(dtype):
     model = perceptron().to(dtype)
     opt = untuned.Auto(model)
     average = Average(opt)
@@ -39,7 +40,8 @@ def test_the_module_holds_the_average_of_its_iterates(dtype, _eyes):
     average.check(rtol=1e-5 if dtype == torch.float32 else 1e-6, atol=1e-7)
 
 
-def test_changes_of_less_than_half_an_ulp_add_up_in_bfloat16(_eyes):
+@pytest.mark.usefixtures("_eyes")
+def test_changes_of_less_than_half_an_ulp_add_up_in_bfloat16():
     """An average at 1 of iterates at 1.003, where bfloat16 knows 1.0078 next."""
     net = nn.Linear(256, 256, bias=False).bfloat16()
     opt = untuned.Auto(net, lr=1e-30)  # the iterate stays
@@ -69,7 +71,7 @@ def test_the_average_of_rounded_iterates_in_bfloat16():
 
 def test_the_state_is_two_tensors_for_a_matrix_and_three_elsewhere():
     model, opt = trained(untuned.Auto)
-    large = {name: 2 for name in ("0.weight",)}
+    large = dict.fromkeys(("0.weight",), 2)
     for name, p in model.named_parameters():
         as_large = [v for v in opt.state[p].values() if v.shape == p.shape]
         assert len(as_large) == large.get(name, 3), name

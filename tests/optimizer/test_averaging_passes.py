@@ -99,7 +99,7 @@ def test_gradients_are_the_iterates_whatever_comes_before_the_backward_pass(betw
 
 
 def test_an_evaluation_amid_a_pass_is_the_averages():
-    model, opt = trained(untuned.Auto)
+    model, _ = trained(untuned.Auto)
     xs = batch(99)[0]
     with torch.no_grad():
         expected = model.eval()(xs)
@@ -116,7 +116,7 @@ def test_all_micro_batches_see_one_iterate():
     model, opt = trained(untuned.Auto)
     W = iterates(model, opt)
     opt.zero_grad()
-    total = {name: 0.0 for name in W}
+    total = dict.fromkeys(W, 0.0)
     for step in (7, 8, 9):
         loss_of(model, step).backward()
         for name, grad in gradients_at(model, W, step).items():
@@ -194,8 +194,9 @@ def test_a_layer_frozen_with_gradients_moves_as_torch_would_move_it():
     assert torch.equal(opt.state[weight][ITERATE], weight)
 
 
+@pytest.mark.usefixtures("_eyes")
 @pytest.mark.filterwarnings("ignore::untuned.errors.NonFiniteGradientWarning")
-def test_gradients_that_are_not_finite_change_neither(_eyes):
+def test_gradients_that_are_not_finite_change_neither():
     model, opt = trained(untuned.Auto)
     x, W = averages(model), iterates(model, opt)
     counts = [float(state[COUNT]) for state in opt.state.values()]
@@ -210,7 +211,8 @@ def test_gradients_that_are_not_finite_change_neither(_eyes):
     assert not equal(averages(model), x)
 
 
-def test_a_first_step_that_is_not_finite_begins_nothing(_eyes):
+@pytest.mark.usefixtures("_eyes")
+def test_a_first_step_that_is_not_finite_begins_nothing():
     torch.manual_seed(0)
     model = perceptron()
     before = averages(model)

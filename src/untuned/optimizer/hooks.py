@@ -1,4 +1,4 @@
-"""Hooks that stay with one module: its copies, and the modules that are pickled, have inert ones."""
+"""Hooks that stay with one module: its copies, also those that are pickled, have inert ones."""
 
 from __future__ import annotations
 
