@@ -26,12 +26,19 @@ from untuned.lab.comparison.trials import LOSS, Trial, TrialKey, Trials
 from untuned.lab.config import Config
 from untuned.lab.training.run import run
 from untuned.lab.workloads.registry import find
+from untuned.optimizer import auto as optimizer
+from untuned.optimizer import averaging, batch_norm
 from untuned.optimizer.input_scale import InputScale
 from untuned.rules import auto
 
 EVER = 1e30
 VARIANTS = {
     "as it is": {},
+    "no average": {"AVERAGE": None},
+    "an average, and the clock of none": {"POWER": 1.0},
+    "whole first steps": {"FIRST": 1.0},
+    "a free head": {"IN_BALL": None},
+    "norms' statistics of the iterate": {"STATISTICS": None},
     "one ball for all degrees": {"GAIN": EVER},
     "no ball": {"GAIN": EVER, "REACH": EVER},
     "the prescribed ball": {"REACH": 1.0},
@@ -74,10 +81,18 @@ def change(variant: str) -> None:
             geometry.Head.by_entry = lambda self, shape: 1.0
         elif name == "INPUTS":
             InputScale.watch = lambda self, module: None
+        elif name == "AVERAGE":
+            averaging.WeightAverage.watch = lambda self, module: None
+        elif name == "POWER":
+            averaging.AVERAGED = optimizer.AVERAGED = value
+        elif name == "IN_BALL":
+            auto._in_ball = lambda layer, shape: float(layer.by_entry(shape) is None)
+        elif name == "STATISTICS":
+            batch_norm.BatchNormStatistics.begin = lambda self: None
         elif name == "OFFSETS":
             auto._radius = lambda layer, shape: layer.radius(shape)
         elif name == "CLOCK":
-            auto.Auto._shorter = lambda self, groups, t: 1 / (1 + t / auto.PATIENCE)
+            auto.Auto._shorter = lambda self, groups, t: (1 + t / auto.PATIENCE) ** -self.power
         else:
             setattr(auto, name, value)
 

@@ -115,7 +115,7 @@ class Auto(Optimizer):
         steps = (state.get(HAS_MOVED) for state in self.state.values())
         self._settled = any(step is not None and (step.is_meta or step > 0) for step in steps)
         self._moved = None
-        self._average.trust()
+        self._average.loaded()
 
     def _before_step(self) -> None:
         """Take what the passes have shown into state and groups."""

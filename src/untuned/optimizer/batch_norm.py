@@ -84,7 +84,7 @@ class BatchNormStatistics:
                 for norm, momentum in zip(norms, usual, strict=True):
                     norm.momentum = momentum
                 for buffer, value in zip(others, kept, strict=True):
-                    buffer.copy_(value)
+                    buffer.data.copy_(value)  # unseen by autograd
 
     def keep(self) -> None:
         """Note the average's statistics before a pass of the iterate."""
@@ -92,10 +92,13 @@ class BatchNormStatistics:
             self._kept = {n: [b.clone() for b in _statistics(n)] for n in self._norms}
 
     def restore(self) -> None:
-        """Put the average's statistics back, but of norms that are still due."""
+        """Put the average's statistics back, but of norms that are still due.
+
+        Unseen by autograd, which holds them for the backward pass of a pass that is under way.
+        """
         for norm, values in self._kept.items():
             if norm not in self._due:
-                torch._foreach_copy_(_statistics(norm), values)
+                torch._foreach_copy_([each.data for each in _statistics(norm)], values)
         self._kept = {}
 
 

@@ -1,0 +1,284 @@
+"""The module holds the average of its weights: what is evaluated, saved, copied and exported."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+import untuned
+from support.averages import (
+    COUNT,
+    ITERATE,
+    Average,
+    averages,
+    batch,
+    iterates,
+    loss_of,
+    train,
+    trained,
+)
+from support.networks import equal, perceptron
+from untuned.errors import ParameterError
+
+
+@pytest.mark.usefixtures("_eyes")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_module_holds_the_average_of_its_iterates(dtype):
+    model = perceptron().to(dtype)
+    opt = untuned.Auto(model)
+    average = Average(opt)
+    for step in range(30):
+        train(model, opt, [step])
+        average.follow()
+    average.check(rtol=1e-5 if dtype == torch.float32 else 1e-6, atol=1e-7)
+
+
+@pytest.mark.usefixtures("_eyes")
+def test_changes_of_less_than_half_an_ulp_add_up_in_bfloat16():
+    """An average at 1 of iterates at 1.003, where bfloat16 knows 1.0078 next."""
+    net = nn.Linear(256, 256, bias=False).bfloat16()
+    opt = untuned.Auto(net, lr=1e-30)  # the iterate stays
+    net(torch.ones(1, 256, dtype=torch.bfloat16)).sum().backward()
+    opt.step()
+    state, x = opt.state[net.weight], 1.0
+    net.weight.data.fill_(1.0)
+    state[ITERATE].fill_(1.0078125)
+    state[COUNT].fill_(2000)
+    for t in range(2001, 2201):
+        net(torch.ones(1, 256, dtype=torch.bfloat16))
+        opt.step()
+        x += 9 / (t + 8) * (1.0078125 - x)
+    assert set(net.weight.detach().unique().tolist()) == {1.0, 1.0078125}
+    assert float(net.weight.detach().double().mean()) == pytest.approx(x, abs=1e-4)
+
+
+def test_the_average_of_rounded_iterates_in_bfloat16():
+    model = perceptron().bfloat16()
+    opt = untuned.Auto(model)
+    average = Average(opt)
+    for step in range(30):
+        train(model, opt, [step])
+        average.follow()
+    average.check(rtol=0.03, atol=0.03)
+
+
+def test_the_state_is_two_tensors_for_a_matrix_and_three_elsewhere():
+    model, opt = trained(untuned.Auto)
+    large = dict.fromkeys(("0.weight",), 2)
+    for name, p in model.named_parameters():
+        as_large = [v for v in opt.state[p].values() if v.shape == p.shape]
+        assert len(as_large) == large.get(name, 3), name
+        assert all(v.numel() <= 2 for v in opt.state[p].values() if v.shape != p.shape), name
+
+
+def test_it_may_be_turned_off_and_needs_a_module():
+    model, opt = trained(lambda model: untuned.Auto(model, average=False))
+    assert not any(ITERATE in state for state in opt.state.values())
+    before = averages(model)
+    model(batch(0)[0])
+    assert equal(averages(model), before)
+    assert {group["power"] for group in opt.param_groups} == {1.0}
+    with pytest.raises(ParameterError, match="average=True needs the module"):
+        untuned.Auto(model.parameters(), average=True)
+    assert "average.iterate" not in str(untuned.Auto(model.parameters()).state_dict())
+
+
+def read_by_evaluating(model):
+    """The weights, from what the network says of a basis."""
+    model.eval()
+    with torch.no_grad():
+        zero = model[0](torch.zeros(1, 6))
+        return {"0.weight": (model[0](torch.eye(6)) - zero).T, "0.bias": zero[0]}
+
+
+def read_from_pickle(model):
+    return averages(pickle.loads(pickle.dumps(model)))
+
+
+def read_from_file(model):
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def read_from_export(model):
+    model.eval()
+    exported = torch.export.export(model, (torch.ones(4, 6),))
+    torch.testing.assert_close(exported.module()(batch(0)[0][:4]), model(batch(0)[0][:4]))
+    return dict(exported.state_dict)
+
+
+def read_from_trace(model):
+    traced = torch.jit.trace(model.eval(), torch.ones(4, 6))
+    torch.testing.assert_close(traced(batch(0)[0]), model(batch(0)[0]))
+    return dict(traced.named_parameters())
+
+
+READERS = {
+    "evaluation": read_by_evaluating,
+    "state_dict": lambda model: dict(model.state_dict()),
+    "part's state_dict": lambda model: {f"2.{n}": v for n, v in model[2].state_dict().items()},
+    "file": read_from_file,
+    "pickle": read_from_pickle,
+    "deepcopy": lambda model: averages(copy.deepcopy(model)),
+    "AveragedModel": lambda model: averages(AveragedModel(model).module),
+    "export": read_from_export,
+    "trace": pytest.param(
+        read_from_trace, marks=pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+    ),
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_what_is_read_is_the_average(read):
+    torch.manual_seed(0)
+    model = perceptron()
+    opt = untuned.Auto(model)
+    average = Average(opt)
+    for step in range(6):
+        train(model, opt, [step])
+        average.follow()
+    names = {name: average.x[p] for name, p in model.named_parameters()}
+    found = read(model)
+    assert found
+    for name, value in found.items():
+        torch.testing.assert_close(value.double(), names[name], rtol=1e-4, atol=1e-6)
+        assert (names[name] - opt.state[model.get_parameter(name)][ITERATE]).abs().max() > 1e-4
+
+
+AMID = ["evaluation", "state_dict", "part's state_dict", "file"]
+
+
+@pytest.mark.parametrize("read", [READERS[name] for name in AMID], ids=AMID)
+def test_it_is_amid_a_step_too(read):
+    """After a backward pass whose step is skipped, as a GradScaler skips it."""
+    model, _ = trained(untuned.Auto)
+    before = averages(model)
+    loss_of(model, 7).backward()
+    assert not equal(averages(model), before)
+    for name, value in read(model).items():
+        torch.testing.assert_close(value, before[name], rtol=1e-4, atol=1e-6)
+
+
+def test_another_process_needs_no_untuned_for_a_pickled_module(tmp_path):
+    model, opt = trained(untuned.Auto)
+    torch.save(model, tmp_path / "model.pt")
+    loss_of(model, 7).backward()  # and hooks that are amid a pass are as inert
+    opt.step()
+    script = """
+import sys
+sys.modules["untuned"] = None  # unimportable
+import torch
+model = torch.load("model.pt", weights_only=False)
+torch.save({n: p.detach().clone() for n, p in model.named_parameters()}, "found.pt")
+opt = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(3):
+    opt.zero_grad()
+    model.train()(torch.ones(4, 6)).square().sum().backward()
+    opt.step()
+model.eval()(torch.ones(4, 6))
+model.load_state_dict(model.state_dict())
+"""
+    saved = copy.deepcopy(torch.load(tmp_path / "model.pt", weights_only=False))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert equal(torch.load(tmp_path / "found.pt"), averages(saved))
+
+
+def test_a_copy_trains_with_an_optimizer_of_its_own():
+    model, opt = trained(untuned.Auto)
+    before, W = averages(model), iterates(model, opt)
+    twin, plain = copy.deepcopy(model), perceptron()
+    plain.load_state_dict(model.state_dict())
+    for each in (twin, plain):
+        train(each, torch.optim.SGD(each.parameters(), lr=0.1), range(5))
+    assert equal(averages(twin), averages(plain))
+    assert equal(averages(model), before)
+    assert equal(iterates(model, opt), W)
+
+
+def test_copies_average_anew_with_an_auto_of_their_own():
+    model, _ = trained(untuned.Auto)
+    twin = copy.deepcopy(model)
+    opt = untuned.Auto(twin)
+    average = Average(opt)
+    for step in range(5):
+        train(twin, opt, [step])
+        average.follow()
+    average.check(rtol=1e-5, atol=1e-7)
+
+
+def test_an_average_of_ones_own_reads_averages():
+    torch.manual_seed(0)
+    model = perceptron()
+    opt, slow = untuned.Auto(model), AveragedModel(model)
+    average, means = Average(opt), {name: [] for name, _ in model.named_parameters()}
+    for step in range(5):
+        train(model, opt, [step])
+        average.follow()
+        slow.update_parameters(model)
+        for name, p in model.named_parameters():
+            means[name].append(average.x[p])
+    for name, p in slow.module.named_parameters():
+        torch.testing.assert_close(p.detach().double(), sum(means[name]) / 5, rtol=1e-5, atol=1e-6)
+    slow(batch(0)[0])
+
+
+def test_clipping_and_scaling_see_the_iterates_gradients():
+    """The same steps as with gradients scaled by hand."""
+    model, opt = trained(untuned.Auto)
+    other, its = trained(untuned.Auto)
+    for step in range(6, 9):
+        for each, optimizer in ((model, opt), (other, its)):
+            optimizer.zero_grad()
+            loss_of(each, step).backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1e-3)
+        grads = [p.grad for p in other.parameters()]
+        expected = sum(grad.double().square().sum() for grad in grads).sqrt()
+        assert float(norm) == pytest.approx(float(expected), rel=1e-5)
+        for grad in grads:
+            grad.mul_(1e-3 / (norm + 1e-6))
+        opt.step()
+        its.step()
+    assert equal(averages(model), averages(other))
+
+
+def test_it_is_there_in_a_context_also_amid_a_pass():
+    model, opt = trained(untuned.Auto)
+    before = averages(model)
+    with opt.averaged():
+        assert equal(averages(model), before)
+    loss = loss_of(model, 6)
+    W = averages(model)
+    with opt.averaged():
+        assert equal(averages(model), before)
+    with pytest.raises(KeyError), opt.averaged():
+        raise KeyError
+    assert equal(averages(model), W)
+    loss.backward()
+    assert not equal(W, before)
+
+
+def test_two_modules_of_one_optimizer_average_both():
+    torch.manual_seed(0)
+    one, other = perceptron(), nn.Linear(3, 3)
+    opt = untuned.Auto([{"params": one}, {"params": other}])
+    average = Average(opt)
+    for step in range(6):
+        opt.zero_grad()
+        x, labels = batch(step)
+        F.cross_entropy(other(one(x)), labels).backward()
+        opt.step()
+        average.follow()
+    average.check(rtol=1e-5, atol=1e-7)
+    assert len(average.x) == 6
