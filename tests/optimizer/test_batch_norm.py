@@ -95,8 +95,8 @@ def test_statistics_are_those_of_batches_passed_with_the_average():
     model = network()
     opt = untuned.Auto(model)
     mean, var = torch.zeros(16).double(), torch.ones(16).double()
-    for step in range(100):
-        if step % max(1, step // 30) == 0:
+    for step in range(150):
+        if step % max(1, step // 60) == 0:
             found = XS[rows_of(step)].double() @ model[0].weight.detach().double().T
             found = found + model[0].bias.detach().double()
             recent = max(0.2, 1 / (step + 1))
@@ -110,11 +110,11 @@ def test_statistics_are_those_of_batches_passed_with_the_average():
 def test_an_evaluation_amid_a_pass_has_them_too():
     model = network()
     opt = untuned.Auto(model)
-    train(model, opt, range(100))  # the next step renews nothing
+    train(model, opt, range(121))  # the next step renews nothing
     expected = model.eval()(XS)
     before = statistics(model)
     W = iterates(model, opt)
-    rows = rows_of(100)
+    rows = rows_of(121)
     opt.zero_grad()
     loss = F.cross_entropy(model.train()(XS[rows]), LABELS[rows])
     assert torch.equal(model.eval()(XS), expected)

@@ -62,7 +62,7 @@ def test_compiled_networks_are_looked_at_too(way):
         else:
             compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
         compiled(x).sum().backward()
-        opt = untuned.Auto(compiled if "wrapped" in way else net)
+        opt = untuned.Auto(compiled if "wrapped" in way else net, average=False)
         frames = Counter(torch._dynamo.utils.counters["stats"])
         train(opt, lambda compiled=compiled: compiled(x).sum(), 10)
         first = net[0] if "sequential" in way else net.body
@@ -80,7 +80,7 @@ def test_a_look_behind_compiled_code_leaves_no_trace():
     seen = []
     for net, watched in zip(nets, (True, False), strict=True):
         compiled = torch.compile(net, backend="aot_eager")
-        opt = untuned.Auto(net) if watched else None
+        opt = untuned.Auto(net, average=False) if watched else None
         torch.manual_seed(0)
         seen.append([compiled(x).detach() for x in xs])
         del opt
@@ -92,7 +92,7 @@ def test_who_cannot_be_seen_is_warned_of_once():
     torch._dynamo.reset()
     net = network()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     with pytest.warns(UnseenInputsWarning, match="compiled"):
         train(opt, lambda: compiled(torch.ones(3, 4)).sum())
     train(opt, lambda: compiled(torch.ones(3, 4)).sum())
@@ -101,7 +101,7 @@ def test_who_cannot_be_seen_is_warned_of_once():
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_networks_that_are_looked_at_can_be_scripted_and_traced():
     net, x = nn.ModuleDict({"body": network()})["body"], torch.full((3, 4), 5.0)
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     for made in (torch.jit.script(net), torch.jit.trace(net, x), torch.jit.script(net[0])):
         assert made(x).shape[0] == 3
     assert torch.equal(torch.jit.script(copy.deepcopy(net))(x), net(x))
@@ -111,7 +111,7 @@ def test_networks_that_are_looked_at_can_be_scripted_and_traced():
 
 def test_copies_hold_no_live_hook_and_pickles_need_no_untuned(tmp_path):
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     twin = copy.deepcopy(net)
     (tmp_path / "net.pkl").write_bytes(pickle.dumps(net))
     opt.zero_grad()
@@ -135,7 +135,7 @@ def test_other_peoples_hooks_stay():
     net = network()
     calls = []
     net[0].register_forward_hook(lambda *_: calls.append("first"))
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     net[0].register_forward_hook(lambda *_: calls.append("second"))
     train(opt, lambda: net(torch.ones(3, 4)).sum(), 12)
     assert hooks(net) == 2
@@ -144,7 +144,7 @@ def test_other_peoples_hooks_stay():
 
 def test_no_step_reads_the_device():
     net = network()
-    opt = untuned.Auto(net)
+    opt = untuned.Auto(net, average=False)
     for _ in range(10):
         opt.zero_grad()
         net(torch.ones(3, 4)).sum().backward()

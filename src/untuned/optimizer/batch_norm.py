@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from untuned.optimizer.hooks import silence
+
 PARTS = 60  # the training so far over the steps between two passes
 RECENT = 0.2  # the share of the newest batch in the statistics
 PASSES = "average/network.passes"  # in the first group: passes in training so far
@@ -79,7 +81,8 @@ class BatchNormStatistics:
             try:
                 for norm in norms:
                     norm.momentum = max(RECENT, 1 / (passes + 1))
-                owner(*args, **kwargs)
+                with silence():
+                    owner(*args, **kwargs)
             finally:
                 for norm, momentum in zip(norms, usual, strict=True):
                     norm.momentum = momentum

@@ -11,13 +11,27 @@ import copy
 import functools
 import operator
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
 SCRIPTED = "__prepare_scriptable__"  # what `torch.jit.script` asks a module for
+
+
+_silent = False
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """A context in which no hook of ours runs: for passes of our own."""
+    global _silent
+    _silent = True
+    try:
+        yield
+    finally:
+        _silent = False
 
 
 class Hook:
@@ -35,6 +49,8 @@ class Hook:
     def __call__(self, *args: Any) -> None:
         # compiled code inlines this and finds nothing to do
         if torch.compiler.is_compiling() or torch._C._get_tracing_state() or self._call is None:
+            return
+        if _silent:
             return
         self._call(*self._given, *args)
 

@@ -71,6 +71,8 @@ class InputScale:
                 own |= {LOOKED: own[INPUT].new_tensor(LOOKS), MEASURED: own[INPUT].new_tensor(1.0)}
             if LOOKED in own:
                 self._looked[number] = int(_value(own[LOOKED]))
+        if not self._look and any(count < LOOKS for count in self._looked.values()):
+            self._begin()  # or the first step from here would not be seen
 
     def _weights(self) -> Iterator[tuple[int, Tensor]]:
         for number, place in enumerate(self._places):
@@ -172,7 +174,8 @@ class InputScale:
         if now is not None:
             self._average(now, weights, state)
         if seen:
-            moving = [i for i, weight in weights.items() if weight.grad is not None]
+            due = (i for i in weights if self._looked[i] < LOOKS)
+            moving = [i for i in due if weights[i].grad is not None]
             for number in moving:
                 self._looked[number] += 1
             if moving:
