@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 
 from untuned.optimizer.batch_norm import BatchNormStatistics
-from untuned.optimizer.hooks import Hook
+from untuned.optimizer.hooks import Hook, keep_uncompiled
 from untuned.optimizer.iterates import Iterates
 
 AVERAGED = 0.5  # the power of the clock (`rules.Auto`) in groups whose weights are averaged
@@ -45,6 +46,7 @@ class WeightAverage:
     def watch(self, module: nn.Module) -> None:
         """Register hooks on a module, and on all within it that have parameters."""
         self.watching = True
+        keep_uncompiled(Hook.__call__, WeightAverage._before, BatchNormStatistics.due)
         statistics = BatchNormStatistics(module, self._optimizer)
         self._statistics.append(statistics)
         self._sharded += [each for each in module.modules() if _is_fsdp(each)]
@@ -67,8 +69,8 @@ class WeightAverage:
         self, root: nn.Module, statistics: BatchNormStatistics, owner: nn.Module, *inputs: Any
     ) -> None:
         """Before a pass: put the weights in place that it is to see."""
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            return  # which allow no such effect; the root's hook runs outside the compiled graph
+        if torch._C._are_functorch_transforms_active():
+            return  # which allow no such effect
         inside = self._iterates.inside
         if root.training:
             if (inside and not statistics.due(owner)) or not torch.is_grad_enabled():
@@ -86,6 +88,7 @@ class WeightAverage:
         own = [p for group in self._optimizer.param_groups for p in group["params"] if p is first]
         return bool(own or self._sharded)  # FSDP has others there during a pass
 
+    @_disable_dynamo
     def _train(self, statistics: BatchNormStatistics, owner: nn.Module, *inputs: Any) -> None:
         """Before a pass in training: renew what statistics are due, and put iterates in place."""
         if not self._iterates.inside:
@@ -95,6 +98,7 @@ class WeightAverage:
         statistics.renew(owner, *inputs)
         self._enter()
 
+    @_disable_dynamo
     def _after(self, *_: Any) -> None:
         """After an evaluation amid a pass in training: its gradients will be the iterate's."""
         self._evaluating.remove()
@@ -113,6 +117,7 @@ class WeightAverage:
             for statistics in self._statistics:
                 statistics.keep()
 
+    @_disable_dynamo
     def rest(self) -> None:
         """Put the averages in place of the iterates."""
         if self._iterates.inside:

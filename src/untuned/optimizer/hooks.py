@@ -6,6 +6,20 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+
+def keep_uncompiled(*functions: Callable[..., Any]) -> None:
+    """Let functions run as they are where `torch.compile` would make graphs of them alone.
+
+    So they run just before a compiled graph: the hooks of its root. Within a graph they are traced
+    as any others, without the break that `torch.compiler.disable` would be there.
+    """
+    from torch._dynamo.eval_frame import skip_code  # torch has imported it for any optimizer
+
+    for function in functions:
+        skip_code(function.__code__)
+
 
 class Hook:
     """A module's hook, which calls a method with what is given here, then with what torch gives.
@@ -19,6 +33,8 @@ class Hook:
         self._call, self._given = call, given
 
     def __call__(self, *args: Any) -> None:
+        if torch.compiler.is_compiling():
+            return  # within a graph, which allows no effects
         self._call(*self._given, *args)
 
     def __reduce__(self) -> tuple[Any, ...]:
