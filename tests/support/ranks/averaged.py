@@ -45,10 +45,8 @@ def train(wrap) -> tuple[list, list, list]:
         opt.step()
         said.append(evaluated(model))
     options = StateDictOptions(full_state_dict=True)
-    if world > 1:  # every rank takes part
-        saved = get_model_state_dict(model, options=options)
-    else:
-        saved = model.state_dict()
+    many = world > 1  # then every rank takes part
+    saved = get_model_state_dict(model, options=options) if many else model.state_dict()
     averages = [whole(p) for p in model.parameters()]
     if not mine:
         assert all(torch.equal(*pair) for pair in zip(saved.values(), averages, strict=True))

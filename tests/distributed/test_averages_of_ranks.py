@@ -1,5 +1,7 @@
 """On several ranks, modules hold the averages that one process finds."""
 
+from itertools import chain
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ def test_two_processes_evaluate_and_save_the_averages_of_one(ranks):
     for found in ranks("averaged:main", 2):
         assert found.keys() == averaged.WAYS.keys()
         for way, parts in found.items():
-            for ours, theirs in zip(sum(parts, []), sum(alone, []), strict=True):
+            for ours, theirs in zip(chain(*parts), chain(*alone), strict=True):
                 torch.testing.assert_close(
                     ours, theirs, rtol=1e-7, atol=1e-9, msg=lambda m, at=way: f"{at}: {m}"
                 )
