@@ -248,18 +248,16 @@ def test_norms_may_be_called_one_by_one():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_norms_within_a_compiled_part_take_the_iterates():
-    """Their own passes are not seen; those of another part are."""
+def test_norms_within_a_compiled_part_have_them_too():
     torch._dynamo.reset()
     model = Root()
     model.table = nn.Linear(6, 6)
     model.net.compile(backend="eager")
     opt = untuned.Auto(model)
-    found = usual(model)
-    train(model, opt, range(10), call=lambda x: model.net(model.table(x)))
-    assert opt.state[model.net[0].weight]["average.steps"] == 10
-    for name, value in statistics(model).items():
-        torch.testing.assert_close(value, found[name], rtol=1e-4, atol=1e-5)
+    train(model, opt, range(100), call=lambda x: model.net(model.table(x)))
+    net = copy.deepcopy(nn.Sequential(model.table, *model.net))
+    reference = over_the_training_set(net, {})
+    assert far(statistics(net), reference) < 0.12
 
 
 def test_momentum_of_none_stays_none():

@@ -32,6 +32,7 @@ RULES = (
     "agd / sgd",
     "sgd.per_tensor('lr') / adam(lr=0.1)",
     "auto",
+    "auto, averaging",
 )
 
 
@@ -44,6 +45,8 @@ def build(rule: str, world: int) -> tuple[nn.Module, untuned.Optimizer]:
 
         fully_shard(model.lstm)
         fully_shard(model)
+    if rule == "auto, averaging":
+        return model, untuned.Auto(model)
     return model, untuned.Optimizer(model, rule)
 
 
