@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from untuned.distributed.shards import local
 from untuned.errors import UnseenInputsWarning
 from untuned.optimizer.counted import by_weight, counting, groups_of_copies, joined, joined_marks
 from untuned.optimizer.look import Look
@@ -100,10 +101,13 @@ class InputScale:
         if not self._places:
             return
         looking, seen = bool(self._look), any(call.arrived for call in self._look.calls)
-        if (idle and not seen) or not (looking or self._due(state)):
+        if not (looking or self._due(state)):
             return
         weights = {i: weight for i, weight in self._weights() if weight in trained}
         self._prepare(weights, state)
+        if idle and not seen:  # torch's way to allocate what it loads then
+            self._mark_declared(state, trained)
+            return
         if not looking:
             self._begin()
             return
@@ -118,10 +122,22 @@ class InputScale:
         if not waiting or self._waited >= PATIENT:
             self._look.end()
 
+    def _factors(self, trained: set[Tensor]) -> dict[int, Tensor]:
+        """The matrices and tables, by number."""
+        places = [p for number, p in enumerate(self._places) if p.number == number and p.is_factor]
+        return {p.number: w for p in places if (w := p.weight) is not None and w in trained}
+
+    def _mark_declared(self, state: States, trained: set[Tensor]) -> None:
+        """Mark the matrix that is declared last, until a pass shows another."""
+        factors = self._factors(trained)
+        last = max((i for i in factors if self._places[i].layer.multiplies()), default=None)
+        for number, weight in factors.items():
+            mark = torch.full((), float(number == last), device=local(weight).device)
+            state[weight].setdefault(LAST, mark)
+
     def _find_last_matrices(self, state: States, trained: set[Tensor]) -> None:
         """Mark the last matrices in the states of all, alike on all ranks."""
-        places = [p for number, p in enumerate(self._places) if p.number == number and p.is_factor]
-        weights = {p.number: w for p in places if (w := p.weight) is not None and w in trained}
+        weights = self._factors(trained)
         ends = self._look.ends({i for i, weight in weights.items() if weight.grad is not None})
         groups = groups_of_copies(list(weights.values()), list(self._look.copies))
         if groups is None or not (ends or groups) or not weights:
