@@ -54,7 +54,8 @@ class Leaves(NamedTuple):
     states: Sequence[State] = ()
     radial: Tensor | None = None  # (blocks,): <gradient, weights>, if `measures_radial`
     counter: Tensor | None = None  # (blocks,): the state named by `Blockwise.counter`
-    cosine: Tensor | None = None  # (blocks,): of gradient and the state named by `measures_along`
+    # (blocks,): the gradient's projection on the state named by `measures_along`, in its length
+    along: Tensor | None = None
     # indices, tensors -> U V^T of each of their blocks, and the blocks' norms
     orthogonalise: Callable[[Sequence[int], Sequence[Tensor]], Duals] | None = None
 
@@ -80,7 +81,7 @@ class Blockwise(Rule):
     projection: ClassVar[Projection | None] = None  # the set that weights belong to
     measures_radial: ClassVar[bool] = False  # whether `plan_step` wants <gradient, weights>
     counter: ClassVar[str | None] = None  # the state that `plan_step` wants of each block
-    measures_along: ClassVar[str | None] = None  # the state whose cosine with gradients it wants
+    measures_along: ClassVar[str | None] = None  # the state that it wants gradients projected on
 
     def measure(self, blocks: BlockVector, grads: Sequence[Tensor]) -> Tensor:
         """One number for each block, (blocks,): by default the norm of its gradient.

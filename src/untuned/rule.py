@@ -23,7 +23,7 @@ tensor:
     state_like_weight   layer, shape -> names of states (*shape), which start at zero
     measure     gradients -> (blocks,), all-reduced over ranks        (default: norms of blocks)
     measures_radial, counter, measures_along    whether also <g, W> (blocks,), which of its states
-                (blocks,), and the cosine of g with which of those like the weight (blocks,)
+                (blocks,), and the projection of g on which of those like the weight (blocks,)
     plan_step   measures of all groups, L, state of the network -> eta, L, state of the network;
                 by default just the next:
     step_size   measures of all groups, L -> how far, 0-d                               (AGD: eta)

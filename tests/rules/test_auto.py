@@ -39,11 +39,12 @@ class Plain:
         self.sizes = {tensor: None for tensor, *_ in matrices}
         self.x = {}  # averages
 
-    def cosines(self):
-        """Of each matrix's gradient and the momentum before it."""
+    def confirmed(self):
+        """How much of each matrix's momentum the gradient confirms."""
         for tensor, _, apart, _ in self.matrices:
             for g, m in zip(apart(tensor.grad), apart(self.m[tensor]), strict=True):
-                yield float((g * m).sum() / (g.norm() * m.norm()))
+                unbiased = m / (1 - 0.9**self.t)
+                yield min(1.0, max(-1.0, float((g * unbiased).sum() / unbiased.norm() ** 2)))
 
     def step(self):
         every = [*(tensor for tensor, *_ in self.matrices), self.head]
@@ -57,7 +58,7 @@ class Plain:
         if self.horizon:
             shorter = max(0.0, 1 - self.t / self.horizon)
         if self.t:
-            found = list(self.cosines())
+            found = list(self.confirmed())
             agreed = min(0.25, max(0.0, sum(found) / len(found)))
             self.q = min(1.0, self.q * 2 ** (4 * agreed))
         s = self.q * min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter

@@ -124,13 +124,13 @@ class BlockwiseExecutor(Executor):
 
     def leaves(self) -> Leaves:
         """The group as `Rule.plan_step` sees it: measures of whole blocks."""
-        cosine = None
+        along = None
         if self._along:
             dots, norms = self._along
-            cosine = dots / (self.sizes * norms).clamp(min=torch.finfo(norms.dtype).tiny)
+            along = dots / norms.square().clamp(min=torch.finfo(norms.dtype).tiny)
         return Leaves(
             self.blocks.unsharded, self.grads, self.sizes, self.states, self._radial,
-            self._counter, cosine,
+            self._counter, along,
         )  # fmt: skip
 
     def _gain(self, last: StepInputs) -> Callable[..., tuple[Tensor, Tensor]]:

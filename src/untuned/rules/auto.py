@@ -26,11 +26,12 @@ Who states the horizon T has s fall along the line 1 - t / T instead. Where weig
 
 q is how far the first steps may be believed. It starts at FIRST and then, up to 1,
 
-    q <- q 2^(4 clip(cos(g, m), 0, 1/4)),
+    q <- q 2^(4 clip(a, 0, 1/4)),   a = mean of clip(<g_l, m_l> / <m_l, m_l>, -1, 1)
 
-the mean over matrices of the cosine of a gradient and the momentum before it: q doubles while steps
-agree. Random weights agree for many steps; pretrained ones, which lie in a valley already, stop
-agreeing as soon as steps cross it, and q stays where it is.
+over matrices, where m_l is the momentum before the gradient, its bias removed: a is how much of it
+the gradient confirms, whatever noise the gradient has besides. q doubles while steps agree. Random
+weights agree for many steps; pretrained ones, which lie in a valley already, stop agreeing as soon
+as steps cross it, and q stays where it is.
 
 Matrices stay in the ball of radius R r_l: a step goes a share s c_l / R of the way to its surface.
 If all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
@@ -62,7 +63,7 @@ STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
 PATIENCE = 40  # steps turned back until they are half as long
 FIRST = 2.0**-8  # of a step: the first one
-AGREED = 0.25  # the cosine from which on the first steps double
+AGREED = 0.25  # the share of the momentum that is confirmed when first steps double
 GAIN = 2000.0  # how large a function is wanted
 REACH = 30.0  # the largest ball
 ENTRY = 0.4  # of a step's size, for what moves by entry
@@ -239,9 +240,9 @@ def _is_spectral(layer: Layer, shape: Shape) -> float:
 
 def _believed(groups: Sequence[Leaves], before: Tensor, t: Tensor) -> Tensor:
     """How much of a step is taken: q after `t` steps, the last of which took `before`."""
-    cosines = [leaves.cosine for leaves in groups]
-    everywhere = torch.cat([each for each in cosines if each is not None]).mean()
-    agreed = _mean(groups, cosines, everywhere)
+    along = [leaves.along for leaves in groups if leaves.along is not None]
+    confirmed = [((1 - MOMENTUM**t) * each).clamp(-1.0, 1.0) for each in along]
+    agreed = _mean(groups, confirmed, torch.cat(confirmed).mean())
     begun = torch.where(t > 0, 1.0, FIRST)  # a state without q is older than q
     grown = before * 2 ** (agreed.clamp(0.0, AGREED) / AGREED)
     return torch.where(before > 0, grown.clamp(max=1.0), begun)
