@@ -112,6 +112,37 @@ def test_an_evaluation_amid_a_pass_is_the_averages():
     loss.backward()
 
 
+def test_a_pass_in_training_mode_without_gradients_leaves_the_average_in_place():
+    model, _ = trained(untuned.Auto)
+    expected, before = model.eval()(batch(99)[0]), averages(model)
+    with torch.no_grad():
+        assert torch.equal(model.train()(batch(99)[0]), expected)
+    assert equal(averages(model), before)
+
+
+def test_the_optimizers_state_holds_iterates_amid_a_pass_too():
+    model, opt = trained(untuned.Auto)
+    before = copy.deepcopy(opt.state_dict()["state"])
+    loss_of(model, 7).backward()
+    assert equal(opt.state_dict()["state"], before)
+
+
+def test_the_steps_of_each_tensor_count_for_its_average():
+    """A layer that takes no part in some steps."""
+    model, opt = trained(untuned.Auto)
+    before, W = averages(model), iterates(model, opt)
+    for step in range(6, 9):
+        opt.zero_grad()
+        with torch.no_grad():
+            hidden = model[:2](batch(step)[0])
+        nn.functional.cross_entropy(model[2](hidden), batch(step)[1]).backward()
+        opt.step()
+    assert opt.state[model[0].weight][COUNT] == 6
+    assert opt.state[model[2].weight][COUNT] == 9
+    assert torch.equal(model[0].weight, before["0.weight"])
+    assert torch.equal(opt.state[model[0].weight][ITERATE], W["0.weight"])
+
+
 def test_all_micro_batches_see_one_iterate():
     model, opt = trained(untuned.Auto)
     W = iterates(model, opt)

@@ -163,6 +163,19 @@ def test_frozen_norms_are_left_alone():
     assert [int(model[i].num_batches_tracked) for i in (1, 5)] == [counted[0], counted[1] + 5]
 
 
+def test_a_network_whose_norms_are_all_frozen_takes_no_extra_passes():
+    model = network()
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    opt = untuned.Auto(model)
+    train(model, opt, range(3))
+    assert calls == [False, True] * 3
+    calls.clear()
+    model[1].eval(), model[5].eval()
+    train(model, opt, range(3))
+    assert calls == [True] * 3
+
+
 class Counting(nn.Module):
     """Passes in training, counted by a module of somebody else's."""
 
@@ -249,17 +262,23 @@ def test_norms_may_be_called_one_by_one():
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_norms_within_a_compiled_part_take_the_iterates():
-    """Their own passes are not seen; those of another part are."""
+    """Compiled behind Auto's back: their own passes are not seen, those of another part are."""
     torch._dynamo.reset()
     model = Root()
     model.table = nn.Linear(6, 6)
-    model.net.compile(backend="eager")
     opt = untuned.Auto(model)
-    found = usual(model)
-    train(model, opt, range(10), call=lambda x: model.net(model.table(x)))
+    compiled = torch.compile(model.net, backend="eager")
+    mean, var = torch.zeros(16).double(), torch.ones(16).double()
+    for step in range(10):
+        weights = {**averages(model), **iterates(model, opt)}
+        W = {name: weight.double() for name, weight in weights.items()}
+        x = F.linear(XS[rows_of(step)].double(), W["table.weight"], W["table.bias"])
+        x = F.linear(x, W["net.0.weight"], W["net.0.bias"])
+        mean, var = 0.9 * mean + 0.1 * x.mean(0), 0.9 * var + 0.1 * x.var(0)
+        train(model, opt, [step], call=lambda x: compiled(model.table(x)))
     assert opt.state[model.net[0].weight]["average.steps"] == 10
-    for name, value in statistics(model).items():
-        torch.testing.assert_close(value, found[name], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.net[1].running_mean.double(), mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.net[1].running_var.double(), var, rtol=1e-4, atol=1e-5)
 
 
 def test_momentum_of_none_stays_none():
