@@ -477,3 +477,20 @@ def test_a_step_that_moves_nothing_leaves_averages_as_they_are():
     for state, its in zip(found[1].values(), before[1].values(), strict=True):
         assert equal(state[ITERATE], its[ITERATE])
         assert equal(state[COUNT], its[COUNT])
+
+
+def test_weights_that_are_not_the_optimizers_may_stand_before_its_own():
+    """As a base of 8 bits does, below what is trained."""
+    torch.manual_seed(0)
+    model = perceptron()
+    base = nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)
+    model.register_parameter("base", base)
+    assert next(model.parameters()) is base
+    opt = untuned.Auto(model)
+    train_first = [p for p in model.parameters() if p is not base]
+    for step in range(3):
+        opt.zero_grad()
+        x, labels = batch(step)
+        nn.functional.cross_entropy(model(x), labels).backward()
+        opt.step()
+    assert all(opt.state[p][COUNT] == 3 for p in train_first)

@@ -37,6 +37,13 @@ class Hook:
             return  # within a graph, which allows no effects
         self._call(*self._given, *args)
 
+    @property
+    def __name__(self) -> str:
+        raise AttributeError(
+            "torch.jit.script compiles hooks, and this one is no TorchScript: script the network "
+            "before its optimizer is made, or take torch.export or torch.jit.trace"
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         # of the standard library, so that a pickled module needs no untuned
         return getattr, (contextlib.nullcontext(), "__exit__")
