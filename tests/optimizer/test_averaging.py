@@ -195,6 +195,24 @@ model.load_state_dict(model.state_dict())
     assert equal(torch.load(tmp_path / "found.pt"), averages(saved))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripting_a_network_that_is_averaged_is_refused_in_plain_words():
+    model, _ = trained(untuned.Auto)
+    with pytest.raises(AttributeError, match="script the network before its optimizer is made"):
+        torch.jit.script(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_network_whose_passes_cannot_be_seen_is_not_averaged():
+    torch.manual_seed(0)
+    scripted = torch.jit.script(perceptron())
+    opt = untuned.Auto(scripted)
+    train(scripted, opt, range(3))
+    assert not any(ITERATE in state for state in opt.state.values())
+    with pytest.raises(ParameterError, match="needs the module"):
+        untuned.Auto(scripted, average=True)
+
+
 def test_a_copy_trains_with_an_optimizer_of_its_own():
     model, opt = trained(untuned.Auto)
     before, W = averages(model), iterates(model, opt)

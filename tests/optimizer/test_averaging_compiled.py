@@ -62,7 +62,11 @@ def train(model, opt, steps=6, evaluate=True):
     return said
 
 
-def made(kind, compiled):
+def eager(model):
+    return model
+
+
+def made(kind, compiled=eager):
     """The module that is called and its optimizer, compiled or not."""
     torch.manual_seed(0)
     model = perceptron() if "Sequential" in kind else Network()
@@ -72,6 +76,11 @@ def made(kind, compiled):
     if kind == "in place":
         opt = untuned.Auto(model)
         model.net = compiled(model.net)
+        return model, opt
+    if "by itself" in kind:
+        opt = untuned.Auto(model)
+        if compiled is not eager:
+            model.compile(backend="eager")
         return model, opt
     if kind == "a part of a root that is never called":
         part = compiled(model)
@@ -85,7 +94,7 @@ def made(kind, compiled):
 
 KINDS = [
     "Auto before", "Auto after", "Auto of a Sequential after", "in place",
-    "a part of a root that is never called",
+    "a part of a root that is never called", "by itself", "a Sequential by itself",
 ]  # fmt: skip
 
 
@@ -98,7 +107,7 @@ def test_a_compiled_network_trains_and_evaluates_as_an_eager_one(kind):
         return torch.compile(model, backend=counter, fullgraph=True)
 
     model, opt = made(kind, compiled)
-    other, its = made(kind, lambda model: model)
+    other, its = made(kind)
     for ours, theirs in zip(train(model, opt), train(other, its), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     states = (m.state_dict().values() for m in (model, other))
@@ -114,7 +123,7 @@ def test_other_backends_do_so_too(backend):
         return torch.compile(model, backend=backend)
 
     model, opt = made("Auto before", compiled)
-    other, its = made("Auto before", lambda model: model)
+    other, its = made("Auto before")
     train(model, opt, evaluate=backend != "inductor")
     train(other, its, evaluate=backend != "inductor")
     for ours, theirs in zip(averages(model).values(), averages(other).values(), strict=True):
@@ -154,7 +163,7 @@ def test_a_sequential_that_is_compiled_behind_autos_back_is_not_averaged_and_tol
 
 
 def test_copies_compile_in_one_graph():
-    model, opt = made("Auto before", lambda model: model)
+    model, opt = made("Auto before")
     train(model, opt)
     twin = copy.deepcopy(model)
     found = torch.compile(twin, backend="eager", fullgraph=True)(batch(0)[0])
@@ -162,7 +171,7 @@ def test_copies_compile_in_one_graph():
 
 
 def test_what_is_exported_from_training_is_the_average():
-    model, opt = made("Auto before", lambda model: model)
+    model, opt = made("Auto before")
     train(model, opt)
     exported = torch.export.export(model.eval(), (batch(0)[0],), strict=True)
     torch.testing.assert_close(exported.module()(batch(0)[0]), model(batch(0)[0]))

@@ -112,6 +112,37 @@ def test_an_evaluation_amid_a_pass_is_the_averages():
     loss.backward()
 
 
+def test_a_pass_in_training_mode_without_gradients_leaves_the_average_in_place():
+    model, _ = trained(untuned.Auto)
+    expected, before = model.eval()(batch(99)[0]), averages(model)
+    with torch.no_grad():
+        assert torch.equal(model.train()(batch(99)[0]), expected)
+    assert equal(averages(model), before)
+
+
+def test_the_optimizers_state_holds_iterates_amid_a_pass_too():
+    model, opt = trained(untuned.Auto)
+    before = copy.deepcopy(opt.state_dict()["state"])
+    loss_of(model, 7).backward()
+    assert equal(opt.state_dict()["state"], before)
+
+
+def test_the_steps_of_each_tensor_count_for_its_average():
+    """A layer that takes no part in some steps."""
+    model, opt = trained(untuned.Auto)
+    before, W = averages(model), iterates(model, opt)
+    for step in range(6, 9):
+        opt.zero_grad()
+        with torch.no_grad():
+            hidden = model[:2](batch(step)[0])
+        nn.functional.cross_entropy(model[2](hidden), batch(step)[1]).backward()
+        opt.step()
+    assert opt.state[model[0].weight][COUNT] == 6
+    assert opt.state[model[2].weight][COUNT] == 9
+    assert torch.equal(model[0].weight, before["0.weight"])
+    assert torch.equal(opt.state[model[0].weight][ITERATE], W["0.weight"])
+
+
 def test_all_micro_batches_see_one_iterate():
     model, opt = trained(untuned.Auto)
     W = iterates(model, opt)
@@ -453,3 +484,20 @@ def test_a_step_that_moves_nothing_leaves_averages_as_they_are():
     for state, its in zip(found[1].values(), before[1].values(), strict=True):
         assert equal(state[ITERATE], its[ITERATE])
         assert equal(state[COUNT], its[COUNT])
+
+
+def test_weights_that_are_not_the_optimizers_may_stand_before_its_own():
+    """As a base of 8 bits does, below what is trained."""
+    torch.manual_seed(0)
+    model = perceptron()
+    base = nn.Parameter(torch.ones(2, dtype=torch.int8), requires_grad=False)
+    model.register_parameter("base", base)
+    assert next(model.parameters()) is base
+    opt = untuned.Auto(model)
+    train_first = [p for p in model.parameters() if p is not base]
+    for step in range(3):
+        opt.zero_grad()
+        x, labels = batch(step)
+        nn.functional.cross_entropy(model(x), labels).backward()
+        opt.step()
+    assert all(opt.state[p][COUNT] == 3 for p in train_first)

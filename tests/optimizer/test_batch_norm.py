@@ -163,6 +163,19 @@ def test_frozen_norms_are_left_alone():
     assert [int(model[i].num_batches_tracked) for i in (1, 5)] == [counted[0], counted[1] + 5]
 
 
+def test_a_network_whose_norms_are_all_frozen_takes_no_extra_passes():
+    model = network()
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    opt = untuned.Auto(model)
+    train(model, opt, range(3))
+    assert calls == [False, True] * 3
+    calls.clear()
+    model[1].eval(), model[5].eval()
+    train(model, opt, range(3))
+    assert calls == [True] * 3
+
+
 class Counting(nn.Module):
     """Passes in training, counted by a module of somebody else's."""
 

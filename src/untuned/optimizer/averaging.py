@@ -45,7 +45,6 @@ class WeightAverage:
 
     def watch(self, module: nn.Module) -> None:
         """Register hooks on a module, and on all within it that have parameters."""
-        self.watching = True
         statistics = BatchNormStatistics(module, self._optimizer)
         self._statistics.append(statistics)
         self._sharded += [each for each in module.modules() if _is_fsdp(each)]
@@ -53,6 +52,7 @@ class WeightAverage:
             scripted = isinstance(owner, torch.jit.ScriptModule)  # which takes no hooks
             taking_part = owner is module or owner in statistics or _has_parameters(owner)
             if not scripted and taking_part:
+                self.watching = True
                 self._hooks.prepare(owner)
                 before = Hook(self._before, module, statistics)
                 owner.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
@@ -84,9 +84,10 @@ class WeightAverage:
 
     def _is_at_home(self, root: nn.Module) -> bool:
         """Whether a module has its own weights, not some of `torch.func.functional_call`."""
-        first = next(root.parameters(), None)
-        own = [p for group in self._optimizer.param_groups for p in group["params"] if p is first]
-        return bool(own or self._sharded)  # FSDP has others there during a pass
+        if self._sharded:  # FSDP has others there during a pass
+            return True
+        own = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        return any(id(p) in own for p in root.parameters())
 
     def _train(self, statistics: BatchNormStatistics, owner: nn.Module, *inputs: Any) -> None:
         """Before a pass in training: renew what statistics are due, and put iterates in place."""
