@@ -99,7 +99,7 @@ def test_statistics_are_those_of_batches_passed_with_the_average():
         if step % max(1, step // 60) == 0:
             found = XS[rows_of(step)].double() @ model[0].weight.detach().double().T
             found = found + model[0].bias.detach().double()
-            recent = max(0.2, 1 / (step + 1))
+            recent = max(0.4, 1 / (step + 1))
             mean = mean + recent * (found.mean(0) - mean)
             var = var + recent * (found.var(0) - var)
         train(model, opt, [step])

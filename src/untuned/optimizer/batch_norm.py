@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from untuned.optimizer.hooks import silence
 
 PARTS = 60  # the training so far over the steps between two passes
-RECENT = 0.2  # the share of the newest batch in the statistics
+RECENT = 0.4  # the share of the newest batch in the statistics
 PASSES = "average/network.passes"  # in the first group: passes in training so far
 
 
