@@ -196,10 +196,15 @@ model.load_state_dict(model.state_dict())
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_scripting_a_network_that_is_averaged_is_refused_in_plain_words():
-    model, _ = trained(untuned.Auto)
-    with pytest.raises(AttributeError, match="script the network before its optimizer is made"):
-        torch.jit.script(model)
+def test_a_network_that_is_averaged_can_be_scripted():
+    model, opt = trained(untuned.Auto)
+    x = torch.randn(4, 6)
+    expected = averages(model)
+    scripted = torch.jit.script(model.eval())
+    assert torch.equal(scripted(x), model(x))
+    assert equal(averages(scripted), expected)
+    train(model.train(), opt, range(6, 12))  # which keeps its hooks
+    assert not equal(averages(model), iterates(model, opt))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
