@@ -115,14 +115,22 @@ def test_what_is_resumed_ends_where_what_went_on_does(model, loader):
     assert scope["opt"].hyperparameters() == opt.hyperparameters()
 
 
+def test_fine_tuning_needs_no_setting(model, loader):
+    train_plainly(model, loader, "adam(lr=0.01)")
+    start = loss_of(model, loader)
+    run_page("how-to/fine-tuning", slice(1), model=model, loader=loader)
+    assert loss_of(model, loader) < start
+
+
 def test_fine_tuning_moves_the_head_first_then_the_body_a_tenth_as_far(model, loader):
     train_plainly(model[:-1].append(nn.Linear(32, 10)), loader, "adam(lr=0.01)")
     before, start, head = snapshot(model[:-1]), loss_of(model, loader), model[-1]
-    run_page("how-to/fine-tuning", slice(1), model=model, loader=loader, head=head)
+    given = {"model": model, "loader": loader, "head": head, "torch": torch, "untuned": untuned}
+    run_page("how-to/fine-tuning", slice(1, 2), **given)
     assert same(model[:-1], before)
     only_head = loss_of(model, loader)
     assert only_head < 0.9 * start
-    scope = run_page("how-to/fine-tuning", model=model, loader=loader, head=head)
+    scope = run_page("how-to/fine-tuning", slice(1, None), **given)
     assert not same(model[:-1], before)
     assert loss_of(model, loader) < only_head
     rates = {group["lr"]: len(group["params"]) for group in scope["opt"].param_groups}

@@ -28,7 +28,7 @@ def test_the_ablation_takes_away_what_it_names(data, tmp_path):
     assert head[1:] == ["gcn-cora", "all"]
     assert [row[0] for row in rows] == list(variants)
     saved = [float(row[1].replace("never", "0")) for row in rows]
-    assert saved[0] > max(1.5, 2 * saved[1])  # what the head's own step is for
+    assert saved[0] > 1.5 * max(1, saved[1])  # what the head's own step is for
 
 
 def test_ranges_have_a_row_for_each_network(data, tmp_path):

@@ -57,6 +57,7 @@ class BlockVector:
         self.depth: int = sum(layer.depth() for layer, shape in pairs if math.prod(shape))
         self._entries = [math.prod([block.shape[dim] for dim in block.dims]) for block in blocks]
         self._constants = TensorCache()  # so that a step copies nothing from host to device
+        self._choices: dict[Callable[[Layer, Shape], float], tuple[bool, ...]] = {}
         self._see(blocks, [block.stack for block in blocks])
 
     def _see(self, blocks: list[BlockView], stacks: list[Shape]) -> None:
@@ -80,6 +81,15 @@ class BlockVector:
     def radius(self, like: Tensor) -> Tensor:
         """The radius of each block, (blocks,), with the dtype and device of `like`."""
         return self.of_layers(_radius, like)
+
+    def layers_with(self, number: Callable[[Layer, Shape], float]) -> tuple[bool, ...]:
+        """Whether a number of each tensor's layer is not zero; cached as in `of_layers`."""
+        found = self._choices.get(number)
+        if found is None:
+            pairs = zip(self.layers, self.shapes, strict=True)
+            found = tuple([number(layer, shape) != 0 for layer, shape in pairs])
+            self._choices[number] = found
+        return found
 
     def of_layers(self, number: Callable[[Layer, Shape], float], like: Tensor) -> Tensor:
         """A number of each block's layer, (blocks,), with the dtype and device of `like`.

@@ -1,5 +1,6 @@
 """Auto: the rule of `rules.auto` with what it learns of the module, and the average it keeps."""
 
+import operator
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -151,7 +152,7 @@ class Auto(Optimizer):
 
     def _is_idle(self) -> bool:
         """Whether no step moves anything, as the one that torch takes to allocate state."""
-        return all([_idle(group["lr"]) for group in self.param_groups])
+        return all(map(_idle, map(operator.itemgetter("lr"), self.param_groups)))
 
     def _watch_degree(self, params: Sequence[Tensor]) -> None:
         """Begin to measure the degree anew where other tensors move."""

@@ -83,11 +83,13 @@ class InputScale:
 
     def _due(self, state: States) -> bool:
         """Whether a weight with a gradient was not looked at often enough, or was forgotten."""
-        due = False
-        for number, weight in self._weights():
-            if weight.grad is not None:
-                due |= LOOKED not in state.get(weight, {}) or self._looked.get(number, 0) < LOOKS
-        return due
+        return any(
+            [
+                LOOKED not in state.get(weight, {}) or self._looked.get(number, 0) < LOOKS
+                for number, weight in self._weights()
+                if weight.grad is not None
+            ]
+        )
 
     @torch.no_grad()
     def step(self, state: States, trained: set[Tensor], idle: bool) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from untuned.distributed.shards import local, shard_index, shard_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
@@ -68,7 +68,7 @@ class Iterates:
         averaged = {id(p) for p, _ in self._exchanged}
         if self.inside:
             self.inside = False
-            self._exchange(self._shares({id(p) for p in moved}, finite) if moved else None)
+            self._exchange(self._shares(set(map(id, moved)), finite) if moved else None)
         for p in moved:
             if id(p) not in averaged:  # the first average is the iterate
                 _begin_anew(p, self._optimizer.state[p], 1.0 * finite)
@@ -96,8 +96,10 @@ class Iterates:
     @torch.no_grad()
     def _exchange(self, shares: Shares | None = None) -> None:
         """Exchange weights and entries of the state, which first go their shares of the way."""
-        weights = [local(p) for p, _ in self._exchanged]
-        others = [local(state[ITERATE]) for _, state in self._exchanged]
+        weights = [p for p, _ in self._exchanged]
+        others = [state[ITERATE] for _, state in self._exchanged]
+        if not set(map(type, weights)) <= {Tensor, nn.Parameter}:
+            weights, others = list(map(local, weights)), list(map(local, others))
         exchange_(weights, others, shares)
 
     def _shares(self, moved: set[int], finite: bool | Tensor) -> Shares | None:

@@ -153,11 +153,8 @@ class Auto(Blockwise):
         kept = zip(new, t, blocks.spread(v), blocks.spread(reversals), strict=True)
         for state, step, size, count in kept:
             state |= {"step": step, "v": size, REVERSALS: count}
-        each = zip(blocks.layers, blocks.shapes, new, strict=True)
-        moving = [
-            state.get("square", state["momentum"]) if _in_ball(layer, shape) else None
-            for layer, shape, state in each
-        ]
+        pairs = zip(blocks.layers_with(_in_ball), new, strict=True)
+        moving = [s.get("square", s["momentum"]) if inside else None for inside, s in pairs]
         return Step(-eta * units / inputs, directions, new, keep, moving)
 
     def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor], Tensor]:
