@@ -66,14 +66,16 @@ def test_memory_is_flat_over_a_thousand_steps(tower):
 
     def alive():
         gc.collect()
-        tensors = [t for t in gc.get_objects() if issubclass(type(t), torch.Tensor)]
+        tensors = [t for t in gc.get_objects() if type(t) in (torch.Tensor, nn.Parameter)]
         sizes = [t.numel() * t.element_size() for t in tensors]
         return len(sizes), sum(sizes)
 
     train(model, opt, 10)
     early = alive()
     train(model, opt, 1000)
-    assert alive() == early
+    late = alive()  # compiled code of other tests may be let go meanwhile
+    assert late[0] <= early[0]
+    assert late[1] <= early[1]
 
 
 def test_the_record_is_one_tensor_of_a_weights_size():
