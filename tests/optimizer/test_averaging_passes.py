@@ -501,3 +501,17 @@ def test_weights_that_are_not_the_optimizers_may_stand_before_its_own():
         nn.functional.cross_entropy(model(x), labels).backward()
         opt.step()
     assert all(opt.state[p][COUNT] == 3 for p in train_first)
+
+
+def test_what_another_optimizer_does_stays():
+    """Auto's hooks are still there when a network goes on to train with SGD."""
+    model, _ = trained(untuned.Auto)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    train(model, sgd, [6])  # from the iterate, which Auto had there
+    twin = copy.deepcopy(model)
+    other = torch.optim.SGD(twin.parameters(), lr=0.1)
+    for step in range(7, 10):
+        train(model, sgd, [step])
+        train(twin, other, [step])
+        evaluated(model)
+        assert equal(dict(model.state_dict()), dict(twin.state_dict()))

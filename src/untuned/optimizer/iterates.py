@@ -38,7 +38,7 @@ class Iterates:
         self._optimizer = optimizer
         self.inside: bool = False
         self._exchanged: list[tuple[Tensor, State]] = []  # those that are inside
-        self._versions: dict[Tensor, int] = {}  # of tensors, as the last step left them
+        self._versions: dict[Tensor, int] = {}  # of tensors, as they were last seen
 
     def trust(self) -> None:
         """Believe weights and iterates as they are: they have just been loaded."""
@@ -47,16 +47,21 @@ class Iterates:
     def enter(self) -> None:
         """Put the iterates in place of the averages, of all tensors that may move."""
         self._exchanged = [(p, state) for p, state in self._averaged() if p.requires_grad]
-        for p, state in self._exchanged:
-            written = self._versions.get(p, p._version) != p._version
-            _accept(p, state, written)
+        self._accept_writes()
         self.inside = True
         self._exchange()
 
     def leave(self) -> None:
-        """Put the averages in place of the iterates."""
+        """Put the averages in place of the iterates, but where another optimizer has stepped."""
+        self._accept_writes()
         self.inside = False
         self._exchange()
+
+    def _accept_writes(self) -> None:
+        """Begin anew with what others have written, since a step or since iterates came inside."""
+        for p, state in self._exchanged:
+            _accept(p, state, self._versions.get(p, p._version) != p._version)
+            self._versions[p] = p._version
 
     def follow(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
         """After a step: average, and put the averages in place.
