@@ -11,30 +11,10 @@ import torch
 from torch import nn
 
 import untuned
+from support.looks import hooks, network, size, train
 from support.networks import equal
 from support.spies import HostReads
 from untuned.errors import UnseenInputsWarning
-from untuned.rules.auto import INPUT
-
-
-def network():
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-
-
-def hooks(net):
-    """How many hooks there are."""
-    return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in net.modules())
-
-
-def train(opt, loss, steps=1):
-    for _ in range(steps):
-        opt.zero_grad()
-        loss().backward()
-        opt.step()
-
-
-def size(opt, weight):
-    return float(opt.state[weight][INPUT])
 
 
 class Plain(nn.Module):

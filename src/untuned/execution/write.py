@@ -28,6 +28,8 @@ def write_(
 
     Returns the pieces that wait for the all-reduced moments of blocks that ranks share, if any.
     """
+    if step.moving and step.decay is None:  # both paths below apply the two together
+        step = step._replace(decay=torch.ones_like(step.coefficients))
     if isinstance(how.finite, Tensor):  # only the device knows: the step is zero if it is skipped
         step = step._replace(coefficients=torch.where(how.finite, step.coefficients, 0.0))
         if step.decay is not None:
@@ -77,9 +79,13 @@ def _held(
     for i, moving in enumerate(step.moving):
         if moving is not None:
             moves = blocks.view(i, moving) != 0
-            decays[i] = torch.where(moves, decays[i], 1.0)
-            along[i] = along[i] * moves
+            decays[i], along[i] = _where_moving(moves, decays[i], along[i])
     return decays, along
+
+
+def _where_moving(moves: Tensor, decay: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """A decay and a direction that leave entries where they are, but those that move."""
+    return torch.where(moves, decay, 1.0), direction * moves
 
 
 def _add_in_pieces_(
@@ -105,13 +111,13 @@ def _add_in_pieces_(
         view, along = blocks.view(i, weights[i]), blocks.view(i, step.directions[i])
         for piece in writer.pieces(i, view, None if masks is None else masks[i]):
             direction = how.sane(along[piece.place])
-            moving = step.moving[i] if step.moving else None
-            moves = None if moving is None else blocks.view(i, moving)[piece.place] != 0
-            if moves is not None:
-                direction = direction * moves
             if decays is not None:
                 decay = piece.of(decays[i])
-                piece.exact.mul_(decay if moves is None else torch.where(moves, decay, 1.0))
+                moving = step.moving[i] if step.moving else None
+                if moving is not None:
+                    moves = blocks.view(i, moving)[piece.place] != 0
+                    decay, direction = _where_moving(moves, decay, direction)
+                piece.exact.mul_(decay)
             piece.exact.addcmul_(direction, piece.of(each[i]))
             writer.close(piece)
 

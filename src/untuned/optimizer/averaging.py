@@ -181,6 +181,6 @@ def _has_parameters(module: nn.Module) -> bool:
 
 
 def _is_fsdp(module: nn.Module) -> bool:
-    """Whether FSDP2 shards a module, without the import of FSDP where nobody else has."""
+    """Whether FSDP2 shards a module, which is not imported for the question."""
     fsdp = sys.modules.get("torch.distributed.fsdp")
     return fsdp is not None and isinstance(module, getattr(fsdp, "FSDPModule", ()))

@@ -2,8 +2,8 @@
 
 The running statistics of passes in training are those of the iterate. Those of the average come
 from passes of their own, under `no_grad`, on every 60th part of the training so far: a pass in each
-of the first steps, one in 17 after a thousand. Norms that are out of reach of such a pass, within a
-compiled module, take the iterate's statistics as often.
+of the first 120 steps, one in 16 after a thousand. Norms that are out of reach of such a pass take
+the iterate's statistics as often.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from untuned.optimizer.eager import same_random_numbers
 from untuned.optimizer.hooks import silence
 
 PARTS = 60  # the training so far over the steps between two passes
@@ -36,7 +37,6 @@ class BatchNormStatistics:
         self._inside = {owner: inside for owner in owners if (inside := _norms_of(owner))}
         self._due: set[_NormBase] = set()  # norms that are to be renewed
         self._kept: dict[_NormBase, list[Tensor]] = {}
-        self._devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
 
     def __contains__(self, owner: nn.Module) -> bool:
         """Whether a module has norms."""
@@ -75,8 +75,7 @@ class BatchNormStatistics:
         usual = [norm.momentum for norm in norms]
         own = {id(buffer) for norm in norms for buffer in _statistics(norm)}
         others = [buffer for buffer in self._module.buffers() if id(buffer) not in own]
-        devices = sorted(device.index for device in self._devices)
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with torch.no_grad(), same_random_numbers(list(self._module.parameters())):
             kept = [buffer.clone() for buffer in others]
             try:
                 for norm in norms:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from untuned.distributed.shards import is_sharded
+
+
+def same_random_numbers(parameters: Sequence[Tensor]) -> AbstractContextManager[None]:
+    """A context after which random numbers go on as if nothing had drawn any.
+
+    Args:
+        parameters: on whose devices numbers may be drawn.
+    """
+    kinds = {p.device.type for p in parameters} - {"cpu", "meta"}
+    kind = next(iter(kinds), "cuda")
+    devices = sorted({p.device.index or 0 for p in parameters if p.device.type == kind})
+    return torch.random.fork_rng(devices, device_type=kind)
 
 
 def run_eagerly(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -23,14 +36,11 @@ def run_eagerly(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any
     parameters = list(module.parameters())
     if any(map(is_sharded, parameters)):
         return False
-    kinds = {p.device.type for p in parameters} - {"cpu", "meta"}
-    kind = next(iter(kinds), "cuda")
-    devices = sorted({p.device.index or 0 for p in parameters if p.device.type == kind})
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with (
         torch.no_grad(),
         torch.compiler.set_stance("force_eager"),
-        torch.random.fork_rng(devices, device_type=kind),
+        same_random_numbers(parameters),
     ):
         try:
             functional_call(module, buffers, tuple(args), dict(kwargs))

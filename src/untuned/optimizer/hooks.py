@@ -19,7 +19,6 @@ from torch import nn
 
 SCRIPTED = "__prepare_scriptable__"  # what `torch.jit.script` asks a module for
 
-
 _silent = False
 
 
@@ -48,11 +47,9 @@ class Hook:
 
     def __call__(self, *args: Any) -> None:
         # compiled code inlines this and finds nothing to do
-        if torch.compiler.is_compiling() or torch._C._get_tracing_state() or self._call is None:
-            return
-        if _silent:
-            return
-        self._call(*self._given, *args)
+        absent = torch.compiler.is_compiling() or torch._C._get_tracing_state() or _silent
+        if not absent and self._call is not None:
+            self._call(*self._given, *args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Hook:
         return Hook(None)

@@ -10,6 +10,7 @@ arXiv:1212.1824, polynomial-decay averaging).
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -58,10 +59,18 @@ class Iterates:
         self._exchange()
 
     def _accept_writes(self) -> None:
-        """Begin anew with what others have written, since a step or since iterates came inside."""
+        """Take over what others did since a step, or since iterates came inside.
+
+        They wrote to a tensor, with which its iterate then begins anew, or moved it.
+        """
         for p, state in self._exchanged:
-            _accept(p, state, self._versions.get(p, p._version) != p._version)
-            self._versions[p] = p._version
+            iterate, version = state[ITERATE], p._version
+            if self._versions.get(p, version) != version or iterate.shape != p.shape:
+                _begin_anew(p, state)
+            elif iterate.dtype != p.dtype or iterate.device != p.device:
+                state[ITERATE] = iterate.to(p.device, p.dtype)
+                state[COUNT] = state[COUNT].to(p.device)
+            self._versions[p] = version
 
     def follow(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
         """After a step: average, and put the averages in place.
@@ -70,7 +79,8 @@ class Iterates:
             moved: the tensors that the step moved.
             finite: whether the step was taken.
         """
-        averaged = {id(p) for p, _ in self._exchanged}
+        exchanged = list(map(operator.itemgetter(0), self._exchanged))
+        averaged = set(map(id, exchanged))
         if self.inside:
             self.inside = False
             self._exchange(self._shares(set(map(id, moved)), finite) if moved else None)
@@ -78,7 +88,8 @@ class Iterates:
             if id(p) not in averaged:  # the first average is the iterate
                 _begin_anew(p, self._optimizer.state[p], 1.0 * finite)
                 self._versions[p] = p._version
-        self._versions.update({p: p._version for p, _ in self._exchanged})
+        versions = map(operator.attrgetter("_version"), exchanged)
+        self._versions.update(zip(exchanged, versions, strict=True))
 
     def begin_anew(self) -> None:
         """Begin with what the module holds, where there are gradients."""
@@ -95,13 +106,17 @@ class Iterates:
     def _averaged(self) -> list[tuple[Tensor, State]]:
         """The tensors that have an average, with their states."""
         found = self._optimizer.state.get
-        every = [(p, found(p)) for group in self._optimizer.param_groups for p in group["params"]]
-        return [(p, state) for p, state in every if state and ITERATE in state]
+        return [
+            (p, state)
+            for group in self._optimizer.param_groups
+            for p in group["params"]
+            if (state := found(p)) and ITERATE in state
+        ]
 
     @torch.no_grad()
     def _exchange(self, shares: Shares | None = None) -> None:
         """Exchange weights and entries of the state, which first go their shares of the way."""
-        weights = [p for p, _ in self._exchanged]
+        weights = list(map(operator.itemgetter(0), self._exchanged))
         others = [state[ITERATE] for _, state in self._exchanged]
         if not set(map(type, weights)) <= {Tensor, nn.Parameter}:
             weights, others = list(map(local, weights)), list(map(local, others))
@@ -128,16 +143,6 @@ class Iterates:
         keys = [Write(key=key) for key in key_of(t.long(), SHARE).unbind()]
         each = zip(keys, self._exchanged, strict=True)
         return [key.fold_in(shard_index(shard_of(p))).key for key, (p, _) in each]
-
-
-def _accept(p: Tensor, state: State, written: bool) -> None:
-    """Take over what others did to a tensor since the last step: moved it, or wrote to it."""
-    iterate = state[ITERATE]
-    if written or iterate.shape != p.shape:  # the iterate begins anew with what was written
-        _begin_anew(p, state)
-    elif iterate.dtype != p.dtype or iterate.device != p.device:
-        state[ITERATE] = iterate.to(p.device, p.dtype)
-        state[COUNT] = state[COUNT].to(p.device)
 
 
 def _begin_anew(p: Tensor, state: State, taken: float | Tensor = 0.0) -> None:

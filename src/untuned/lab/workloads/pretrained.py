@@ -1,7 +1,8 @@
 """Weights that come trained: made once, then kept beside torch's own pretrained weights.
 
 TORCH_HOME moves the folder. The name of a file is a digest of all that made it: initial weights,
-data, optimizer, device and version of torch. Whoever comes first trains; others wait for the file.
+data, optimizer, device and version of torch. The first process trains, and others wait for the
+file.
 """
 
 import hashlib
