@@ -18,6 +18,8 @@ import tyro
 from rich.progress import track
 
 from untuned import geometry
+from untuned.averaging import batch_norm, weight_average
+from untuned.inference.input_scale import InputScale
 from untuned.lab.comparison.contestants import contestant_of
 from untuned.lab.comparison.measure import FAILURE, mean, mean_curve, step_reduction, steps_to
 from untuned.lab.comparison.plan import Problem, tuning
@@ -27,8 +29,6 @@ from untuned.lab.config import Config
 from untuned.lab.training.run import run
 from untuned.lab.workloads.registry import find
 from untuned.optimizer import auto as optimizer
-from untuned.optimizer import averaging, batch_norm
-from untuned.optimizer.input_scale import InputScale
 from untuned.rules import auto
 
 EVER = 1e30
@@ -82,9 +82,9 @@ def change(variant: str) -> None:
         elif name == "INPUTS":
             InputScale.watch = lambda self, module: None
         elif name == "AVERAGE":
-            averaging.WeightAverage.watch = lambda self, module: None
+            weight_average.WeightAverage.watch = lambda self, module: None
         elif name == "POWER":
-            averaging.AVERAGED = optimizer.AVERAGED = value
+            weight_average.AVERAGED = optimizer.AVERAGED = value
         elif name == "IN_BALL":
             auto._in_ball = lambda layer, shape: float(layer.by_entry(shape) is None)
         elif name == "STATISTICS":

@@ -13,7 +13,10 @@ import pytest
 import untuned
 
 LIBRARY = Path(untuned.__file__).parent
-ROOMS = ("geometry", "rules", "distributed", "execution", "towers", "optimizer")
+ROOMS = (
+    "geometry", "rules", "distributed", "execution", "towers",
+    "passes", "inference", "averaging", "optimizer",
+)  # fmt: skip
 CONTRACTS = {
     "__init__", "_tensors", "blockwise", "charts", "domain", "elementwise", "errors", "notation",
     "rule", "tower", "tunable",
@@ -32,6 +35,9 @@ FORBIDDEN = {
     "distributed": ("execution", "optimizer", "rule", "rules", "tower", "towers"),
     "execution": ("optimizer", "rules", "towers"),
     "towers": ("optimizer", "rules"),
+    "passes": ("averaging", "execution", "inference", "optimizer", "rules", "towers"),
+    "inference": ("averaging", "optimizer", "towers"),
+    "averaging": ("inference", "optimizer", "rules", "towers"),
     "optimizer": ("lab",),
 }
 

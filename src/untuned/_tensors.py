@@ -79,3 +79,9 @@ def derivatives(
         result, rest = function(*inputs)
         found = torch.autograd.grad(result, inputs, materialize_grads=True)
     return list(found), rest.detach()
+
+
+def readable(tensor: Tensor) -> bool:
+    """Whether the host can read a tensor without a synchronisation or a graph break."""
+    plain = type(tensor) is Tensor and tensor.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling()

@@ -47,7 +47,7 @@ epsilon by their own gradients. Any rule stands on any other, as high as you lik
 differs from their paper or from good sense.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -57,6 +57,7 @@ from untuned.tower import Floor, Tower
 from untuned.tunable import Tunable
 
 State = dict[str, Tensor]
+States = MutableMapping[Tensor, State]
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from untuned import rules
+from untuned._tensors import readable
+from untuned.averaging.weight_average import AVERAGED, WeightAverage
 from untuned.errors import AverageWarning, ParameterError
-from untuned.optimizer.averaging import AVERAGED, WeightAverage
+from untuned.inference.input_scale import HAS_MOVED, InputScale
 from untuned.optimizer.heads import (
     arrange_as_saved_,
     arrange_by_states_,
     correct_heads_,
     restore_names_,
 )
-from untuned.optimizer.input_scale import HAS_MOVED, InputScale
-from untuned.optimizer.nonfinite import readable
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
 
@@ -32,7 +32,7 @@ class Auto(Optimizer):
     Give it the module: it then knows the layers and the head (the last matrix), measures the size
     of the data in the first steps, and **averages the weights**. What the module holds whenever it
     is not training, so what is evaluated, saved, copied or exported, is the average; its passes in
-    training mode see the iterate (`optimizer.averaging`). Of bare tensors it knows the shapes
+    training mode see the iterate (`averaging.weight_average`). Of bare tensors it knows the shapes
     alone, and averages nothing. `effective_lr` in the groups is `lr` times the step
     size. State: two tensors for each matrix (momentum, iterate), three for each vector, embedding
     and head. `untuned.rules.Auto` has the equations, `Optimizer` the other errors raised.

@@ -7,7 +7,7 @@ their groups, before either has moved.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from untuned.geometry import by_shape
 from untuned.geometry.layer import Layer
 from untuned.geometry.layers import Dense, Embedding, Head
 from untuned.optimizer.param_groups import Group
-from untuned.rule import State
+from untuned.rule import State, States
 
 OWN = {"params", "param_names", "layer", "name", "effective_lr"}  # what differs between groups
 
@@ -25,7 +25,7 @@ def correct_heads_(
     groups: Sequence[Group],
     last: Sequence[Tensor],
     known: Sequence[Tensor],
-    state: MutableMapping[Tensor, State],
+    state: States,
 ) -> None:
     """Let the head's geometry belong to the last of the matrices that move.
 
@@ -56,7 +56,7 @@ def _holds_any(group: Group, tensors: Sequence[Tensor]) -> bool:
     return any(param is tensor for param in group["params"] for tensor in tensors)
 
 
-def _forget(tensors: Sequence[Tensor], state: MutableMapping[Tensor, State]) -> None:
+def _forget(tensors: Sequence[Tensor], state: States) -> None:
     """Drop what a no-op step has allocated for another geometry."""
     for tensor in tensors:
         own = state.get(tensor, {})

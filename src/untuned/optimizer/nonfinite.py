@@ -7,14 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from untuned._tensors import peek
+from untuned._tensors import peek, readable
 from untuned.errors import NonFiniteGradientWarning
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether the host can read a tensor without a synchronisation or a graph break."""
-    plain = type(tensor) is Tensor and tensor.device.type == "cpu"
-    return plain and not torch.compiler.is_compiling()
 
 
 class NonFiniteGuard:

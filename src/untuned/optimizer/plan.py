@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from untuned.errors import SparseGradientError
 from untuned.execution import Executor, StepInputs, executor_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
 from untuned.optimizer.param_groups import name_of
-from untuned.rule import State
+from untuned.rule import State, States
 from untuned.tower import Tower
 from untuned.tunable import Tunable
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from untuned.towers.floor_step import FloorStep
 
 STEPS = "rounding.steps"  # in a group: how many steps its 16-bit weights were rounded in
-
-States = MutableMapping[Tensor, State]
 
 
 @dataclass(eq=False)

@@ -14,7 +14,7 @@ from untuned.distributed.shards import is_sharded
 from untuned.errors import ParameterTypeError
 from untuned.geometry import by_shape
 from untuned.geometry.layer import Layer
-from untuned.optimizer.input_scale import LOOKED, MEASURED
+from untuned.inference.input_scale import LOOKED, MEASURED
 from untuned.optimizer.param_groups import name_of
 from untuned.optimizer.shell import Optimizer
 from untuned.rule import State

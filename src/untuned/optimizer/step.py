@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from untuned._tensors import peek
+from untuned._tensors import peek, readable
 from untuned.distributed.all_reduce import sum_over_ranks
 from untuned.execution.network_state import plan_step, write_network_state_
 from untuned.execution.record import RECORD
-from untuned.optimizer.nonfinite import NonFiniteGuard, readable
+from untuned.optimizer.nonfinite import NonFiniteGuard
 from untuned.optimizer.param_groups import name_of
-from untuned.optimizer.plan import GroupPlan, Plans, States
+from untuned.optimizer.plan import GroupPlan, Plans
+from untuned.rule import States
 
 
 def take_step(

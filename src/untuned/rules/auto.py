@@ -21,8 +21,8 @@ residual branches, D comes out too large, and steps too short.
 
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
 Who states the horizon T has s fall along the line 1 - t / T instead. Where weights are averaged
-(`optimizer.averaging`) the power is 1/2: the average removes noise, and steps must go on travelling
-(Polyak and Juditsky 1992); without an average it is 1 (Robbins and Monro 1951).
+(`averaging`) the power is 1/2: the average removes noise, and steps must go on travelling (Polyak
+and Juditsky 1992); without an average it is 1 (Robbins and Monro 1951).
 
 q is how far the first steps may be believed. It starts at FIRST and then, up to 1,
 

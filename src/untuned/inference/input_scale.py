@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from untuned.distributed.shards import local
 from untuned.errors import UnseenInputsWarning
-from untuned.optimizer.counted import by_weight, counting, groups_of_copies, joined, joined_marks
-from untuned.optimizer.look import Look
-from untuned.optimizer.places import Place, places_of
-from untuned.optimizer.plan import States
+from untuned.inference.counted import by_weight, counting, groups_of_copies, joined, joined_marks
+from untuned.inference.look import Look
+from untuned.inference.places import Place, places_of
+from untuned.rule import States
 from untuned.rules.auto import INPUT, LAST
 
 LOOKED = "auto.looked"  # in the state of a tensor: in how many of its steps its inputs were seen

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from untuned._tensors import readable
+from untuned.averaging.exchange import Shares, exchange_
 from untuned.distributed.shards import local, shard_index, shard_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
-from untuned.optimizer.exchange import Shares, exchange_
-from untuned.optimizer.nonfinite import readable
 from untuned.rule import State
 
 SHARE = 8  # an iterate's weight grows as its number to this power

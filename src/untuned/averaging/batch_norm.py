@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from untuned.optimizer.eager import same_random_numbers
-from untuned.optimizer.hooks import silence
+from untuned.passes.eager import same_random_numbers
+from untuned.passes.hooks import silence
 
 PARTS = 60  # the training so far over the steps between two passes
 RECENT = 0.4  # the share of the newest batch in the statistics

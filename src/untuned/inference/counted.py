@@ -11,7 +11,7 @@ from torch import Tensor
 
 from untuned.distributed.all_reduce import process_groups
 from untuned.distributed.shards import shard_of
-from untuned.optimizer.calls import Call
+from untuned.inference.calls import Call
 
 
 def by_weight(calls: Sequence[Call]) -> dict[int, list[Call]]:

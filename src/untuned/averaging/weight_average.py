@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from untuned.optimizer.batch_norm import BatchNormStatistics
-from untuned.optimizer.hooks import Hook, Hooks
-from untuned.optimizer.iterates import Iterates
+from untuned.averaging.batch_norm import BatchNormStatistics
+from untuned.averaging.iterates import Iterates
+from untuned.passes.hooks import Hook, Hooks
 
 AVERAGED = 0.5  # the power of the clock (`rules.Auto`) in groups whose weights are averaged
 

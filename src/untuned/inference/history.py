@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from untuned.optimizer.places import storage_of, tensors_in
+from untuned.inference.places import storage_of, tensors_in
 
 REMEMBERED = 10_000  # outputs to remember before those that are gone are looked for
 

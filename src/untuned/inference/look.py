@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
-from untuned.optimizer.calls import Call, mean_square
-from untuned.optimizer.eager import run_eagerly
-from untuned.optimizer.graph import FROZEN, Ends, last_matrices
-from untuned.optimizer.history import History, in_backward
-from untuned.optimizer.hooks import Hooks
-from untuned.optimizer.places import Place, first_argument, inputs_of, tensors_in
+from untuned.inference.calls import Call, mean_square
+from untuned.inference.graph import FROZEN, Ends, last_matrices
+from untuned.inference.history import History, in_backward
+from untuned.inference.places import Place, first_argument, inputs_of, tensors_in
+from untuned.passes.eager import run_eagerly
+from untuned.passes.hooks import Hooks
 
 
 class Look:

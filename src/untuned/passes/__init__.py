@@ -1,0 +1,1 @@
+"""Forward passes: seen through hooks, and run once more."""
