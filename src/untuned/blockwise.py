@@ -38,7 +38,7 @@ class Step(NamedTuple):
     """One group's step: weights <- decay * weights + coefficient * direction, block by block."""
 
     coefficients: Tensor  # (blocks,)
-    directions: Sequence[Tensor]  # one a parameter, (*shape)
+    directions: Sequence[Tensor | None]  # one a parameter, (*shape); None: it stays as it is
     states: Sequence[State] = ()  # one a parameter: the entries that change
     decay: Tensor | None = None  # (blocks,); None: one
     # one a parameter, (*shape): entries stay where they are where this is zero; None: none do
@@ -56,6 +56,7 @@ class Leaves(NamedTuple):
     counter: Tensor | None = None  # (blocks,): the state named by `Blockwise.counter`
     # (blocks,): the gradient's projection on the state named by `measures_along`, in its length
     along: Tensor | None = None
+    turn: int = 0  # how many steps were begun before, plus the group's number
     # indices, tensors -> U V^T of each of their blocks, and the blocks' norms
     orthogonalise: Callable[[Sequence[int], Sequence[Tensor]], Duals] | None = None
 

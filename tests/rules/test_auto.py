@@ -26,10 +26,11 @@ class Plain:
     """The equations, tensor by tensor and block by block.
 
     `matrices` are (tensor, radius, how it falls into matrices, and is put together of them);
-    `others` are (tensor, size of an entry's step).
+    `others` are (tensor, size of an entry's step). Matrices take `turns` in the order of `places`.
     """
 
-    def __init__(self, matrices, others, head, inputs, horizon, average):
+    def __init__(self, matrices, others, head, inputs, horizon, average, turns=1, places=None):
+        self.turns, self.places = turns, places or {}
         self.horizon, self.reversals, self.average = horizon, {}, average
         self.q = 2.0**-8
         self.matrices, self.others, self.head, self.inputs = matrices, others, head, inputs
@@ -38,6 +39,14 @@ class Plain:
         self.v = {tensor: torch.zeros_like(tensor) for tensor, *_ in others}
         self.sizes = {tensor: None for tensor, *_ in matrices}
         self.x = {}  # averages
+
+    def turn_of(self, tensor):
+        """How many steps the matrix takes in this one; the first forty are taken one by one."""
+        number, index = self.places[tensor]
+        turn = self.t - 1 + number
+        if self.turns == 1 or turn < 40:
+            return 1
+        return self.turns if (turn + index) % self.turns == 0 else 0
 
     def confirmed(self):
         """How much of each matrix's momentum the gradient confirms."""
@@ -82,8 +91,12 @@ class Plain:
                 turned.append(float(certain < 1))
                 directions.append(certain * polar(block.flatten(1)).view_as(block))
                 kept.append((1 - s * certain / R) * torch.ones_like(block))
-            self.reversals[tensor] = self.reversals.get(tensor, 0) + torch.tensor(turned)
-            step = s * radius / self.inputs.get(tensor, 1.0) * together(directions)
+            k = self.turn_of(tensor)
+            self.reversals[tensor] = self.reversals.get(tensor, 0) + k * torch.tensor(turned)
+            if k == 0:
+                continue
+            kept = [1 - k * (1 - each) for each in kept]
+            step = k * s * radius / self.inputs.get(tensor, 1.0) * together(directions)
             moved = together(kept) * tensor.data - step
             tensor.data = torch.where(self.m[tensor] == 0, tensor.data, moved)
         for tensor, size in self.others:
@@ -127,7 +140,7 @@ def one(blocks):
     return blocks[0]
 
 
-def plain(net, inputs, horizon, average):
+def plain(net, inputs, horizon, average, turns, places):
     def offsets(tensor):
         return [tensor[:, :, k] for k in range(tensor.shape[2])]
 
@@ -148,26 +161,38 @@ def plain(net, inputs, horizon, average):
     biases = [net.conv.bias, lstm["bias_ih_l0"], lstm["bias_hh_l0"], *net.norm.parameters()]
     others = [(tensor, 0.4) for tensor in (net.table.weight, *biases, net.beside.bias)]
     others += [(net.head.weight, 0.4 * 75 / 5), (net.head.bias, 0.4)]
-    return Plain(matrices, others, net.head.weight, inputs, horizon, average)
+    return Plain(matrices, others, net.head.weight, inputs, horizon, average, turns, places)
 
 
-@pytest.mark.parametrize("average", [False, True])
-@pytest.mark.parametrize("horizon", [None, 30])
-def test_steps_are_the_equations(horizon, average):
+def by_turns(opt, turns, net, other):
+    """Let matrices take turns; the copies' places: their group's number, and theirs in it."""
+    names = {tensor: name for name, tensor in net.named_parameters()}
+    copies, places = dict(other.named_parameters()), {}
+    for number, group in enumerate(opt.param_groups):
+        group["turns"] = turns
+        places |= {copies[names[w]]: (number, i) for i, w in enumerate(group["params"])}
+    return places
+
+
+@pytest.mark.parametrize(
+    ("horizon", "average", "turns"),
+    [(None, False, 1), (None, True, 1), (30, False, 1), (30, True, 1), (None, True, 3)],
+)
+def test_steps_are_the_equations(horizon, average, turns):
     torch.manual_seed(0)
     net = Network().double()
     other = copy.deepcopy(net)
     numbers = 0.01 * torch.randn(40, 8, 3, dtype=torch.float64)
     opt = untuned.Auto(net, horizon=horizon, average=average)
-    reference = plain(other, {}, horizon, average)
-    for t in range(40):
+    reference = plain(other, {}, horizon, average, turns, by_turns(opt, turns, net, other))
+    for t in range(40 if turns == 1 else 50):
         size = numbers[: min(t + 1, 8)].square().mean().sqrt()  # of the first eight steps
         reference.inputs[other.beside.weight] = float(size)
         tokens = torch.randint(11, (8, 9))
         labels = torch.randint(4, (8,))
         for model, optimizer in ((net, opt), (other, reference)):
             model.zero_grad()
-            F.cross_entropy(model(tokens, numbers[t]), labels).backward()
+            F.cross_entropy(model(tokens, numbers[t % 40]), labels).backward()
             optimizer.step()
         for (name, ours), theirs in zip(net.named_parameters(), other.parameters(), strict=True):
             theirs = reference.x[theirs] if average else theirs
@@ -175,3 +200,55 @@ def test_steps_are_the_equations(horizon, average):
             torch.testing.assert_close(
                 ours, theirs, rtol=1e-6, atol=atol, msg=lambda m, at=f"{name}, {t}": f"{at}: {m}"
             )
+
+
+class Factors(nn.Module):
+    """No matrix: rows of two tables, and a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.users, self.items = nn.Embedding(7, 3), nn.Embedding(5, 3)
+        self.mean = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, user, item):
+        return (self.users(user) * self.items(item)).sum(1) + self.mean
+
+
+class PlainFactors:
+    """The equations row by row: all move by entry, and all rows' reversals count alike."""
+
+    def __init__(self, net):
+        self.rows = [(w, i) for w in net.parameters() for i in range(len(w) if w.ndim else 1)]
+        self.m, self.v, self.turned, self.t = {}, {}, dict.fromkeys(self.rows, 0), 0
+
+    def step(self):
+        N = sum(self.turned.values()) / len(self.turned)
+        s = 0.06 / (1 + N / 40)
+        self.t += 1
+        for row in self.rows:
+            w, i = row
+            w, grad = (w.data[i], w.grad[i]) if w.ndim else (w.data, w.grad)
+            m = self.m.get(row, torch.zeros_like(grad))
+            self.turned[row] += int((grad * m).sum() < 0)
+            self.m[row] = m = 0.9 * m + 0.1 * grad
+            self.v[row] = v = 0.98 * self.v.get(row, 0.0) + 0.02 * grad**2
+            root = (v / (1 - 0.98**self.t)).sqrt()
+            ahead = (0.9 * m + 0.1 * grad) / (1 - 0.9 ** (self.t + 1))
+            w -= torch.where(root > 0, s * 0.4 * ahead / root, 0.0)
+
+
+def test_with_no_matrix_time_runs_where_entries_are_turned_back():
+    torch.manual_seed(0)
+    net = Factors().double()
+    other = copy.deepcopy(net)
+    opt, reference = untuned.Auto(net, average=False), PlainFactors(other)
+    table = torch.randn(7, 5, dtype=torch.float64)
+    for _ in range(60):
+        user, item = torch.randint(7, (6,)), torch.randint(5, (6,))
+        for model, optimizer in ((net, opt), (other, reference)):
+            model.zero_grad()
+            F.mse_loss(model(user, item), table[user, item]).backward()
+            optimizer.step()
+    for ours, theirs in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert 5 < sum(reference.turned.values()) / len(reference.turned) < 50

@@ -124,14 +124,17 @@ class BlockwiseExecutor(Executor):
 
     def leaves(self) -> Leaves:
         """The group as `Rule.plan_step` sees it: measures of whole blocks."""
-        along = None
-        if self._along:
-            dots, norms = self._along
-            along = dots / norms.square().clamp(min=torch.finfo(norms.dtype).tiny)
         return Leaves(
             self.blocks.unsharded, self.grads, self.sizes, self.states, self._radial,
-            self._counter, along,
+            self._counter, self._projections(),
         )  # fmt: skip
+
+    def _projections(self) -> Tensor | None:
+        """Of gradients on the state that the rule names, in its length, (blocks,)."""
+        if not self._along:
+            return None
+        dots, norms = self._along
+        return dots / norms.square().clamp(min=torch.finfo(norms.dtype).tiny)
 
     def _gain(self, last: StepInputs) -> Callable[..., tuple[Tensor, Tensor]]:
         """<last step, gradients>, 0-d, as a function of the tuned values: replays the last step."""
@@ -146,7 +149,8 @@ class BlockwiseExecutor(Executor):
             values = {**last.values, **dict(zip(self.tuned, tuned, strict=True))}
             rule = self._with(values, blocks, self.recorded)
             step = rule.update(leaves, last.scale * getattr(rule, "lr", 1.0), last.L)
-            dots = blocks.dots(step.directions, grads)
+            directions = [d for d in step.directions if d is not None]  # turns are not replayed
+            dots = blocks.dots(directions, grads)
             dots = dots.to(step.coefficients.dtype) * blocks.shard_counts(dots.device)
             total = torch.dot(step.coefficients, dots)
             return total, total
@@ -164,9 +168,12 @@ class BlockwiseExecutor(Executor):
         if self._fresh:
             self._start()
         rule, sizes = self.rule, self.blocks.local_entries(self.sizes)
+        along = self._projections()
         leaves = Leaves(
-            self.blocks, self.grads, sizes, self.states, orthogonalise=self._orthogonalised
-        )
+            self.blocks, self.grads, sizes, self.states,
+            along=None if along is None else self.blocks.local_entries(along),
+            turn=now.turn, orthogonalise=self._orthogonalised,
+        )  # fmt: skip
         records: list[State] = []
         if self.tuned:
             rule = self._with(now.values, self.blocks, range(len(self.weights)))

@@ -22,11 +22,13 @@ class StepInputs(NamedTuple):
     values: hyperparameters by name, 0-d, or (tensors,) where each tensor has its own.
     scale: factor of the step, 0-d: how far, times the multiplier `lr`, signed.
     L: the network's depth, for blockwise rules.
+    turn: how many steps were begun before, plus the group's number, for rules that take turns.
     """
 
     values: Numbers
     scale: Tensor | float = 0.0
     L: Tensor | int = 1
+    turn: int = 0
 
 
 @dataclass(eq=False)

@@ -59,16 +59,32 @@ def write_states_(new: Sequence[State], states: Sequence[State], how: Write) -> 
 
 def _add_(weights: Sequence[Tensor], step: Step, blocks: BlockVector) -> None:
     """All weights at once."""
-    views, along = blocks.views(weights), blocks.views(step.directions)
+    stay = [i for i, direction in enumerate(step.directions) if direction is None]
+    if len(stay) == len(weights):
+        return
+    views, along = blocks.views(weights), blocks.views(_or(weights, step.directions))
     each = blocks.per_view(step.coefficients)
     if step.decay is not None:
         decays = blocks.per_view(step.decay)
         if step.moving:
             decays, along = _held(blocks, step, decays, along)
-        torch._foreach_mul_(views, decays)
+        torch._foreach_mul_(*_without(stay, views, decays))
     for i in blocks.parted:
         views[i], along[i], each[i] = _in_rows(views[i], along[i], each[i])
+    views, along, each = _without(stay, views, along, each)
     torch._foreach_addcmul_(views, along, each)
+
+
+def _or(weights: Sequence[Tensor], directions: Sequence[Tensor | None]) -> list[Tensor]:
+    """Directions, with weights in the place of those that are None."""
+    return [w if d is None else d for w, d in zip(weights, directions, strict=True)]
+
+
+def _without(indices: Sequence[int], *lists: list[Tensor]) -> tuple[list[Tensor], ...]:
+    """Lists without the entries at some indices."""
+    if not indices:
+        return lists
+    return tuple([[x for i, x in enumerate(each) if i not in indices] for each in lists])
 
 
 def _held(
@@ -97,9 +113,10 @@ def _add_in_pieces_(
     if writer.projection is not None:
         moved = (step.coefficients != 0) & (leaves.sizes > 0)
         moved = None if how.finite is True and peek(moved.all()) else moved
-    alone = set(range(len(weights)))
+    alone = {i for i, direction in enumerate(step.directions) if direction is not None}
     for batch in blocks.runs:
-        if len(batch.indices) > 1 and how.key is None and step.decay is None:
+        together = alone.issuperset(batch.indices) and step.decay is None
+        if len(batch.indices) > 1 and how.key is None and together:
             _add_batch_(writer, batch, weights, step, moved)
             alone.difference_update(batch.indices)
     if not alone:
@@ -108,17 +125,19 @@ def _add_in_pieces_(
     decays = None if step.decay is None else blocks.per_view(step.decay)
     masks = None if moved is None else blocks.per_view(moved)
     for i in sorted(alone):
-        view, along = blocks.view(i, weights[i]), blocks.view(i, step.directions[i])
+        direction = step.directions[i]
+        assert direction is not None
+        view, along = blocks.view(i, weights[i]), blocks.view(i, direction)
         for piece in writer.pieces(i, view, None if masks is None else masks[i]):
-            direction = how.sane(along[piece.place])
+            going = how.sane(along[piece.place])
             if decays is not None:
                 decay = piece.of(decays[i])
                 moving = step.moving[i] if step.moving else None
                 if moving is not None:
                     moves = blocks.view(i, moving)[piece.place] != 0
-                    decay, direction = _where_moving(moves, decay, direction)
+                    decay, going = _where_moving(moves, decay, going)
                 piece.exact.mul_(decay)
-            piece.exact.addcmul_(direction, piece.of(each[i]))
+            piece.exact.addcmul_(going, piece.of(each[i]))
             writer.close(piece)
 
 
@@ -131,7 +150,8 @@ def _add_batch_(
 ) -> None:
     """Small tensors, side by side."""
     rows = batch.rows(weights)
-    rows.addcmul_(writer.how.sane(batch.rows(step.directions)), batch.of(step.coefficients))
+    directions = batch.rows(_or(weights, step.directions))
+    rows.addcmul_(writer.how.sane(directions), batch.of(step.coefficients))
     if writer.projection is not None and batch.length > 1:
         sums = writer.projection.moments(rows, (1,))
         mask = None if moved is None else batch.of(moved)

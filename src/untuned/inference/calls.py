@@ -18,6 +18,7 @@ class Call:
         self.training = training
         self.matrices = matrices  # of the layer, by number
         self.squares: dict[int, Tensor] = {}
+        self.rows: dict[int, int] = {}  # that matrices were applied to, by number
         self.arrived: bool = False  # whether gradients have come back
 
     def arrive(self, *_: Any) -> None:

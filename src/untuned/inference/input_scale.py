@@ -20,8 +20,10 @@ from untuned.errors import UnseenInputsWarning
 from untuned.inference.counted import by_weight, counting, groups_of_copies, joined, joined_marks
 from untuned.inference.look import Look
 from untuned.inference.places import Place, places_of
+from untuned.inference.turns import RowCount
 from untuned.rule import States
-from untuned.rules.auto import INPUT, LAST
+from untuned.rules.auto import INPUT
+from untuned.rules.degree import LAST
 
 LOOKED = "auto.looked"  # in the state of a tensor: in how many of its steps its inputs were seen
 MEASURED = "auto.measured"  # in how many of these they were data; their mean square is a mean
@@ -42,7 +44,9 @@ class InputScale:
         self._look = Look(self._places)
         self._looked: dict[int, int] = {}  # LOOKED, by the weight's number, on the host
         self._sizes: dict[int, Tensor] = {}  # INPUT, should states be cleared
+        self._rows = RowCount()
         self._waited = 0
+        self.operations: float | None = None  # those of the passes of a step, once known
         self.last: list[Tensor] | None = None  # the last matrices, once found
         self.known: list[Tensor] = []  # among these
 
@@ -118,11 +122,14 @@ class InputScale:
             self._record(weights, state, seen)
         if seen:
             self._find_last_matrices(state, trained)
+            self._rows.note(self._look.calls)
         self._look.step()
         self._waited += 1
         waiting = [i for i, w in weights.items() if w.requires_grad and self._looked[i] < LOOKS]
         if not waiting or self._waited >= PATIENT:
             self._look.end()
+            every = {place.number: w for place in self._places if (w := place.weight) is not None}
+            self.operations = self._rows.operations(every, list(self._look.copies))
 
     def _factors(self, trained: set[Tensor]) -> dict[int, Tensor]:
         """The matrices and tables, by number."""

@@ -19,6 +19,7 @@ from untuned.inference.calls import Call, mean_square
 from untuned.inference.graph import FROZEN, Ends, last_matrices
 from untuned.inference.history import History, in_backward
 from untuned.inference.places import Place, first_argument, inputs_of, tensors_in
+from untuned.inference.turns import rows_of
 from untuned.passes.eager import run_eagerly
 from untuned.passes.hooks import Hooks
 
@@ -163,9 +164,14 @@ class Look:
         self._name(places)
         with torch.no_grad():
             for place in places:
-                if not place.sees_inputs:
+                multiplies = place.layer.multiplies()
+                if not (multiplies or place.sees_inputs):
                     continue
                 inputs = inputs_of(place, first, args, kwargs)
+                if multiplies and inputs:
+                    call.rows[place.number] = rows_of(inputs[0], place.layer)
+                if not place.sees_inputs:
+                    continue
                 if squares := list(self._squares(place, inputs)):
                     call.squares[place.number] = torch.stack(squares).mean()
 

@@ -13,12 +13,14 @@ from untuned._tensors import readable
 from untuned.averaging.weight_average import AVERAGED, WeightAverage
 from untuned.errors import AverageWarning, ParameterError
 from untuned.inference.input_scale import HAS_MOVED, InputScale
+from untuned.inference.turns import turns_of
 from untuned.optimizer.heads import (
     arrange_as_saved_,
     arrange_by_states_,
     correct_heads_,
     restore_names_,
 )
+from untuned.optimizer.plan import BEGUN
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
 
@@ -130,8 +132,18 @@ class Auto(Optimizer):
                 params = [weight for group in self.param_groups for weight in group["params"]]
             self._settled = True
             self._watch_degree(params)
+            self._count_turns()
         if self._average.active:
             self._average.prepare(idle)
+
+    def _count_turns(self) -> None:
+        """Count the step, and let matrices take turns once it is known how many."""
+        found, self._inputs.operations = self._inputs.operations, None
+        turns = None if found is None else turns_of(found, self.param_groups)
+        for group in self.param_groups:
+            group[BEGUN] = group.get(BEGUN, -1) + 1
+            if turns and not group.get("turns"):
+                group["turns"] = turns
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
         """Average the weights that have moved."""

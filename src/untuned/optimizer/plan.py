@@ -29,6 +29,7 @@ from untuned.tunable import Tunable
 if TYPE_CHECKING:
     from untuned.towers.floor_step import FloorStep
 
+BEGUN = "begun"  # in a group: how many steps were begun before, for rules that take turns
 STEPS = "rounding.steps"  # in a group: how many steps its 16-bit weights were rounded in
 
 
@@ -136,7 +137,7 @@ class GroupPlan:
         scale = group["lr"] * eta if self._lr_multiplies else eta
         signed = -scale if group["maximize"] else scale
         if self.floor is None:
-            now = StepInputs(self._values, signed, L)
+            now = StepInputs(self._values, signed, L, group.get(BEGUN, 0) + self.number)
         else:
             now = self.floor.inputs(signed, L, finite)
         rate = now.values.get("lr", 1.0)

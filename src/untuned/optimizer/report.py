@@ -18,7 +18,8 @@ from untuned.inference.input_scale import LOOKED, MEASURED
 from untuned.optimizer.param_groups import name_of
 from untuned.optimizer.shell import Optimizer
 from untuned.rule import State
-from untuned.rules.auto import INPUT, LAST, REVERSALS, Auto, ball, degree, unit_step
+from untuned.rules.auto import INPUT, REVERSALS, Auto, ball, unit_step
+from untuned.rules.degree import LAST, degree
 
 
 @dataclass(frozen=True)

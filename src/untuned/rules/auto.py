@@ -44,7 +44,8 @@ about one, by `Layer.by_entry`. The head's ball is a cube of R such steps; the o
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,6 +59,7 @@ from untuned.geometry import assignment
 from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import Layer, Shape
 from untuned.rule import State
+from untuned.rules.degree import Counted, counted, degree, every_and_head
 
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
@@ -73,7 +75,6 @@ NOISE = math.sqrt((1 - MOMENTUM**2) ** 2 + (1 - MOMENTUM) ** 2 * MOMENTUM**4 / (
 
 REVERSALS = "reversals"  # in the state of a tensor: how often each block was turned back
 INPUT = "auto.input"  # in the state of a tensor: the size of its data; 0: not known
-LAST = "auto.last"  # in the state of a tensor: one if it is a head, whatever its geometry says
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,12 @@ class Auto(Blockwise):
     Args:
         horizon: the total number of optimizer steps; 0: not known.
         power: of the clock, by which steps fall: 1/2 where weights are averaged.
+        turns: k, of matrices that take turns, each k times as far; 0: not known, each moves always.
     """
 
     horizon: float = hyperparameter(0.0, NON_NEGATIVE)
     power: float = hyperparameter(1.0, NON_NEGATIVE)
+    turns: float = hyperparameter(0.0, NON_NEGATIVE)
 
     charts: ClassVar[Mapping[str, Chart] | None] = {}
     measures_radial: ClassVar[bool] = True
@@ -110,23 +113,23 @@ class Auto(Blockwise):
         self, groups: Sequence[Leaves], L: int, network_state: Mapping[str, Tensor]
     ) -> NetworkStep:
         """How far, and the degree in the place of the depth."""
-        radial = [leaves.radial for leaves in groups]  # <gradient, weights>
-        every, head = _every_and_head(groups, radial)
+        every, head = every_and_head(groups)
         zero = torch.zeros_like(every)
         before = {name: value.to(every) for name, value in network_state.items()}
         product = torch.lerp(every * head, before.get("product", zero), DEGREE)
         square = torch.lerp(head * head, before.get("square", zero), DEGREE)
         D = degree(product, square)
         t = before.get("steps", zero)
-        q = _believed(groups, before.get("believed", zero), t)
-        eta = q * (TRUST / D).clamp(max=STEP) * self._shorter(groups, t)
+        blocks = counted(groups)
+        q = _believed(blocks, [leaves.along for leaves in groups], before.get("believed", zero), t)
+        N = blocks.mean([leaves.counter for leaves in groups])
+        eta = q * (TRUST / D).clamp(max=STEP) * self._shorter(N, t)
         new = {"product": product, "square": square, "steps": t + 1, "believed": q}
         return NetworkStep(eta, D, new)
 
-    def _shorter(self, groups: Sequence[Leaves], t: Tensor) -> Tensor:
-        """Than at first, by so much are steps after `t` of them."""
+    def _shorter(self, N: Tensor, t: Tensor) -> Tensor:
+        """Than at first, by so much are steps after `t` of them, `N` of which were turned back."""
         T = torch.zeros_like(t) + self.horizon  # which may be a tensor, anywhere
-        N = _mean(groups, [leaves.counter for leaves in groups], t)
         shorter = (1 + N / PATIENCE) ** -torch.as_tensor(self.power)
         return torch.where(T > 0, (1 - t / T).clamp(min=0.0), shorter)
 
@@ -135,29 +138,46 @@ class Auto(Blockwise):
         blocks, states = leaves.blocks, leaves.states
         owner = blocks.owner(leaves.sizes.device)
         t = torch.stack([state["step"] for state in states]).to(leaves.sizes) + 1
-        new, directions, norms = self._directions(leaves)
+        turn = self._turns(leaves)
+        new, directions, norms = self._directions(leaves, turn)
         unbiased = (torch.sqrt(1 - SQUARES**t) / (1 - MOMENTUM ** (t + 1)))[owner]
         v = blocks.gather([state["v"] for state in states]).to(t)
         v = torch.lerp(leaves.sizes**2, v, SQUARES)
         certain = torch.where(v > 0, norms * unbiased / (NOISE * v.sqrt()), 0.0).clamp(max=1.0)
         reversals = blocks.gather([state[REVERSALS] for state in states]).to(t)
-        reversals = reversals + ((certain < 1) & (v > 0))
         by_entry = blocks.of_layers(_by_entry, t)
-        spectral = blocks.of_layers(_radius, t) * certain
+        assert leaves.along is not None
+        turned = torch.where(by_entry > 0, leaves.along < 0, (certain < 1) & (v > 0))
+        k = t.new_tensor(turn)[owner]
+        reversals = reversals + k * turned
+        spectral = blocks.of_layers(_radius, t) * certain * k
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
         inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
         inputs = torch.where(inputs > 0, inputs, 1.0)
         radius = ball(torch.as_tensor(L))
-        share = blocks.of_layers(_in_ball, t) * torch.where(by_entry > 0, 1.0, certain) / radius
+        share = blocks.of_layers(_in_ball, t) * torch.where(by_entry > 0, 1.0, certain * k) / radius
         keep = 1 - torch.as_tensor(eta).abs() * share
         kept = zip(new, t, blocks.spread(v), blocks.spread(reversals), strict=True)
         for state, step, size, count in kept:
             state |= {"step": step, "v": size, REVERSALS: count}
-        pairs = zip(blocks.layers_with(_in_ball), new, strict=True)
+        held = map(operator.and_, blocks.layers_with(_in_ball), map(bool, turn))
+        pairs = zip(held, new, strict=True)
         moving = [s.get("square", s["momentum"]) if inside else None for inside, s in pairs]
         return Step(-eta * units / inputs, directions, new, keep, moving)
 
-    def _directions(self, leaves: Leaves) -> tuple[list[State], list[Tensor], Tensor]:
+    def _turns(self, leaves: Leaves) -> list[int]:
+        """For each tensor how many steps it takes in one: 1, or k and 0 in turns."""
+        k = round(float(self.turns))
+        if k <= 1 or leaves.turn < PATIENCE:
+            return [1] * len(leaves.states)
+        return [
+            1 if "square" in state else k * ((leaves.turn + i) % k == 0)
+            for i, state in enumerate(leaves.states)
+        ]
+
+    def _directions(
+        self, leaves: Leaves, turn: Sequence[int]
+    ) -> tuple[list[State], list[Tensor | None], Tensor]:
         """The new momentum and mean squares, the directions that follow from them, and norms.
 
         Norms, (blocks,), are those of the matrices before they are orthogonalised; one elsewhere.
@@ -165,32 +185,23 @@ class Auto(Blockwise):
         before = [state["momentum"] for state in leaves.states]
         grads = [grad.to(m) for grad, m in zip(leaves.grads, before, strict=True)]
         momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
-        ahead = list(torch._foreach_lerp(momentum, grads, 1 - MOMENTUM))  # Nesterov's
+        ahead = torch._foreach_lerp(momentum, grads, 1 - MOMENTUM)  # Nesterov's
         new: list[State] = [{"momentum": m} for m in momentum]
+        directions: list[Tensor | None] = [None] * len(ahead)
         spectral = []
         for i, state in enumerate(leaves.states):
             if "square" in state:
                 square = torch.lerp(grads[i] ** 2, state["square"], SQUARES)
-                ahead[i] = torch.where(square > 0, ahead[i] / square.sqrt(), 0.0)
+                directions[i] = torch.where(square > 0, ahead[i] / square.sqrt(), 0.0)
                 new[i]["square"] = square
-            else:
+            elif turn[i]:
                 spectral.append(i)
         assert leaves.orthogonalise is not None
         found = leaves.orthogonalise(spectral, [ahead[i] for i in spectral])
         norms = [torch.ones_like(state["v"]) for state in leaves.states]
         for i, direction, norm in zip(spectral, *found, strict=True):
-            ahead[i], norms[i] = direction, norm
-        return new, ahead, leaves.blocks.gather(norms).to(leaves.sizes)
-
-
-def degree(product: Tensor, square: Tensor) -> Tensor:
-    """D, 0-d.
-
-    Args:
-        product: the average of sum_l <g_l, W_l> times <g_h, W_h>, 0-d.
-        square: the average of <g_h, W_h> squared, 0-d.
-    """
-    return torch.where(square > 0, product / square, 1.0).clamp(min=1.0)
+            directions[i], norms[i] = direction, norm
+        return new, directions, leaves.blocks.gather(norms).to(leaves.sizes)
 
 
 def ball(D: Tensor) -> Tensor:
@@ -218,74 +229,16 @@ def _radius(layer: Layer, shape: Shape) -> float:
     return layer.radius(shape) / math.sqrt(layer.offsets(shape))
 
 
-def _multiplies(layer: Layer, shape: Shape) -> float:
-    return float(layer.multiplies())
-
-
-def _is_head(layer: Layer, shape: Shape) -> float:
-    return float(layer.is_head())
-
-
 def _in_ball(layer: Layer, shape: Shape) -> float:
     """Not vectors and embeddings."""
     return float(layer.by_entry(shape) is None or layer.is_head())
 
 
-def _is_spectral(layer: Layer, shape: Shape) -> float:
-    return float(layer.by_entry(shape) is None)
-
-
-def _believed(groups: Sequence[Leaves], before: Tensor, t: Tensor) -> Tensor:
+def _believed(blocks: Counted, along: Sequence[Tensor | None], before: Tensor, t: Tensor) -> Tensor:
     """How much of a step is taken: q after `t` steps, the last of which took `before`."""
-    along = [leaves.along for leaves in groups if leaves.along is not None]
-    confirmed = [((1 - MOMENTUM**t) * each).clamp(-1.0, 1.0) for each in along]
-    agreed = _mean(groups, confirmed, torch.cat(confirmed).mean())
+    unbiased = 1 - MOMENTUM**t
+    agreed = blocks.mean([(unbiased * a).clamp(-1.0, 1.0) for a in along if a is not None])
     begun = torch.where(t > 0, 1.0, FIRST)  # a state without q is older than q
     grown = before * 2 ** (agreed.clamp(0.0, AGREED) / AGREED)
-    return torch.where(before > 0, grown.clamp(max=1.0), begun)
-
-
-def _mean(groups: Sequence[Leaves], numbers: Sequence[Tensor | None], other: Tensor) -> Tensor:
-    """The mean over the blocks of matrices; `other` with no matrix but the head."""
-    count = [leaves.blocks.of_layers(_is_spectral, leaves.sizes).sum() for leaves in groups]
-    blocks = torch.as_tensor(sum(count))
-    return torch.where(blocks > 0, _total(groups, numbers, _is_spectral) / blocks, other)
-
-
-def _every_and_head(groups: Sequence[Leaves], radial: Sequence[Tensor | None]) -> list[Tensor]:
-    """<gradient, weights> of all matrices and of the heads, 0-d each."""
-    every, heads, each = [], [], []
-    for leaves, inner in zip(groups, radial, strict=True):
-        assert inner is not None
-        last = _last(leaves, inner)
-        matrices = inner * torch.maximum(leaves.blocks.of_layers(_multiplies, inner), last)
-        every.append(matrices.sum())
-        heads.append(torch.dot(inner, last))
-        sums = inner.new_zeros(len(leaves.blocks.shapes))
-        each.append(sums.index_add(0, leaves.blocks.owner(inner.device), matrices))
-    tensors, head = torch.cat(each), torch.stack(heads).sum()
-    largest = tensors.gather(0, tensors.abs().argmax(keepdim=True)).sum()
-    return [torch.stack(every).sum(), torch.where(head != 0, head, largest)]
-
-
-def _last(leaves: Leaves, like: Tensor) -> Tensor:
-    """One for blocks of heads, zero for others, (blocks,)."""
-    marks = [state.get(LAST) for state in leaves.states]
-    found = [mark for mark in marks if mark is not None]
-    if not found:
-        return leaves.blocks.of_layers(_is_head, like)
-    numbers = [torch.zeros_like(found[0]) if mark is None else mark for mark in marks]
-    return torch.stack(numbers).to(like)[leaves.blocks.owner(like.device)]
-
-
-def _total(
-    groups: Sequence[Leaves],
-    numbers: Sequence[Tensor | None],
-    weight: Callable[[Layer, Shape], float],
-) -> Tensor:
-    """The sum over groups of numbers of blocks, (blocks,) each, weighted by their layers."""
-    total: Tensor | int = 0
-    for leaves, each in zip(groups, numbers, strict=True):
-        assert each is not None
-        total = total + torch.dot(each, leaves.blocks.of_layers(weight, each))
-    return torch.as_tensor(total)
+    q = torch.where(before > 0, grown.clamp(max=1.0), begun)
+    return torch.where(blocks.matrices, q, 1.0)
