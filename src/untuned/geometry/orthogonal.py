@@ -1,12 +1,6 @@
 """Directions of which every singular value is one: the dual of the spectral norm.
 
-Of G = U S V^T that is U V^T, up to the rounding of its singular values into [0.7, 1.2]: five steps
-of the odd polynomial that Jordan et al. (2024, kellerjordan.github.io/posts/muon) found by search,
-
-    X <- a X + (b A + c A^2) X,   A = X X^T,
-
-which lifts small singular values quickly and lets those near one wander about it. Only products of
-matrices, of all matrices of one shape at a time; in 16 bits where a GPU has cores for them.
+Of G = U S V^T that is U V^T (`polar.py`), of all matrices of one shape at a time.
 """
 
 import math
@@ -17,25 +11,24 @@ import torch
 from torch import Tensor
 
 from untuned.geometry.layer import BlockView, Shape
+from untuned.geometry.polar import halley, newton_schulz
 
-A, B, C = 3.4445, -4.7750, 2.0315
-ITERATIONS = 5
+FACTORISED = 2**14  # entries of a matrix from which a CPU factorises it rather than only multiply
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """U V^T of each of (count, rows, columns), roughly; zero of zero."""
+    """U V^T of each of (count, rows, columns), roughly; zero of zero.
+
+    Products alone are the faster for small matrices, and wherever there are cores for them;
+    `benchmarks/orthogonal.py` measures both.
+    """
     wide = matrices.shape[1] <= matrices.shape[2]
-    X = matrices if wide else matrices.mT
-    tiny = torch.finfo(X.dtype).tiny
-    X = X / X.abs().amax((1, 2), keepdim=True).clamp_min(tiny)  # or squares may vanish
-    X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(tiny)
-    if X.is_cuda:
-        X = X.bfloat16()
-    for _ in range(ITERATIONS):
-        S = X @ X.mT
-        X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=B, alpha=C), X, beta=A)
-    directions: Tensor = X if wide else X.mT
-    return directions.to(matrices.dtype)
+    G = matrices if wide else matrices.mT
+    largest = G.abs().amax((1, 2), keepdim=True)
+    G = G / largest.clamp_min(torch.finfo(G.dtype).tiny)  # or squares may vanish
+    factorise = G.device.type == "cpu" and G[0].numel() >= FACTORISED
+    directions = halley(G) if factorise else newton_schulz(G)
+    return (directions if wide else directions.mT).to(matrices.dtype)
 
 
 class Duals(NamedTuple):
