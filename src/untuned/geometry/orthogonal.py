@@ -35,7 +35,7 @@ class Duals(NamedTuple):
     """Spectral duals of some tensors."""
 
     directions: list[Tensor]  # U V^T of each block, of the tensors' shapes
-    norms: list[Tensor]  # Frobenius norms of the tensors' blocks, of the shapes of their stacks
+    norms: list[Tensor]  # Frobenius norms of the tensors' blocks, (blocks,) each
 
 
 def spectral_duals(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Duals:
@@ -43,33 +43,38 @@ def spectral_duals(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Du
 
     A block of more than two dimensions is a matrix of its first by all others.
     """
-    stacks = list(map(_to_matrices, blocks, tensors))
-    norms = list(map(torch.linalg.matrix_norm, stacks))
+    found = Duals(list(tensors), list(tensors))
     batches: dict[tuple[object, ...], list[int]] = {}
+    stacks = list(map(_to_matrices, blocks, tensors))
     for place, stack in enumerate(stacks):
-        norms[place] = norms[place].view(blocks[place].stack)
         batches.setdefault((stack.dtype, *stack.shape[1:]), []).append(place)
     for places in batches.values():
-        batch = list(map(stacks.__getitem__, places))
-        parts = orthogonalise(torch.cat(batch)).split(list(map(len, batch)))
-        for place, part in zip(places, parts, strict=True):
-            stacks[place] = _from_matrices(blocks[place], part).reshape(tensors[place].shape)
-    return Duals(stacks, norms)
+        batch = torch.cat(list(map(stacks.__getitem__, places)))
+        counts = [stacks[place].shape[0] for place in places]
+        parts = orthogonalise(batch).split(counts), torch.linalg.matrix_norm(batch).split(counts)
+        for place, direction, norm in zip(places, *parts, strict=True):
+            found.directions[place] = _from_matrices(blocks[place], direction, tensors[place])
+            found.norms[place] = norm
+    return found
 
 
 def _to_matrices(view: BlockView, tensor: Tensor) -> Tensor:
     """The blocks of a tensor as (blocks, rows, columns)."""
+    if view.whole:
+        return tensor.reshape(1, view.shape[0], math.prod(view.shape[1:]))
     others = len(view.shape) - len(view.dims)
     blocks = tensor.reshape(view.shape).movedim(view.dims, [*range(others, len(view.shape))])
     rows, *columns = blocks.shape[others:]
     return blocks.reshape(math.prod(view.stack), rows, math.prod(columns))
 
 
-def _from_matrices(view: BlockView, stack: Tensor) -> Tensor:
-    """The inverse: from (blocks, rows, columns) to the view's shape."""
-    others = [size for dim, size in enumerate(view.shape) if dim not in view.dims]
-    blocks = stack.view(*others, *map(view.shape.__getitem__, view.dims))
-    return blocks.movedim([*range(len(others), len(view.shape))], view.dims)
+def _from_matrices(view: BlockView, stack: Tensor, like: Tensor) -> Tensor:
+    """The inverse: from (blocks, rows, columns) to the tensor's shape."""
+    if not view.whole:
+        others = [size for dim, size in enumerate(view.shape) if dim not in view.dims]
+        stack = stack.view(*others, *map(view.shape.__getitem__, view.dims))
+        stack = stack.movedim([*range(len(others), len(view.shape))], view.dims)
+    return stack.reshape(like.shape)
 
 
 def random_orthogonal(

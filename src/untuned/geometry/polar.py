@@ -70,7 +70,8 @@ def halley(G: Tensor) -> Tensor:
     lift = _add_diagonal(far * W, near)
     near, far, c, _ = SECOND_STEP
     lift = torch.baddbmm(lift, _inverse(c * R), lift, beta=near, alpha=far)
-    return (lift / size.sqrt()) @ G
+    directions: Tensor = (lift / size.sqrt()) @ G
+    return directions
 
 
 def _add_diagonal(matrices: Tensor, number: float) -> Tensor:

@@ -167,20 +167,36 @@ class Auto(Blockwise):
         momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
         ahead = list(torch._foreach_lerp(momentum, grads, 1 - MOMENTUM))  # Nesterov's
         new: list[State] = [{"momentum": m} for m in momentum]
-        spectral = []
-        for i, state in enumerate(leaves.states):
-            if "square" in state:
-                square = torch.lerp(grads[i] ** 2, state["square"], SQUARES)
-                ahead[i] = torch.where(square > 0, ahead[i] / square.sqrt(), 0.0)
-                new[i]["square"] = square
-            else:
-                spectral.append(i)
+        squares = [state.get("square") for state in leaves.states]
+        spectral = [i for i, square in enumerate(squares) if square is None]
+        if len(spectral) < len(squares):
+            _by_roots_(grads, ahead, squares, new)
         assert leaves.orthogonalise is not None
-        found = leaves.orthogonalise(spectral, [ahead[i] for i in spectral])
-        norms = [torch.ones_like(state["v"]) for state in leaves.states]
+        found = leaves.orthogonalise(spectral, list(map(ahead.__getitem__, spectral)))
+        norms = [state["v"] for state in leaves.states]  # to be replaced, all of them
         for i, direction, norm in zip(spectral, *found, strict=True):
             ahead[i], norms[i] = direction, norm
-        return new, ahead, leaves.blocks.gather(norms).to(leaves.sizes)
+        sizes = leaves.blocks.gather(norms).to(leaves.sizes)
+        known = leaves.blocks.of_layers(_is_spectral, sizes) > 0
+        return new, ahead, torch.where(known, sizes, 1.0)
+
+
+def _by_roots_(
+    grads: Sequence[Tensor], ahead: list[Tensor], squares: Sequence[Tensor | None], new: list[State]
+) -> None:
+    """Where there are mean squares: renew them, and put `ahead` in units of their roots.
+
+    That is Adam's direction; zero of zero.
+    """
+    known = [(i, square) for i, square in enumerate(squares) if square is not None]
+    entries, before = map(list, zip(*known, strict=True))
+    given = list(map(grads.__getitem__, entries))
+    renewed = torch._foreach_lerp(torch._foreach_mul(given, given), before, SQUARES)
+    roots = torch._foreach_clamp_min(torch._foreach_sqrt(renewed), torch.finfo(torch.float32).tiny)
+    scaled = torch._foreach_div(list(map(ahead.__getitem__, entries)), roots)
+    moving = torch._foreach_mul(scaled, torch._foreach_sign(renewed))
+    for i, square, direction in zip(entries, renewed, moving, strict=True):
+        new[i]["square"], ahead[i] = square, direction
 
 
 def degree(product: Tensor, square: Tensor) -> Tensor:
@@ -274,7 +290,8 @@ def _last(leaves: Leaves, like: Tensor) -> Tensor:
     found = [mark for mark in marks if mark is not None]
     if not found:
         return leaves.blocks.of_layers(_is_head, like)
-    numbers = [torch.zeros_like(found[0]) if mark is None else mark for mark in marks]
+    no = torch.zeros_like(found[0])
+    numbers = [no if mark is None else mark for mark in marks]
     return torch.stack(numbers).to(like)[leaves.blocks.owner(like.device)]
 
 
