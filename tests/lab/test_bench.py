@@ -103,6 +103,42 @@ def test_ratios_and_shares_fit_the_times_that_they_are_of():
     assert rows[5].state == 4
 
 
+def test_orthogonalising_optimizers_have_rows_too():
+    """A layer (8, 8) and a vector (8,): a momentum each; soap has two moments and two factors."""
+    texts = ("auto(average=False)", "muon", "soap")
+    rows = {row.optimizer: row for row in step_costs("tiny", replace(BRIEF, optimizers=texts))}
+    assert set(rows) == {*REFERENCES, *texts}
+    entries = 3 * 72
+    auto = 4 * (3 * 72 + 64 + 3 * 8)  # all have a momentum; the head and vectors mean squares
+    assert auto <= rows["auto(average=False)"].state * entries <= auto + 6 * 40
+    assert rows["muon"].state < rows["soap"].state
+    assert all(row.ms > 0 and row.reached is None for row in rows.values() if row.floor is None)
+
+
+def test_whole_training_steps_are_timed_in_turns(tmp_path):
+    """Two optimizers' networks take the steps that they would take alone."""
+    script = runpy.run_path(str(ROOT / "benchmarks/training_step.py"))
+    torch.manual_seed(0)
+    model, loss = script["chain"]("8x3x5")
+    assert shapes(model) == sorted([(8, 8), (8,)] * 3)
+    contenders = [script["Contender"](text, model, loss) for text in ("adamw", "sgdm(lr=0.1)")]
+    for _ in range(3):
+        assert all(min(contender.seconds()) > 0 for contender in contenders)
+    opt = torch.optim.AdamW(model.parameters())
+    for _ in range(3):
+        opt.zero_grad()
+        loss(model).backward()
+        opt.step()
+    torch.testing.assert_close(list(contenders[0].model.parameters()), list(model.parameters()))
+    path = tmp_path / "table.md"
+    options = script["Options"](chains=("8x2x4",), optimizers=("auto",), seconds=0.0, output=path)
+    script["main"](options)
+    line = path.read_text().splitlines()[-1].strip("| ").split(" | ")
+    assert line[0] == "8x2x4"
+    assert len(line) == 5
+    assert all(float(number) > 0 for number in line[1:])
+
+
 def test_the_program_prints_and_keeps_its_table(tmp_path, capsys):
     path = tmp_path / "table.md"
     main(["tiny", "--optimizers", "agd", "adam / sgd", "--repeats", "1", "--output", str(path)])
@@ -149,7 +185,8 @@ BARE = """
 import sys
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        gone = "lightning matplotlib prodigyopt rich schedulefree transformers tyro"
+        gone = "lightning matplotlib prodigyopt pytorch_optimizer rich schedulefree "
+        gone += "transformers tyro"
         if name.partition(".")[0] in gone.split():
             raise ModuleNotFoundError(f"no {name}", name=name)
 sys.meta_path.insert(0, Missing())

@@ -64,8 +64,8 @@ class BlockwiseExecutor(Executor):
         if kind.counter is not None:
             self._counter = self._counted(kind.counter)
         if kind.measures_along is not None:
-            pairs = zip(self.states, grads, strict=True)
-            along = [s.get(kind.measures_along, torch.zeros_like(g)) for s, g in pairs]
+            pairs, name = zip(self.states, grads, strict=True), kind.measures_along
+            along = [own[name] if name in own else torch.zeros_like(g) for own, g in pairs]
             self._along = [self.blocks.dots(grads, along), self.blocks.norms(along)]
         if self._fresh:
             new = [self.weights[i] for i in self._fresh]

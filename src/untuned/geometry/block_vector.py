@@ -10,8 +10,9 @@ from operator import attrgetter
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors
 
-from untuned._tensors import TensorCache, shared_dtype
+from untuned._tensors import TensorCache, compute_dtype, shared_dtype
 from untuned.geometry.block_norms import RowBatch, dual_factors, norm, row_batches, row_length
 from untuned.geometry.layer import BlockView, Layer, Shape
 
@@ -155,21 +156,22 @@ class BlockVector:
 
     def dots(self, tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
         """The inner products of blocks of `tensors` and `others`, (blocks,), in >= 32 bits."""
-        dots = []
-        for i in self._order:
-            dtype = torch.promote_types(tensors[i].dtype, torch.float32)
-            one, other = tensors[i].to(dtype), others[i].to(dtype)
+        given = set(map(attrgetter("dtype"), (*tensors, *others)))
+        if given != {torch.float32} and given != {torch.float64}:
+            dtypes = list(map(compute_dtype, tensors))
+            tensors, others = (list(map(Tensor.to, each, dtypes)) for each in (tensors, others))
+        one = map(torch.flatten, map(tensors.__getitem__, self.whole))
+        dots = list(map(torch.dot, one, map(torch.flatten, map(others.__getitem__, self.whole))))
+        for i in self.parted:
             shape, dims = self.blocks[i]
-            if len(dims) == len(shape):
-                dots.append(torch.dot(one.flatten(), other.flatten())[None])
-                continue
-            product = one.view(shape) * other.view(shape)
+            product = tensors[i].view(shape) * others[i].view(shape)
             dots.append(self.sum_cells(i, (product.sum(dims) if dims else product).flatten()))
-        return torch.cat(dots)
+        return _flatten_dense_tensors(dots)  # type: ignore[no-any-return]
 
     def gather(self, tensors: Sequence[Tensor]) -> Tensor:
         """The inverse of `spread`: numbers of blocks, one tensor each, as a vector (blocks,)."""
-        return torch.cat(list(map(torch.flatten, map(tensors.__getitem__, self._order))))
+        ordered = list(map(tensors.__getitem__, self._order))
+        return _flatten_dense_tensors(ordered)  # type: ignore[no-any-return]
 
     def mean(self, vector: Tensor) -> Tensor:
         """The mean over each tensor's blocks, (tensors,)."""

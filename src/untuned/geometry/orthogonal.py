@@ -1,12 +1,6 @@
 """Directions of which every singular value is one: the dual of the spectral norm.
 
-Of G = U S V^T that is U V^T, up to the rounding of its singular values into [0.7, 1.2]: five steps
-of the odd polynomial that Jordan et al. (2024, kellerjordan.github.io/posts/muon) found by search,
-
-    X <- a X + (b A + c A^2) X,   A = X X^T,
-
-which lifts small singular values quickly and lets those near one wander about it. Only products of
-matrices, of all matrices of one shape at a time; in 16 bits where a GPU has cores for them.
+Of G = U S V^T that is U V^T (`polar.py`), of all matrices of one shape at a time.
 """
 
 import math
@@ -17,32 +11,31 @@ import torch
 from torch import Tensor
 
 from untuned.geometry.layer import BlockView, Shape
+from untuned.geometry.polar import halley, newton_schulz
 
-A, B, C = 3.4445, -4.7750, 2.0315
-ITERATIONS = 5
+FACTORISED = 2**14  # entries of a matrix from which a CPU factorises it rather than only multiply
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """U V^T of each of (count, rows, columns), roughly; zero of zero."""
+    """U V^T of each of (count, rows, columns), roughly; zero of zero.
+
+    Products alone are the faster for small matrices, and wherever there are cores for them;
+    `benchmarks/orthogonal.py` measures both.
+    """
     wide = matrices.shape[1] <= matrices.shape[2]
-    X = matrices if wide else matrices.mT
-    tiny = torch.finfo(X.dtype).tiny
-    X = X / X.abs().amax((1, 2), keepdim=True).clamp_min(tiny)  # or squares may vanish
-    X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(tiny)
-    if X.is_cuda:
-        X = X.bfloat16()
-    for _ in range(ITERATIONS):
-        S = X @ X.mT
-        X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=B, alpha=C), X, beta=A)
-    directions: Tensor = X if wide else X.mT
-    return directions.to(matrices.dtype)
+    G = matrices if wide else matrices.mT
+    largest = G.abs().amax((1, 2), keepdim=True)
+    G = G / largest.clamp_min(torch.finfo(G.dtype).tiny)  # or squares may vanish
+    factorise = G.device.type == "cpu" and G[0].numel() >= FACTORISED
+    directions = halley(G) if factorise else newton_schulz(G)
+    return (directions if wide else directions.mT).to(matrices.dtype)
 
 
 class Duals(NamedTuple):
     """Spectral duals of some tensors."""
 
     directions: list[Tensor]  # U V^T of each block, of the tensors' shapes
-    norms: list[Tensor]  # Frobenius norms of the tensors' blocks, of the shapes of their stacks
+    norms: list[Tensor]  # Frobenius norms of the tensors' blocks, (blocks,) each
 
 
 def spectral_duals(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Duals:
@@ -50,33 +43,38 @@ def spectral_duals(blocks: Sequence[BlockView], tensors: Sequence[Tensor]) -> Du
 
     A block of more than two dimensions is a matrix of its first by all others.
     """
-    stacks = list(map(_to_matrices, blocks, tensors))
-    norms = list(map(torch.linalg.matrix_norm, stacks))
+    found = Duals(list(tensors), list(tensors))
     batches: dict[tuple[object, ...], list[int]] = {}
+    stacks = list(map(_to_matrices, blocks, tensors))
     for place, stack in enumerate(stacks):
-        norms[place] = norms[place].view(blocks[place].stack)
         batches.setdefault((stack.dtype, *stack.shape[1:]), []).append(place)
     for places in batches.values():
-        batch = list(map(stacks.__getitem__, places))
-        parts = orthogonalise(torch.cat(batch)).split(list(map(len, batch)))
-        for place, part in zip(places, parts, strict=True):
-            stacks[place] = _from_matrices(blocks[place], part).reshape(tensors[place].shape)
-    return Duals(stacks, norms)
+        batch = torch.cat(list(map(stacks.__getitem__, places)))
+        counts = [stacks[place].shape[0] for place in places]
+        parts = orthogonalise(batch).split(counts), torch.linalg.matrix_norm(batch).split(counts)
+        for place, direction, norm in zip(places, *parts, strict=True):
+            found.directions[place] = _from_matrices(blocks[place], direction, tensors[place])
+            found.norms[place] = norm
+    return found
 
 
 def _to_matrices(view: BlockView, tensor: Tensor) -> Tensor:
     """The blocks of a tensor as (blocks, rows, columns)."""
+    if view.whole:
+        return tensor.reshape(1, view.shape[0], math.prod(view.shape[1:]))
     others = len(view.shape) - len(view.dims)
     blocks = tensor.reshape(view.shape).movedim(view.dims, [*range(others, len(view.shape))])
     rows, *columns = blocks.shape[others:]
     return blocks.reshape(math.prod(view.stack), rows, math.prod(columns))
 
 
-def _from_matrices(view: BlockView, stack: Tensor) -> Tensor:
-    """The inverse: from (blocks, rows, columns) to the view's shape."""
-    others = [size for dim, size in enumerate(view.shape) if dim not in view.dims]
-    blocks = stack.view(*others, *map(view.shape.__getitem__, view.dims))
-    return blocks.movedim([*range(len(others), len(view.shape))], view.dims)
+def _from_matrices(view: BlockView, stack: Tensor, like: Tensor) -> Tensor:
+    """The inverse: from (blocks, rows, columns) to the tensor's shape."""
+    if not view.whole:
+        others = [size for dim, size in enumerate(view.shape) if dim not in view.dims]
+        stack = stack.view(*others, *map(view.shape.__getitem__, view.dims))
+        stack = stack.movedim([*range(len(others), len(view.shape))], view.dims)
+    return stack.reshape(like.shape)
 
 
 def random_orthogonal(

@@ -18,7 +18,7 @@ from torch import Tensor
 from untuned.geometry import by_shape
 from untuned.geometry.layer import Layer
 from untuned.geometry.layers import Conv
-from untuned.geometry.orthogonal import ITERATIONS
+from untuned.geometry.polar import ITERATIONS
 from untuned.inference.calls import Call
 from untuned.inference.counted import device_of, groups_of_copies
 
@@ -86,4 +86,4 @@ def _operations(layer: Layer, shape: tuple[int, ...]) -> float:
     view = layer.blocks(shape)
     rows, *columns = [view.shape[dim] for dim in view.dims]
     m, n = sorted((rows, math.prod(columns)))
-    return math.prod(view.stack) * ITERATIONS * (4.0 * m * m * n + 2.0 * m**3)
+    return float(math.prod(view.stack) * ITERATIONS * (4 * m * m * n + 2 * m**3))

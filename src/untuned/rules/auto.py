@@ -59,7 +59,7 @@ from untuned.geometry import assignment
 from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import Layer, Shape
 from untuned.rule import State
-from untuned.rules.degree import Counted, counted, degree, every_and_head
+from untuned.rules.degree import Counted, counted, degree, every_and_head, is_spectral
 
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
@@ -185,23 +185,42 @@ class Auto(Blockwise):
         before = [state["momentum"] for state in leaves.states]
         grads = [grad.to(m) for grad, m in zip(leaves.grads, before, strict=True)]
         momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
-        ahead = torch._foreach_lerp(momentum, grads, 1 - MOMENTUM)  # Nesterov's
+        ahead = list(torch._foreach_lerp(momentum, grads, 1 - MOMENTUM))  # Nesterov's
         new: list[State] = [{"momentum": m} for m in momentum]
-        directions: list[Tensor | None] = [None] * len(ahead)
-        spectral = []
-        for i, state in enumerate(leaves.states):
-            if "square" in state:
-                square = torch.lerp(grads[i] ** 2, state["square"], SQUARES)
-                directions[i] = torch.where(square > 0, ahead[i] / square.sqrt(), 0.0)
-                new[i]["square"] = square
-            elif turn[i]:
-                spectral.append(i)
+        squares = [state.get("square") for state in leaves.states]
+        idle = [i for i, square in enumerate(squares) if square is None and not turn[i]]
+        spectral = [i for i, square in enumerate(squares) if square is None and turn[i]]
+        if len(spectral) + len(idle) < len(squares):
+            _by_roots_(grads, ahead, squares, new)
+        directions: list[Tensor | None] = list(ahead)
         assert leaves.orthogonalise is not None
-        found = leaves.orthogonalise(spectral, [ahead[i] for i in spectral])
-        norms = [torch.ones_like(state["v"]) for state in leaves.states]
+        found = leaves.orthogonalise(spectral, list(map(ahead.__getitem__, spectral)))
+        norms = [state["v"] for state in leaves.states]  # to be replaced, all of them
         for i, direction, norm in zip(spectral, *found, strict=True):
             directions[i], norms[i] = direction, norm
-        return new, directions, leaves.blocks.gather(norms).to(leaves.sizes)
+        for i in idle:
+            directions[i] = None
+        sizes = leaves.blocks.gather(norms).to(leaves.sizes)
+        known = leaves.blocks.of_layers(is_spectral, sizes) > 0
+        return new, directions, torch.where(known, sizes, 1.0)
+
+
+def _by_roots_(
+    grads: Sequence[Tensor], ahead: list[Tensor], squares: Sequence[Tensor | None], new: list[State]
+) -> None:
+    """Where there are mean squares: renew them, and put `ahead` in units of their roots.
+
+    That is Adam's direction; zero of zero.
+    """
+    known = [(i, square) for i, square in enumerate(squares) if square is not None]
+    entries, before = map(list, zip(*known, strict=True))
+    given = list(map(grads.__getitem__, entries))
+    renewed = torch._foreach_lerp(torch._foreach_mul(given, given), before, SQUARES)
+    roots = torch._foreach_clamp_min(torch._foreach_sqrt(renewed), torch.finfo(torch.float32).tiny)
+    scaled = torch._foreach_div(list(map(ahead.__getitem__, entries)), roots)
+    moving = torch._foreach_mul(scaled, torch._foreach_sign(renewed))
+    for i, square, direction in zip(entries, renewed, moving, strict=True):
+        new[i]["square"], ahead[i] = square, direction
 
 
 def ball(D: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ def _last(leaves: Leaves, like: Tensor) -> Tensor:
     found = [mark for mark in marks if mark is not None]
     if not found:
         return leaves.blocks.of_layers(_is_head, like)
-    numbers = [torch.zeros_like(found[0]) if mark is None else mark for mark in marks]
+    no = torch.zeros_like(found[0])
+    numbers = [no if mark is None else mark for mark in marks]
     return torch.stack(numbers).to(like)[leaves.blocks.owner(like.device)]
 
 
@@ -63,7 +64,7 @@ class Counted(NamedTuple):
 
 def counted(groups: Sequence[Leaves]) -> Counted:
     """The blocks of matrices but the head, or all."""
-    found = torch.cat([each.blocks.of_layers(_is_spectral, each.sizes) for each in groups])
+    found = torch.cat([each.blocks.of_layers(is_spectral, each.sizes) for each in groups])
     matrices = found.any()
     return Counted(matrices, torch.where(matrices, found, 1.0))
 
@@ -76,5 +77,6 @@ def _is_head(layer: Layer, shape: Shape) -> float:
     return float(layer.is_head())
 
 
-def _is_spectral(layer: Layer, shape: Shape) -> float:
+def is_spectral(layer: Layer, shape: Shape) -> float:
+    """One for matrices that move by their singular values."""
     return float(layer.by_entry(shape) is None)

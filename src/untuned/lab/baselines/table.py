@@ -66,6 +66,10 @@ BASELINES = {
         "dadaptation (arXiv:2301.07733): DAdaptAdam at its defaults: lr 1",
         "dadaptation.DAdaptAdam", {"lr": 1.0}, ("lr", "d"),
     ),
+    "soap": Baseline(
+        "pytorch_optimizer: SOAP (arXiv:2409.11321) at its defaults: lr 0.003",
+        "pytorch_optimizer.SOAP",
+    ),
     "dog": Baseline(
         "dog-optimizer (arXiv:2302.12022): DoG at its defaults, evaluated at its average",
         "untuned.lab.baselines.dog.DoG", rate=("eta",),

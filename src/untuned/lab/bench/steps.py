@@ -1,6 +1,7 @@
 """The cost of a step of each optimizer on one model, beside torch's fused SGD and AdamW."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from untuned.errors import UnseenInputsWarning
 from untuned.lab.baselines.methods import method_of
 from untuned.lab.bench.measure import Call, Copy, Times, cuda_facts, peak, take_turns
 from untuned.lab.bench.memory_traffic import least_traffic
@@ -21,7 +23,8 @@ REFERENCES = {
 }
 OPTIMIZERS = (
     "agd", "nero", "sgd", "sgd / sgd", "adam", "adam.tuning('lr') / sgd", "adam / sgd",
-    "adamw(foreach=True)", "sgdm(momentum=0, foreach=True)", "muon", "prodigy", "schedulefree",
+    "adamw(foreach=True)", "sgdm(momentum=0, foreach=True)", "auto(average=False)", "muon", "soap",
+    "prodigy", "schedulefree",
 )  # fmt: skip
 AT_ONCE = 4  # optimizers, beside the references: their states need memory
 GRADIENT = 1e-3  # standard deviation: weights stay normal numbers
@@ -122,7 +125,9 @@ def timed(steps: Mapping[str, Call], settings: Settings) -> tuple[dict[str, Time
     """
     device = torch.device(settings.device)
     copy = Copy(device, settings.entries or COPIED[device.type])
-    return take_turns(steps, copy, settings.repeats, settings.limit)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnseenInputsWarning)  # of Auto: no network is run
+        return take_turns(steps, copy, settings.repeats, settings.limit)
 
 
 def step_costs(name: str, settings: Settings) -> list[StepCost]:

@@ -1,0 +1,98 @@
+"""U V^T of matrices G = U S V^T: two iterations by which singular values become one.
+
+Each applies odd functions of the singular values x, first scaled to at most one, and leaves U and V
+as they are. Values far below the largest, which rounding has disturbed, stay below one.
+
+`halley`: two steps of the rational function that lifts all of [l, 1] the most,
+
+    x <- x (a + b x^2) / (1 + c x^2),
+
+the dynamically weighted Halley iteration (Nakatsukasa, Bai and Gygi 2010, doi:10.1137/090774999),
+with l = LEAST at first. Values above LEAST end in [0.96, 1]. All is done on the Gram matrix
+R = G G^T, of the smaller side: with W = (I + c R)^-1, by Cholesky, R W is a sum of I and W. In 32
+bits rounding moves eigenvalues of R by about 1e-7, far less than 1 / c = 6e-5, so that I + c R
+stays positive; values of G below 3e-4 of the largest are hidden by it, and lifted 1,700 times at
+most.
+
+`newton_schulz`: five steps of the polynomial that Jordan et al. found by search
+(2024, kellerjordan.github.io/posts/muon),
+
+    X <- a X + (b A + c A^2) X,   A = X X^T.
+
+Products alone, that bear 16 bits; values end in [0.7, 1.2].
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+LEAST = 1e-3
+QUINTIC = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+
+
+class Weights(NamedTuple):
+    """Of one Halley step on [l, 1], in partial fractions: x (near + far / (1 + c x^2))."""
+
+    near: float
+    far: float
+    c: float
+    least: float  # where it takes l
+
+
+def weights(l: float) -> Weights:  # noqa: E741 - the paper's name
+    """The weights that lift [l, 1] the most while no value passes one."""
+    d = (4 * (1 - l**2) / l**4) ** (1 / 3)
+    root = math.sqrt(1 + d)
+    a = root + math.sqrt(8 - 4 * d + 8 * (2 - l**2) / (l**2 * root)) / 2
+    b = (a - 1) ** 2 / 4
+    c = a + b - 1
+    return Weights(b / c, a - b / c, c, l * (a + b * l**2) / (1 + c * l**2))
+
+
+FIRST_STEP = weights(LEAST)
+SECOND_STEP = weights(FIRST_STEP.least)
+
+
+def halley(G: Tensor) -> Tensor:
+    """U V^T of (count, rows, columns), rows <= columns, of entries up to one; zero of zero."""
+    R = G @ G.mT
+    size = torch.linalg.matrix_norm(R, keepdim=True).clamp_min(torch.finfo(G.dtype).tiny)
+    R = R / size  # the fourth powers of all values add up to one
+    near, far, c, _ = FIRST_STEP
+    W = _inverse(c * R)
+    # of R (near I + far W)^2, by R W = (I - W) / c
+    linear = torch.add(near**2 * R, W, alpha=(far**2 - 2 * near * far) / c)
+    _add_diagonal(linear, 2 * near * far / c)
+    R = torch.baddbmm(linear, W, W, alpha=-(far**2) / c)
+    lift = _add_diagonal(far * W, near)
+    near, far, c, _ = SECOND_STEP
+    lift = torch.baddbmm(lift, _inverse(c * R), lift, beta=near, alpha=far)
+    directions: Tensor = (lift / size.sqrt()) @ G
+    return directions
+
+
+def _add_diagonal(matrices: Tensor, number: float) -> Tensor:
+    matrices.diagonal(dim1=1, dim2=2).add_(number)
+    return matrices
+
+
+def _inverse(R: Tensor) -> Tensor:
+    """(I + R)^-1 of positive semidefinite matrices, which are overwritten."""
+    triangle, _ = torch.linalg.cholesky_ex(_add_diagonal(R, 1.0))
+    inverse: Tensor = torch.cholesky_inverse(triangle)
+    return inverse
+
+
+def newton_schulz(G: Tensor) -> Tensor:
+    """As `halley`, roughly."""
+    a, b, c = QUINTIC
+    X: Tensor = G / torch.linalg.matrix_norm(G, keepdim=True).clamp_min(torch.finfo(G.dtype).tiny)
+    if X.is_cuda:
+        X = X.bfloat16()
+    for _ in range(ITERATIONS):
+        S = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=b, alpha=c), X, beta=a)
+    return X
