@@ -30,7 +30,7 @@ class ParameterTypeError(UntunedError, TypeError, ValueError):
 
 
 class StateError(UntunedError, ValueError):
-    """A saved state belongs to another rule or tower than the one that is to load it."""
+    """A saved state is of another optimizer, rule or tower, or of other tensors, than loads it."""
 
 
 class SparseGradientError(UntunedError, RuntimeError, TypeError):

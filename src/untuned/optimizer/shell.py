@@ -195,13 +195,15 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch; the geometry stays that of this optimizer's parameters.
 
-        Raises `StateError`, before anything is changed, if the state is of another rule or tower.
+        Raises `StateError`, before anything is changed, if the state is of another optimizer, rule
+        or tower, or of other tensors.
         """
         layers = [group["layer"] for group in self.param_groups]
         given: dict[str, Any] = {}
 
         def check(_: torch.optim.Optimizer, loaded: dict[str, Any]) -> None:
-            saving.check(loaded, self.tower)
+            saving.check(loaded, self.tower, self.param_groups)
+            saving.check_shapes(loaded, self._ground, self.param_groups)
             given.update(loaded)
 
         handle = self.register_load_state_dict_pre_hook(check)  # it sees what other hooks made
