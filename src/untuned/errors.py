@@ -26,7 +26,7 @@ class ParameterError(UntunedError, ValueError):
 
 
 class ParameterTypeError(UntunedError, TypeError, ValueError):
-    """A parameter is not a real floating-point tensor with memory behind it."""
+    """A parameter is not a floating-point or complex tensor with memory behind it."""
 
 
 class StateError(UntunedError, ValueError):

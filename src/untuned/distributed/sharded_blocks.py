@@ -160,10 +160,14 @@ class _LocalView:
 
 @cached(256)
 def block_vector_of(
-    layer: Layer | None, shapes: tuple[Shape, ...], view: View, shards: tuple[Shard | None, ...]
+    given: tuple[Layer | None, ...],
+    shapes: tuple[Shape, ...],
+    view: View,
+    shards: tuple[Shard | None, ...],
 ) -> BlockVector:
-    """The `BlockVector` of tensors (global shapes) of one layer, or each by its shape; cached."""
-    layers = [layer or by_shape(tuple(shape)) for shape in shapes]
+    """The `BlockVector` of tensors (global shapes) of given layers, None: by its shape; cached."""
+    pairs = zip(given, shapes, strict=True)
+    layers = [layer or by_shape(tuple(shape)) for layer, shape in pairs]
     if any(shards):
         return ShardedBlockVector(layers, shapes, view, shards)
     return BlockVector(layers, shapes, view)

@@ -23,18 +23,18 @@ ITERATIONS = 5
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """U V^T of each of (count, rows, columns), roughly; zero of zero."""
+    """U V^T of each of (count, rows, columns), roughly; zero of zero. Of complex ones U V^H."""
     wide = matrices.shape[1] <= matrices.shape[2]
-    X = matrices if wide else matrices.mT
+    X = matrices if wide else matrices.mH
     tiny = torch.finfo(X.dtype).tiny
     X = X / X.abs().amax((1, 2), keepdim=True).clamp_min(tiny)  # or squares may vanish
     X = X / torch.linalg.matrix_norm(X, keepdim=True).clamp_min(tiny)
-    if X.is_cuda:
+    if X.is_cuda and not X.is_complex():
         X = X.bfloat16()
     for _ in range(ITERATIONS):
-        S = X @ X.mT
+        S = X @ X.mH
         X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=B, alpha=C), X, beta=A)
-    directions: Tensor = X if wide else X.mT
+    directions: Tensor = X if wide else X.mH
     return directions.to(matrices.dtype)
 
 
@@ -90,6 +90,7 @@ def random_orthogonal(
     tall = (*stack, max(rows, columns), min(rows, columns))
     dtype = torch.promote_types(like.dtype, torch.float32)
     Q, R = torch.linalg.qr(torch.randn(tall, dtype=dtype, device=like.device, generator=generator))
-    signs = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius)
-    matrices: Tensor = Q * signs.unsqueeze(-2)
+    diagonal = R.diagonal(dim1=-2, dim2=-1)
+    signs = torch.where(diagonal == 0, 1, diagonal.sgn())  # of complex matrices phases
+    matrices: Tensor = Q * (radius * signs).unsqueeze(-2)
     return matrices if rows >= columns else matrices.mT

@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from untuned._tensors import differentiable
+from untuned.distributed.shards import is_sharded
 from untuned.errors import (
     DomainError,
     ParameterError,
@@ -13,6 +15,7 @@ from untuned.errors import (
     UnknownHyperparameterError,
 )
 from untuned.geometry import by_shape
+from untuned.geometry.complex import Complex
 from untuned.geometry.layer import Layer
 from untuned.rule import Rule
 
@@ -24,6 +27,11 @@ def name_of(group: Mapping[str, Any], index: int) -> str:
     if "param_names" in group:
         return repr(group["param_names"][index])
     return f"parameter {index} of its group, of shape {tuple(group['params'][index].shape)}"
+
+
+def layer_for(layer: Layer | None, tensor: Tensor) -> Layer | None:
+    """A layer of a tensor as `as_real` shows it; None: by its shape."""
+    return Complex(layer or by_shape(tuple(tensor.shape))) if tensor.is_complex() else layer
 
 
 def listed(params: Any) -> list[Any]:
@@ -131,10 +139,15 @@ def _check_tensor(name: str, tensor: Any) -> None:
         raise ParameterTypeError(f"{name} is a {type(tensor).__name__}, not a tensor")
     if is_lazy(tensor):
         raise ParameterTypeError(f"{name} has no shape yet: run the model once first")
-    if not tensor.is_floating_point():
+    if not differentiable(tensor):
         raise ParameterTypeError(
-            f"{name} is {tensor.dtype}: only real floating-point tensors can be trained; "
-            "for a complex one give its view, torch.view_as_real(...), as the parameter"
+            f"{name} is {tensor.dtype}: only floating-point and complex tensors can be trained; "
+            "leave it out, or convert it"
+        )
+    if tensor.is_complex() and is_sharded(tensor):
+        raise ParameterTypeError(
+            f"{name} is {tensor.dtype} and sharded: replicate complex tensors, or shard a real "
+            "parameter of which the module takes torch.view_as_complex"
         )
     if not (tensor.is_leaf or tensor.retains_grad):
         raise ParameterError(f"{name} is computed from other tensors: give those instead")

@@ -21,6 +21,7 @@ from untuned.execution.blockwise import block_vector_for
 from untuned.execution.network_state import gather_network_state_
 from untuned.execution.project import project_all_
 from untuned.execution.stochastic_rounding import key_of
+from untuned.geometry.complex import as_real
 from untuned.notation import tower_of
 from untuned.optimizer import state_dict as saving
 from untuned.optimizer.nonfinite import NonFiniteGuard
@@ -28,6 +29,7 @@ from untuned.optimizer.param_groups import (
     check_groups,
     check_options,
     groups_of,
+    layer_for,
     listed,
     named,
     tensors_of,
@@ -65,6 +67,7 @@ class Optimizer(torch.optim.Optimizer):
     more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
     of tensors stay the groups that they are.
 
+    A complex parameter is a pair of reals, as in `torch.optim`, with the geometry of its shape.
     A parameter without a gradient stays where it is and does not count as a layer. If any
     gradient holds inf or NaN, no weight moves: `skipped_steps` counts such steps, and the first
     raises a `NonFiniteGradientWarning` that names the parameter.
@@ -73,7 +76,7 @@ class Optimizer(torch.optim.Optimizer):
         UnknownRuleError, UnknownHyperparameterError: an unknown rule or hyperparameter.
         DomainError: a hyperparameter, or `lr`, outside its domain.
         ParameterError: no parameters, or a tensor given twice, or not of its layer's shape.
-        ParameterTypeError: a parameter that is complex, integer, lazy or no tensor at all.
+        ParameterTypeError: a parameter that is integer, lazy, sharded and complex, or no tensor.
         SparseGradientError: at `step`.
     """
 
@@ -156,8 +159,9 @@ class Optimizer(torch.optim.Optimizer):
         assert isinstance(rule, Blockwise)
         params = [param for param in group["params"] if param.requires_grad]
         shards = [shard_of(param) for param in params]
-        weights = [local(param) for param in params]
-        blocks = block_vector_for(rule, group["layer"], weights, shards)
+        weights = [as_real(local(param)) for param in params]
+        layers = [layer_for(group["layer"], param) for param in params]
+        blocks = block_vector_for(rule, layers, weights, shards)
         key = key_of(torch.full((), -1), group["seed"], len(self.param_groups) - 1)
         project_all_(weights, blocks, shards, key, projection)
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from untuned.blockwise import Blockwise
 from untuned.errors import StateError
 from untuned.geometry import by_shape
+from untuned.geometry.complex import as_real
 from untuned.geometry.layer import Layer, Shape
 from untuned.geometry.layers import Dense, Embedding
-from untuned.optimizer.param_groups import name_of
+from untuned.optimizer.param_groups import layer_for, name_of
 from untuned.tower import Tower
 from untuned.tunable import Tunable
 
@@ -89,7 +90,7 @@ def check_shapes(
     """
     for group, saved in zip(groups, state_dict["param_groups"], strict=True):
         for place, (weight, index) in enumerate(zip(group["params"], saved["params"], strict=True)):
-            shapes = _shapes(rule, group["layer"], tuple(weight.shape))
+            shapes = _shapes(rule, group["layer"], weight)
             for name, value in state_dict.get("state", {}).get(index, {}).items():
                 own = isinstance(value, Tensor) and "." not in name
                 if own and tuple(value.shape) not in shapes:
@@ -100,12 +101,14 @@ def check_shapes(
                     )
 
 
-def _shapes(rule: Tunable, layer: Layer | None, shape: Shape) -> set[Shape]:
+def _shapes(rule: Tunable, layer: Layer | None, weight: Tensor) -> set[Shape]:
     """The shapes that a rule's state of a tensor may have."""
+    shape = tuple(as_real(weight).shape)
     shapes: set[Shape] = {(), shape}
-    if isinstance(rule, Blockwise):  # a table may be tied to the head, or have been
-        layers = layer or by_shape(shape), Dense(), Embedding()
-        shapes |= {type(rule).view(each, shape).stack for each in layers}
+    if isinstance(rule, Blockwise):
+        for kind in (layer, Dense(), Embedding()):  # a table may be tied to the head, or have been
+            own = layer_for(kind, weight) or by_shape(shape)
+            shapes.add(type(rule).view(own, shape).stack)
     return shapes
 
 

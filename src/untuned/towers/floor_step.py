@@ -109,7 +109,8 @@ class FloorStep:
             return above
         level = self.level + 1
         rule, tuned = self.tower.floors[level].rule, list(self.tower.tuned(level))
-        executor = executor_of(rule, tuned, numbers, [None] * len(numbers), None, False)
+        none = [None] * len(numbers)
+        executor = executor_of(rule, tuned, numbers, none, none, False)
         above = self._above = FloorStep(self.tower, level, self.group, executor)
         self._below = [raw.state() for raw in raws]
         self._lengths = list(map(len, self._below))
