@@ -49,5 +49,9 @@ class SlowExecutionWarning(UserWarning):
     """Without a working compiler steps take several times as long."""
 
 
+class GeometryWarning(UserWarning):
+    """A tensor that comes without a module may be of another layer than its shape suggests."""
+
+
 class UnseenInputsWarning(UserWarning):
     """No layer was seen at work, so that data count as of size one whatever they are."""

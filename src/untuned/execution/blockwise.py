@@ -25,7 +25,7 @@ from untuned.rule import State
 
 def block_vector_for(
     rule: Blockwise,
-    layers: Sequence[Layer | None],
+    layers: Sequence[Layer],
     weights: Sequence[Tensor],
     shards: Sequence[Shard | None],
 ) -> BlockVector:

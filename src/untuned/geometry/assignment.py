@@ -7,7 +7,7 @@ The geometry of a parameter that no registered type owns follows from its shape.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -175,14 +175,24 @@ def _known(known: dict[str, Layer], name: str, tensor: Tensor) -> Layer:
 
 
 def by_shape(shape: Shape) -> Layer:
-    """The geometry of a tensor of which only the shape is known, as in the AGD paper.
+    """The geometry of a tensor of which only the shape is known.
 
-    Up to one dimension a `Vector`, two a `Dense`, three or more a `Conv`.
+    Up to one dimension a `Vector`, two a `Dense`, three a `Stack` of matrices, more a `Conv`.
     """
+    return Stack() if len(shape) == 3 else by_shape_as_published(shape)
+
+
+def by_shape_as_published(shape: Shape) -> Layer:
+    """As `by_shape`, but three dimensions are a `Conv`, too, as in AGD's code and in Nero's."""
     return Vector() if len(shape) < 2 else Dense() if len(shape) == 2 else Conv()
 
 
-def all_by_shape(module: nn.Module) -> Iterator[Assigned]:
-    """Every parameter of a module with the geometry of its shape alone."""
+def all_by_shape(module: nn.Module, by_shape: Callable[[Shape], Layer]) -> Iterator[Assigned]:
+    """Every parameter of a module with the geometry of its shape alone.
+
+    Args:
+        module: the root of a tree of modules.
+        by_shape: the geometry of a shape.
+    """
     for name, tensor in module.named_parameters():
         yield Assigned(name, tensor, by_shape(tuple(tensor.shape)))

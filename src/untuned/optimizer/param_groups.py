@@ -14,9 +14,9 @@ from untuned.errors import (
     ParameterTypeError,
     UnknownHyperparameterError,
 )
-from untuned.geometry import by_shape
 from untuned.geometry.complex import Complex
 from untuned.geometry.layer import Layer
+from untuned.optimizer.bare import layer_of_bare
 from untuned.rule import Rule
 
 Group = dict[str, Any]
@@ -29,9 +29,17 @@ def name_of(group: Mapping[str, Any], index: int) -> str:
     return f"parameter {index} of its group, of shape {tuple(group['params'][index].shape)}"
 
 
-def layer_for(layer: Layer | None, tensor: Tensor) -> Layer | None:
-    """A layer of a tensor as `as_real` shows it; None: by its shape."""
-    return Complex(layer or by_shape(tuple(tensor.shape))) if tensor.is_complex() else layer
+def layer_for(layer: Layer | None, tensor: Tensor, rule: Any) -> Layer:
+    """The geometry of one of a group's tensors, as `as_real` shows it.
+
+    Args:
+        layer: the group's; None: each by its shape.
+        tensor: the tensor.
+        rule: that moves it.
+    """
+    shape = tuple(tensor.shape)
+    own = (layer or rule.by_shape(shape)).of_shape(shape)
+    return Complex(own) if tensor.is_complex() else own
 
 
 def listed(params: Any) -> list[Any]:
@@ -64,7 +72,9 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     once: dict[int, Any] = {}  # a tensor listed twice, by layers that share it, is one parameter
     for given in tensors:
         once.setdefault(id(given[1] if _is_pair(given) else given), given)
-    return [{"layer": None, **group, "params": list(once.values())}]
+    params = list(once.values())
+    layer = group["layer"] if "layer" in group else layer_of_bare(params, rule)
+    return [{**group, "layer": layer, "params": params}]
 
 
 def _renamed(group: Mapping[str, Any], layer: Layer | None) -> Mapping[str, Any]:
@@ -98,7 +108,7 @@ def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[st
     for name, tensor, layer in rule.assign(module):
         if is_lazy(tensor):
             raise ParameterTypeError(f"{name!r} has no shape yet: run the model once first")
-        told = layer == by_shape(tuple(tensor.shape))
+        told = layer == rule.by_shape(tuple(tensor.shape))
         parts.setdefault(None if told else layer, []).append((name, tensor))
     return {layer: pairs for layer, pairs in parts.items() if pairs} or {None: []}
 
@@ -121,7 +131,7 @@ def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None
                     "at once; give each device's parameters an optimizer of their own"
                 )
         check_options(group, rule)
-        _check_layer(group["layer"], names, tensors)
+        _check_layer(group["layer"], names, tensors, rule)
         rule.check_group(names, tensors)
 
 
@@ -165,7 +175,9 @@ def check_options(group: Group, rule: Rule) -> None:
         )
 
 
-def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+def _check_layer(
+    layer: Layer | None, names: Sequence[str], tensors: Sequence[Tensor], rule: Rule
+) -> None:
     if not isinstance(layer, Layer | None):
         raise ParameterTypeError(
             f"layer={layer!r}: give a layer of untuned.geometry, such as Dense(parts=3)"
@@ -173,7 +185,7 @@ def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Te
     for name, tensor in zip(names, tensors, strict=True):
         shape = tuple(tensor.shape)
         try:
-            own = layer or by_shape(shape)
+            own = (layer or rule.by_shape(shape)).of_shape(shape)
             own.blocks(shape)
             own.radius(shape if tensor.numel() else (1,) * tensor.ndim)
         except (ParameterError, IndexError, ZeroDivisionError) as error:

@@ -68,7 +68,7 @@ class GroupPlan:
         tuned = list(self.tower.tuned(0))
         # a group's lr multiplies steps, unless it is the rule's own learning rate
         self._lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
-        layers = [layer_for(self.group["layer"], param) for param in self.params]
+        layers = [layer_for(self.group["layer"], param, self.rule) for param in self.params]
         self.executor: Executor = executor_of(
             self.rule, tuned, self._weights(), self.shards, layers, self.compile
         )

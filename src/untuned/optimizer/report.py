@@ -12,7 +12,6 @@ from torch import Tensor
 
 from untuned.distributed.shards import is_sharded
 from untuned.errors import ParameterTypeError
-from untuned.geometry import by_shape
 from untuned.geometry.complex import Complex, as_real
 from untuned.geometry.layer import Layer
 from untuned.inference.input_scale import LOOKED, MEASURED
@@ -132,7 +131,7 @@ def report(opt: Optimizer) -> AutoReport:
 def _parameters(opt: Optimizer) -> Iterator[tuple[str, Layer, Tensor, State]]:
     for group in opt.param_groups:
         for i, weight in enumerate(group["params"]):
-            layer = layer_for(group["layer"], weight) or by_shape(tuple(weight.shape))
+            layer = layer_for(group["layer"], weight, opt.tower.floors[0].rule)
             yield name_of(group, i).strip("'"), layer, as_real(weight), opt.state.get(weight, {})
 
 

@@ -48,7 +48,9 @@ class Optimizer(torch.optim.Optimizer):
     Args:
         params: an `nn.Module` (each parameter's geometry by the type of layer that owns it);
             an iterable of tensors or of (name, tensor) pairs (geometry by shape: up to one
-            dimension a vector, two a matrix (out, in), more a convolution (out, in, *kernel));
+            dimension a vector, two a matrix (out, in), three a stack of these, more a convolution
+            (out, in, *kernel); of stacked networks, as `torch.func.stack_module_state` makes
+            them, each network's);
             or an iterable of dicts, each with any of these as "params", and with options of
             its own: "lr", the rule's hyperparameters, "maximize", "seed", "layer" (a geometry
             of `untuned.geometry` for all its tensors).
@@ -160,7 +162,7 @@ class Optimizer(torch.optim.Optimizer):
         params = [param for param in group["params"] if param.requires_grad]
         shards = [shard_of(param) for param in params]
         weights = [as_real(local(param)) for param in params]
-        layers = [layer_for(group["layer"], param) for param in params]
+        layers = [layer_for(group["layer"], param, rule) for param in params]
         blocks = block_vector_for(rule, layers, weights, shards)
         key = key_of(torch.full((), -1), group["seed"], len(self.param_groups) - 1)
         project_all_(weights, blocks, shards, key, projection)

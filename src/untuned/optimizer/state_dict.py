@@ -8,7 +8,6 @@ from torch import Tensor
 
 from untuned.blockwise import Blockwise
 from untuned.errors import StateError
-from untuned.geometry import by_shape
 from untuned.geometry.complex import as_real
 from untuned.geometry.layer import Layer, Shape
 from untuned.geometry.layers import Dense, Embedding
@@ -107,7 +106,7 @@ def _shapes(rule: Tunable, layer: Layer | None, weight: Tensor) -> set[Shape]:
     shapes: set[Shape] = {(), shape}
     if isinstance(rule, Blockwise):
         for kind in (layer, Dense(), Embedding()):  # a table may be tied to the head, or have been
-            own = layer_for(kind, weight) or by_shape(shape)
+            own = layer_for(kind, weight, rule)
             shapes.add(type(rule).view(own, shape).stack)
     return shapes
 
