@@ -18,6 +18,7 @@ from torch import Tensor
 
 from untuned.distributed.all_reduce import local_gradients
 from untuned.distributed.shards import Shard, local, shard_of, to_local
+from untuned.domain import plain_number
 from untuned.errors import SparseGradientError
 from untuned.execution import Executor, StepInputs, executor_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
@@ -117,10 +118,11 @@ class GroupPlan:
         lr = group["lr"]
         if not isinstance(lr, Tensor) or lr.numel() != 1:
             self.tower.floors[0].rule.check({"lr": lr})
+            group["lr"] = plain_number(lr)
         elif lr.ndim:
             group["lr"] = lr.view(())  # the same memory: its holder still sets it
         self.rule: Tunable = self.tower.of_group(group).floors[0].rule
-        self._values = self.rule.hyperparameters()
+        self._values = {n: plain_number(v) for n, v in self.rule.hyperparameters().items()}
         options = {n: group[n] for n in ("lr", *self.rule.fields()) if n in group}
         # a list may change in place: its copy is never the same object
         self._options = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
