@@ -89,11 +89,6 @@ BAD = [
         "layer='dense'",
     ),
     (
-        lambda: untuned.AGD([("phase", torch.zeros(2, dtype=torch.complex64))]),
-        errors.ParameterTypeError,
-        "'phase'.*complex64",
-    ),
-    (
         lambda: untuned.AGD([("index", torch.zeros(2, dtype=torch.int64))]),
         errors.ParameterTypeError,
         "'index'.*int64",

@@ -10,16 +10,18 @@ from torch import Tensor
 
 Made = TypeVar("Made")
 
+DOUBLE = {torch.float64, torch.complex128}
+
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """Compute dtype: float64 for float64 tensors, float32 for all others."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    """Compute dtype: float64 for float64 and complex128 tensors, float32 for all others."""
+    return torch.float64 if tensor.dtype in DOUBLE else torch.float32
 
 
 def shared_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
-    """Dtype of a number that several tensors share: float64 if any of them is float64."""
+    """Dtype of a number that several tensors share: float64 if that is any one's compute dtype."""
     for tensor in tensors:
-        if tensor.dtype == torch.float64:
+        if tensor.dtype in DOUBLE:
             return torch.float64
     return torch.float32
 
@@ -79,6 +81,11 @@ def derivatives(
         result, rest = function(*inputs)
         found = torch.autograd.grad(result, inputs, materialize_grads=True)
     return list(found), rest.detach()
+
+
+def differentiable(tensor: Tensor) -> bool:
+    """Whether a tensor is of a dtype that autograd differentiates: floating-point or complex."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def readable(tensor: Tensor) -> bool:

@@ -153,6 +153,11 @@ class Blockwise(Rule):
 class ByShape:
     """Mixed into a rule: geometry by shape alone, as in the authors' code."""
 
+    @staticmethod
+    def by_shape(shape: Shape) -> Layer:
+        """The layer of a tensor: three dimensions are a convolution's, too."""
+        return assignment.by_shape_as_published(shape)
+
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
         """The layer of each parameter of a module: by its shape."""
-        return assignment.all_by_shape(module)
+        return assignment.all_by_shape(module, self.by_shape)

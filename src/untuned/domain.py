@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from untuned.errors import DomainError
 
 
@@ -51,6 +53,11 @@ class Interval:
 POSITIVE = Interval(0.0, math.inf, closed_low=False)
 NON_NEGATIVE = Interval(0.0, math.inf, closed_low=True)
 UNIT = Interval(0.0, 1.0, closed_low=True)
+
+
+def plain_number(value: Any) -> Any:
+    """A hyperparameter as a number of Python's, or a tensor: those of numpy are neither."""
+    return value if type(value) in (int, float) or isinstance(value, Tensor) else float(value)
 
 
 def hyperparameter(default: Any, domain: Interval, names: tuple[str, ...] = ()) -> Any:

@@ -30,7 +30,7 @@ class Elementwise(Rule):
 
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
         """By shape: these rules use no geometry, so a module's parameters stay one group."""
-        return assignment.all_by_shape(module)
+        return assignment.all_by_shape(module, self.by_shape)
 
     def init(self, weight: Tensor) -> State:
         """The state before the first step: tensors like the weight (never itself), or 0-d ones."""

@@ -26,11 +26,11 @@ class ParameterError(UntunedError, ValueError):
 
 
 class ParameterTypeError(UntunedError, TypeError, ValueError):
-    """A parameter is not a real floating-point tensor with memory behind it."""
+    """A parameter is not a floating-point or complex tensor with memory behind it."""
 
 
 class StateError(UntunedError, ValueError):
-    """A saved state belongs to another rule or tower than the one that is to load it."""
+    """A saved state is of another optimizer, rule or tower, or of other tensors, than loads it."""
 
 
 class SparseGradientError(UntunedError, RuntimeError, TypeError):
@@ -47,6 +47,10 @@ class AverageWarning(UserWarning):
 
 class SlowExecutionWarning(UserWarning):
     """Without a working compiler steps take several times as long."""
+
+
+class GeometryWarning(UserWarning):
+    """A tensor that comes without a module may be of another layer than its shape suggests."""
 
 
 class UnseenInputsWarning(UserWarning):

@@ -53,6 +53,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from untuned.geometry import assignment
+from untuned.geometry.layer import Layer, Shape
 from untuned.tower import Floor, Tower
 from untuned.tunable import Tunable
 
@@ -79,6 +80,11 @@ class Rule(Tunable):
     def assign(self, module: nn.Module) -> Iterator[assignment.Assigned]:
         """The layer of each parameter of a module: by the type of the module that owns it."""
         return assignment.by_module(module)
+
+    @staticmethod
+    def by_shape(shape: Shape) -> Layer:
+        """The layer of a tensor without a module."""
+        return assignment.by_shape(shape)
 
     def check_group(self, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
         """Refuse a parameter group that the rule cannot work on.

@@ -163,7 +163,8 @@ def test_norms_come_in_32_bits_or_more():
 def test_geometry_by_shape():
     assert by_shape(()) == by_shape((3,)) == Vector()
     assert by_shape((3, 4)) == Dense()
-    assert by_shape((3, 4, 5)) == by_shape((3, 4, 5, 6)) == Conv()
+    assert by_shape((3, 4, 5)) == Stack()
+    assert by_shape((3, 4, 5, 6)) == by_shape((3, 4, 5, 6, 7)) == Conv()
 
 
 def test_an_indivisible_shape_is_refused():

@@ -1,12 +1,16 @@
 """What users hand over, and the parameter groups that it becomes."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import untuned
-from support.networks import backward, perceptron, same, snapshot
+from support.networks import backward, perceptron, same, snapshot, train
 from untuned.geometry import Dense, Embedding
+from untuned.rules import Adam
 
 
 def test_it_is_a_torch_optimizer_whose_groups_are_the_users():
@@ -134,3 +138,39 @@ def test_a_groups_name_stays_and_is_no_other_groups():
     assert len(set(names)) == len(names) > 2
     assert "body" in names
     assert all(name.startswith("body") for name in names)
+
+
+NUMPY = [np.array(0.25), np.array(0.25, dtype=np.float32), np.float32(0.25), np.float64(0.25)]
+
+
+@pytest.mark.parametrize("rate", NUMPY, ids=repr)
+@pytest.mark.parametrize("where", ["argument", "group", "later"])
+@pytest.mark.parametrize("rule", ["auto", "agd", "nero", "adam", "sgd", "adam / sgd"])
+def test_lr_may_be_a_number_of_numpys(rule, where, rate):
+    """As torch.optim takes it: a schedule computes it so."""
+
+    def losses(lr):
+        torch.manual_seed(0)
+        model = perceptron()
+        if where == "group":
+            opt = untuned.Optimizer([{"params": model, "lr": lr}], rule)
+        else:
+            opt = untuned.Optimizer(model, rule, lr=lr if where == "argument" else 0.5)
+        if where == "later":
+            opt.param_groups[0]["lr"] = lr
+        found = train(model, opt, 3)
+        torch.save(opt.state_dict(), file := io.BytesIO())
+        file.seek(0)
+        opt.load_state_dict(torch.load(file, weights_only=True))
+        return found + train(model, opt, 3)
+
+    assert losses(rate) == losses(0.25)
+
+
+def test_hyperparameters_may_be_numbers_of_numpys():
+    models = []
+    for rule in (Adam(np.array(0.25), (np.array(0.5), np.array(0.75))), Adam(0.25, (0.5, 0.75))):
+        torch.manual_seed(0)
+        models.append(model := perceptron())
+        train(model, untuned.Optimizer(model, rule), 3)
+    assert same(models[0], snapshot(models[1]))

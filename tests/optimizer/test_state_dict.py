@@ -76,13 +76,3 @@ def test_copies_go_on_alike(duplicate):
             opt.step()
     assert same(pair[0], snapshot(model))
     assert pair[1].skipped_steps == 0
-
-
-def test_loading_the_state_of_an_older_or_another_optimizer_fills_what_it_lacks():
-    model = perceptron()
-    opt = untuned.AGD(model)
-    opt.load_state_dict(torch.optim.SGD(model.parameters(), lr=0.5).state_dict())
-    assert opt.param_groups[0]["lr"] == 0.5
-    assert opt.hyperparameters() == [[{"gain": 1.0}]]
-    backward(model)
-    opt.step()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import untuned
-from untuned.geometry import Dense
+from untuned.geometry import Conv, Dense
 from untuned.rules import AGD
 
 
@@ -55,7 +55,8 @@ SHAPES = [[(7, 5)], [(7, 5), (5, 9), (2, 2)], [(6, 4, 3, 3), (5, 6)], [(4, 3, 5)
 def test_a_step_is_the_papers(shapes, gain):
     params = problem(*shapes)
     expected, eta = transcription([p.detach() for p in params], [p.grad for p in params], gain)
-    opt = untuned.AGD(params, gain=gain)
+    layer = Conv() if len(shapes[0]) == 3 else None  # or it would be a stack of matrices
+    opt = untuned.AGD([{"params": params, "layer": layer}], gain=gain)
     opt.step()
     assert float(opt.param_groups[0]["effective_lr"]) == pytest.approx(eta, rel=1e-12)
     for param, new in zip(params, expected, strict=True):

@@ -142,7 +142,7 @@ def test_a_resnet_learns_the_digits(digits):
 @pytest.mark.parametrize("balanced", [True, False])
 def test_small_tensors_that_are_done_at_once_go_where_each_would_alone(balanced):
     """Side by side they are copied: rows of one length, whatever their shapes and strides."""
-    shapes = [(8, 6), (2, 3), (5, 6), (4, 2, 3, 1), (6,), (3, 6), (9,), (2, 200, 100)]
+    shapes = [(8, 6), (2, 3), (5, 6), (4, 2, 3, 1), (6,), (3, 6), (9,), (2, 200, 100, 1)]
     together = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
     together[5] = torch.randn(6, 3, dtype=torch.float64).T
     apart = [weight.clone().requires_grad_() for weight in together]

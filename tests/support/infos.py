@@ -4,7 +4,7 @@ Of those in torch's `test_optim.py` these have nothing to ask here:
 
 - `foreach`, `fused`, `capturable`, `differentiable`, their defaults and their memory: ours have no
   such flags; a step has one implementation. `weight_decay`: refused, see the error inputs.
-- sparse gradients and complex parameters: refused, see `test_errors.py`.
+- sparse gradients: refused, see `test_errors.py`.
 - several devices, and states loaded from one to another: need a GPU.
 - a `step` count saved as a plain number by an older torch: ours have always been tensors.
 """
@@ -77,8 +77,7 @@ def error_inputs(rule, wrong):
         table = [
             (one, {}, TypeError, "give a module, or a list of tensors"),
             ([], {}, ValueError, "params is empty"),
-            ([torch.ones(2, dtype=torch.int64)], {}, TypeError, "only real floating-point"),
-            ([torch.ones(2, dtype=torch.complex64)], {}, TypeError, "view_as_real"),
+            ([torch.ones(2, dtype=torch.int64)], {}, TypeError, "only floating-point"),
             ([{"params": one}, {"params": one}], {}, ValueError, "given twice"),
             ([("weight", one), other], {}, ValueError, "should be with/without names"),
             (None, {"lr": torch.tensor([0.1, 0.1])}, ValueError, "lr=tensor"),
@@ -116,7 +115,7 @@ def info(optim_cls, inputs, errors):
         scheduler_inputs=SCHEDULERS,
         supported_impls=(),
         not_og_supported_flags=("maximize",),
-        supports_complex=False,
+        supports_complex=True,
     )
 
 

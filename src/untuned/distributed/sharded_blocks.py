@@ -10,7 +10,6 @@ from torch import Tensor
 from untuned._tensors import cached, integers
 from untuned.distributed.exchange import Exchange
 from untuned.distributed.shards import Layout, Shard, Shards
-from untuned.geometry.assignment import by_shape
 from untuned.geometry.block_vector import BlockVector, View
 from untuned.geometry.layer import BlockView, Layer, Shape
 
@@ -160,10 +159,12 @@ class _LocalView:
 
 @cached(256)
 def block_vector_of(
-    layer: Layer | None, shapes: tuple[Shape, ...], view: View, shards: tuple[Shard | None, ...]
+    layers: tuple[Layer, ...],
+    shapes: tuple[Shape, ...],
+    view: View,
+    shards: tuple[Shard | None, ...],
 ) -> BlockVector:
-    """The `BlockVector` of tensors (global shapes) of one layer, or each by its shape; cached."""
-    layers = [layer or by_shape(tuple(shape)) for shape in shapes]
+    """The `BlockVector` of tensors (global shapes) ; cached."""
     if any(shards):
         return ShardedBlockVector(layers, shapes, view, shards)
     return BlockVector(layers, shapes, view)

@@ -17,6 +17,7 @@ from untuned.execution.record import RECORD, Record, rule_state
 from untuned.execution.stochastic_rounding import Write
 from untuned.execution.write import write_, write_states_
 from untuned.geometry.block_vector import BlockVector
+from untuned.geometry.complex import Complex, paired_duals
 from untuned.geometry.layer import Layer
 from untuned.geometry.orthogonal import Duals, spectral_duals
 from untuned.rule import State
@@ -24,14 +25,14 @@ from untuned.rule import State
 
 def block_vector_for(
     rule: Blockwise,
-    layer: Layer | None,
+    layers: Sequence[Layer],
     weights: Sequence[Tensor],
     shards: Sequence[Shard | None],
 ) -> BlockVector:
     """The blocks of some weights, or local shards, as a rule sees them (`Blockwise.view`)."""
     pairs = zip(weights, shards, strict=True)
     shapes = tuple([w.shape if shard is None else shard.layout.shape for w, shard in pairs])
-    return block_vector_of(layer, shapes, type(rule).view, tuple(shards))
+    return block_vector_of(tuple(layers), shapes, type(rule).view, tuple(shards))
 
 
 @dataclass(eq=False)
@@ -41,8 +42,9 @@ class BlockwiseExecutor(Executor):
     def __post_init__(self) -> None:
         kind = type(self.rule)
         self.blocks: BlockVector = block_vector_for(
-            self.rule, self.layer, self.weights, self.shards
+            self.rule, self.layers, self.weights, self.shards
         )
+        self._has_complex = any([isinstance(layer, Complex) for layer in self.layers])
         self._remembers = kind.init is not Blockwise.init
         self._radial: Tensor | None = None
         self._counter: Tensor | None = None
@@ -80,8 +82,9 @@ class BlockwiseExecutor(Executor):
 
     def _blocks_of(self, indices: Sequence[int]) -> BlockVector:
         """The blocks of some of the tensors."""
+        layers = [self.layers[i] for i in indices]
         weights, shards = [self.weights[i] for i in indices], [self.shards[i] for i in indices]
-        return block_vector_for(self.rule, self.layer, weights, shards)
+        return block_vector_for(self.rule, layers, weights, shards)
 
     def _counted(self, name: str) -> Tensor:
         """The rule's counter of each local block, (blocks,): zero of tensors that are new."""
@@ -188,7 +191,10 @@ class BlockwiseExecutor(Executor):
         """U V^T of each block of some of the tensors, wherever their shards are."""
         if isinstance(self.blocks, ShardedBlockVector):
             return sharded_duals(self.blocks, self.shards, indices, tensors)
-        return spectral_duals([self.blocks.blocks[i] for i in indices], tensors)
+        blocks = list(map(self.blocks.blocks.__getitem__, indices))
+        if self._has_complex:
+            return paired_duals([self.blocks.layers[i] for i in indices], blocks, tensors)
+        return spectral_duals(blocks, tensors)
 
     def _start(self) -> None:
         """Initialise what the rule remembers of new tensors."""

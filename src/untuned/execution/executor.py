@@ -40,7 +40,7 @@ class Executor:
         tuned: the names of the hyperparameters that a floor above tunes.
         weights: the tensors, or this rank's local shards.
         shards: of each tensor its shard, None of a plain one.
-        layer: the geometry of all tensors; None: each by its shape.
+        layers: the geometry of each tensor.
         compile: whether kernels of elementwise rules run compiled; None: where that pays.
     """
 
@@ -48,7 +48,7 @@ class Executor:
     tuned: Sequence[str]
     weights: Sequence[Tensor]
     shards: Sequence[Shard | None]
-    layer: Layer | None
+    layers: Sequence[Layer]
     compile: bool | None
     grads: Sequence[Tensor] = field(init=False)
     states: Sequence[State] = field(init=False)

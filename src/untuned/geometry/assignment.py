@@ -7,7 +7,7 @@ The geometry of a parameter that no registered type owns follows from its shape.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
+from untuned._tensors import differentiable
 from untuned.geometry.layer import Layer, Shape
 from untuned.geometry.layers import Bias, Conv, Dense, Embedding, Gain, Head, Rows, Stack, Vector
 
@@ -98,7 +99,7 @@ def _fused(known: dict[str, Layer], owner: nn.Module) -> dict[str, Layer]:
 
 
 def by_module(module: nn.Module) -> Iterator[Assigned]:
-    """Every floating-point parameter of a module, once, with its geometry.
+    """Every floating-point or complex parameter of a module, once, with its geometry.
 
     A tensor that several layers share has the geometry of the matrix among them: an embedding
     tied to the output head moves as the head does, and tables of its width match its rows.
@@ -127,7 +128,7 @@ def with_head(module: nn.Module) -> Iterator[Assigned]:
 
 
 def owned(module: nn.Module) -> Iterator[tuple[nn.Module, str, Assigned]]:
-    """Every floating-point parameter under each of its owners in turn.
+    """Every floating-point or complex parameter under each of its owners in turn.
 
     Args:
         module: the root of a tree of modules.
@@ -140,7 +141,7 @@ def owned(module: nn.Module) -> Iterator[tuple[nn.Module, str, Assigned]]:
         if path.rpartition(".")[2] in FUSED:
             known = _fused(known, owner)
         for name, tensor in _own_parameters(owner):
-            if tensor.is_floating_point() or tensor.requires_grad:  # else a quantised base model
+            if differentiable(tensor) or tensor.requires_grad:  # else a quantised base model
                 # lazy tensors have no shape to go by
                 layer = Vector() if is_lazy(tensor) else _known(known, name, tensor)
                 yield owner, name, Assigned(f"{path}.{name}".lstrip("."), tensor, layer)
@@ -174,14 +175,24 @@ def _known(known: dict[str, Layer], name: str, tensor: Tensor) -> Layer:
 
 
 def by_shape(shape: Shape) -> Layer:
-    """The geometry of a tensor of which only the shape is known, as in the AGD paper.
+    """The geometry of a tensor of which only the shape is known.
 
-    Up to one dimension a `Vector`, two a `Dense`, three or more a `Conv`.
+    Up to one dimension a `Vector`, two a `Dense`, three a `Stack` of matrices, more a `Conv`.
     """
+    return Stack() if len(shape) == 3 else by_shape_as_published(shape)
+
+
+def by_shape_as_published(shape: Shape) -> Layer:
+    """As `by_shape`, but three dimensions are a `Conv`, too, as in AGD's code and in Nero's."""
     return Vector() if len(shape) < 2 else Dense() if len(shape) == 2 else Conv()
 
 
-def all_by_shape(module: nn.Module) -> Iterator[Assigned]:
-    """Every parameter of a module with the geometry of its shape alone."""
+def all_by_shape(module: nn.Module, by_shape: Callable[[Shape], Layer]) -> Iterator[Assigned]:
+    """Every parameter of a module with the geometry of its shape alone.
+
+    Args:
+        module: the root of a tree of modules.
+        by_shape: the geometry of a shape.
+    """
     for name, tensor in module.named_parameters():
         yield Assigned(name, tensor, by_shape(tuple(tensor.shape)))

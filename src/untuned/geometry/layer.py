@@ -38,6 +38,10 @@ class BlockView(NamedTuple):
 class Layer:
     """The geometry of one parameter tensor. Shapes are global where tensors are sharded."""
 
+    def of_shape(self, shape: Shape) -> "Layer":
+        """The geometry of one tensor of a group, where the group's is of several kinds."""
+        return self
+
     def blocks(self, shape: Shape) -> BlockView:
         """The view of a tensor as blocks, each a linear map; by default one block."""
         return BlockView(shape, tuple(range(len(shape))))

@@ -24,6 +24,7 @@ offsets, being unrelated, add as squares do.
     Rows        each row of a bare table (1, n, width)    sqrt(width)
     Vector      all entries together                      sqrt(entries)
     Stack       the last two dimensions, each matrix      sqrt(rows / columns)
+    Stacked     those of each network of a stack          that layer's
     Head        those of the layer that it is             that layer's
 
 Legend: fan_out, fan_in = d_l, d_(l-1) of the paper; kx, ky = size of the kernel.

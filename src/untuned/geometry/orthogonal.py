@@ -17,18 +17,18 @@ FACTORISED = 2**14  # entries of a matrix from which a CPU factorises it rather 
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """U V^T of each of (count, rows, columns), roughly; zero of zero.
+    """U V^T of each of (count, rows, columns), roughly; zero of zero. Of complex ones U V^H.
 
     Products alone are the faster for small matrices, and wherever there are cores for them;
     `benchmarks/orthogonal.py` measures both.
     """
     wide = matrices.shape[1] <= matrices.shape[2]
-    G = matrices if wide else matrices.mT
+    G = matrices if wide else matrices.mH
     largest = G.abs().amax((1, 2), keepdim=True)
     G = G / largest.clamp_min(torch.finfo(G.dtype).tiny)  # or squares may vanish
     factorise = G.device.type == "cpu" and G[0].numel() >= FACTORISED
     directions = halley(G) if factorise else newton_schulz(G)
-    return (directions if wide else directions.mT).to(matrices.dtype)
+    return (directions if wide else directions.mH).to(matrices.dtype)
 
 
 class Duals(NamedTuple):
@@ -88,6 +88,7 @@ def random_orthogonal(
     tall = (*stack, max(rows, columns), min(rows, columns))
     dtype = torch.promote_types(like.dtype, torch.float32)
     Q, R = torch.linalg.qr(torch.randn(tall, dtype=dtype, device=like.device, generator=generator))
-    signs = torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -radius, radius)
-    matrices: Tensor = Q * signs.unsqueeze(-2)
+    diagonal = R.diagonal(dim1=-2, dim2=-1)
+    signs = torch.where(diagonal == 0, 1, diagonal.sgn())  # of complex matrices phases
+    matrices: Tensor = Q * (radius * signs).unsqueeze(-2)
     return matrices if rows >= columns else matrices.mT

@@ -58,7 +58,7 @@ SECOND_STEP = weights(FIRST_STEP.least)
 
 def halley(G: Tensor) -> Tensor:
     """U V^T of (count, rows, columns), rows <= columns, of entries up to one; zero of zero."""
-    R = G @ G.mT
+    R = G @ G.mH
     size = torch.linalg.matrix_norm(R, keepdim=True).clamp_min(torch.finfo(G.dtype).tiny)
     R = R / size  # the fourth powers of all values add up to one
     near, far, c, _ = FIRST_STEP
@@ -90,9 +90,9 @@ def newton_schulz(G: Tensor) -> Tensor:
     """As `halley`, roughly."""
     a, b, c = QUINTIC
     X: Tensor = G / torch.linalg.matrix_norm(G, keepdim=True).clamp_min(torch.finfo(G.dtype).tiny)
-    if X.is_cuda:
+    if X.is_cuda and not X.is_complex():
         X = X.bfloat16()
     for _ in range(ITERATIONS):
-        S = X @ X.mT
+        S = X @ X.mH
         X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=b, alpha=c), X, beta=a)
     return X

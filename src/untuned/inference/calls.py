@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from untuned.distributed.shards import local
+from untuned.geometry.complex import as_real
 
 
 class Call:
@@ -34,9 +35,13 @@ def _bare(tensor: Tensor) -> Tensor:
 
 
 def mean_square(given: Tensor) -> Tensor:
-    """The mean square of all entries, 0-d, also of sharded, sparse and nested tensors."""
+    """The mean square of all entries, 0-d, also of sharded, sparse and nested tensors.
+
+    Of complex tensors that of real and imaginary parts.
+    """
     inputs = local(_bare(given))
     entries = inputs.coalesce() if inputs.is_sparse else inputs
     if inputs.is_nested or inputs.layout != torch.strided:
         entries = entries.values()
-    return entries.float().square().sum() / max(1, inputs.numel())
+    parts = 2 if entries.is_complex() else 1
+    return as_real(entries).float().square().sum() / max(1, parts * inputs.numel())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from untuned._tensors import differentiable
 from untuned.inference.places import storage_of, tensors_in
 
 REMEMBERED = 10_000  # outputs to remember before those that are gone are looked for
@@ -53,7 +54,7 @@ class History:
         nodes: list[Any] = [x.grad_fn for x in tensors if x.grad_fn is not None]
         for node in nodes:
             node.metadata[self._mark] = True
-        self._hidden |= any(not x.requires_grad and x.is_floating_point() for x in tensors)
+        self._hidden |= any(not x.requires_grad and differentiable(x) for x in tensors)
         return nodes
 
     def is_data(self, tensor: Tensor, parameters: set[int]) -> bool:

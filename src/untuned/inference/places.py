@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm, _WeightN
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
+from untuned._tensors import differentiable
 from untuned.geometry.assignment import layers_of, owned
 from untuned.geometry.layer import Layer
 from untuned.geometry.layers import Dense, Embedding
@@ -139,9 +140,9 @@ def inputs_of(
     """
     if place.known:
         given = args[0] if args else kwargs.get(first or "", next(iter(kwargs.values()), None))
-        return [x for x in tensors_in(given) if x.is_floating_point()][:1]
+        return list(filter(differentiable, tensors_in(given)))[:1]
     weight = place.weight
-    every = [x for x in tensors_in((args, kwargs)) if x.is_floating_point() and x.ndim]
+    every = [x for x in tensors_in((args, kwargs)) if differentiable(x) and x.ndim]
     if weight is None or weight.ndim < 2:
         return []
     columns, rows = weight.shape[-1], weight.shape[-2]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from untuned import rules
 from untuned._tensors import readable
 from untuned.averaging.weight_average import AVERAGED, WeightAverage
-from untuned.errors import AverageWarning, ParameterError
+from untuned.errors import AverageWarning, ParameterError, StateError
 from untuned.inference.input_scale import HAS_MOVED, InputScale
 from untuned.inference.turns import turns_of
 from untuned.optimizer.heads import (
@@ -107,11 +107,17 @@ class Auto(Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in `Optimizer`; the head is the one that the state was saved with."""
-        check(state_dict, self.tower)
+        check(state_dict, self.tower, self.param_groups)
         self._average.rest()
+        before = [dict(group) for group in self.param_groups]
         arrange_as_saved_(self.param_groups, state_dict["param_groups"])
         names = [group.get("param_names") for group in self.param_groups]
-        super().load_state_dict(state_dict)
+        try:
+            super().load_state_dict(state_dict)
+        except StateError:
+            for group, own in zip(self.param_groups, before, strict=True):
+                group.update(own)
+            raise
         restore_names_(self.param_groups, names)
         arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)

@@ -6,14 +6,17 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from untuned._tensors import differentiable
+from untuned.distributed.shards import is_sharded
 from untuned.errors import (
     DomainError,
     ParameterError,
     ParameterTypeError,
     UnknownHyperparameterError,
 )
-from untuned.geometry import by_shape
+from untuned.geometry.complex import Complex
 from untuned.geometry.layer import Layer
+from untuned.optimizer.bare import layer_of_bare
 from untuned.rule import Rule
 
 Group = dict[str, Any]
@@ -24,6 +27,19 @@ def name_of(group: Mapping[str, Any], index: int) -> str:
     if "param_names" in group:
         return repr(group["param_names"][index])
     return f"parameter {index} of its group, of shape {tuple(group['params'][index].shape)}"
+
+
+def layer_for(layer: Layer | None, tensor: Tensor, rule: Any) -> Layer:
+    """The geometry of one of a group's tensors, as `as_real` shows it.
+
+    Args:
+        layer: the group's; None: each by its shape.
+        tensor: the tensor.
+        rule: that moves it.
+    """
+    shape = tuple(tensor.shape)
+    own = (layer or rule.by_shape(shape)).of_shape(shape)
+    return Complex(own) if tensor.is_complex() else own
 
 
 def listed(params: Any) -> list[Any]:
@@ -56,7 +72,9 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     once: dict[int, Any] = {}  # a tensor listed twice, by layers that share it, is one parameter
     for given in tensors:
         once.setdefault(id(given[1] if _is_pair(given) else given), given)
-    return [{"layer": None, **group, "params": list(once.values())}]
+    params = list(once.values())
+    layer = group["layer"] if "layer" in group else layer_of_bare(params, rule)
+    return [{**group, "layer": layer, "params": params}]
 
 
 def _renamed(group: Mapping[str, Any], layer: Layer | None) -> Mapping[str, Any]:
@@ -90,7 +108,7 @@ def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[st
     for name, tensor, layer in rule.assign(module):
         if is_lazy(tensor):
             raise ParameterTypeError(f"{name!r} has no shape yet: run the model once first")
-        told = layer == by_shape(tuple(tensor.shape))
+        told = layer == rule.by_shape(tuple(tensor.shape))
         parts.setdefault(None if told else layer, []).append((name, tensor))
     return {layer: pairs for layer, pairs in parts.items() if pairs} or {None: []}
 
@@ -113,7 +131,7 @@ def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None
                     "at once; give each device's parameters an optimizer of their own"
                 )
         check_options(group, rule)
-        _check_layer(group["layer"], names, tensors)
+        _check_layer(group["layer"], names, tensors, rule)
         rule.check_group(names, tensors)
 
 
@@ -131,10 +149,15 @@ def _check_tensor(name: str, tensor: Any) -> None:
         raise ParameterTypeError(f"{name} is a {type(tensor).__name__}, not a tensor")
     if is_lazy(tensor):
         raise ParameterTypeError(f"{name} has no shape yet: run the model once first")
-    if not tensor.is_floating_point():
+    if not differentiable(tensor):
         raise ParameterTypeError(
-            f"{name} is {tensor.dtype}: only real floating-point tensors can be trained; "
-            "for a complex one give its view, torch.view_as_real(...), as the parameter"
+            f"{name} is {tensor.dtype}: only floating-point and complex tensors can be trained; "
+            "leave it out, or convert it"
+        )
+    if tensor.is_complex() and is_sharded(tensor):
+        raise ParameterTypeError(
+            f"{name} is {tensor.dtype} and sharded: replicate complex tensors, or shard a real "
+            "parameter of which the module takes torch.view_as_complex"
         )
     if not (tensor.is_leaf or tensor.retains_grad):
         raise ParameterError(f"{name} is computed from other tensors: give those instead")
@@ -152,7 +175,9 @@ def check_options(group: Group, rule: Rule) -> None:
         )
 
 
-def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
+def _check_layer(
+    layer: Layer | None, names: Sequence[str], tensors: Sequence[Tensor], rule: Rule
+) -> None:
     if not isinstance(layer, Layer | None):
         raise ParameterTypeError(
             f"layer={layer!r}: give a layer of untuned.geometry, such as Dense(parts=3)"
@@ -160,7 +185,7 @@ def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Te
     for name, tensor in zip(names, tensors, strict=True):
         shape = tuple(tensor.shape)
         try:
-            own = layer or by_shape(shape)
+            own = (layer or rule.by_shape(shape)).of_shape(shape)
             own.blocks(shape)
             own.radius(shape if tensor.numel() else (1,) * tensor.ndim)
         except (ParameterError, IndexError, ZeroDivisionError) as error:

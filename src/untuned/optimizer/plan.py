@@ -18,10 +18,12 @@ from torch import Tensor
 
 from untuned.distributed.all_reduce import local_gradients
 from untuned.distributed.shards import Shard, local, shard_of, to_local
+from untuned.domain import plain_number
 from untuned.errors import SparseGradientError
 from untuned.execution import Executor, StepInputs, executor_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
-from untuned.optimizer.param_groups import name_of
+from untuned.geometry.complex import as_real
+from untuned.optimizer.param_groups import layer_for, name_of
 from untuned.rule import State, States
 from untuned.tower import Tower
 from untuned.tunable import Tunable
@@ -59,7 +61,8 @@ class GroupPlan:
     def __post_init__(self) -> None:
         self.shards: list[Shard | None] = [shard_of(param) for param in self.params]
         self.sharded: bool = any(self.shards)
-        self._short = not {param.dtype for param in self.params}.isdisjoint(SHORT)
+        self._complex = any([param.is_complex() for param in self.params])
+        self._short = not {weight.dtype for weight in self._weights()}.isdisjoint(SHORT)
         self._facts = facts_of(self.params)
         self._found: list[State | None] = []  # the tensors' states, None of those without
         self._lengths: list[int] = []
@@ -67,10 +70,9 @@ class GroupPlan:
         tuned = list(self.tower.tuned(0))
         # a group's lr multiplies steps, unless it is the rule's own learning rate
         self._lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
-        weights = list(map(local, self.params)) if self.sharded else self.params
-        layer = self.group["layer"]
+        layers = [layer_for(self.group["layer"], param, self.rule) for param in self.params]
         self.executor: Executor = executor_of(
-            self.rule, tuned, weights, self.shards, layer, self.compile
+            self.rule, tuned, self._weights(), self.shards, layers, self.compile
         )
         if tuned:
             from untuned.towers.floor_step import FloorStep  # a lone rule needs no towers
@@ -85,7 +87,7 @@ class GroupPlan:
 
     def begin(self, grads: Sequence[Tensor], state: States) -> None:
         """Begin a step, given the tensors' gradients and the optimizer's state by tensor."""
-        self.grads = grads
+        self.grads = list(map(as_real, grads)) if self._complex else grads
         renewed = False
         for name, value in self._options.items():
             if self.group.get(name) is not value:
@@ -95,15 +97,21 @@ class GroupPlan:
         found = list(map(state.get, self.params))
         known = bool(self._found) and all(map(operator.is_, found, self._found))
         known = known and list(map(len, self.states)) == self._lengths
+        if self._complex or self.sharded:
+            self.executor.weights = self._weights()  # others may have taken the tensors' memory
         if known and not (renewed or self.sharded):
             return
         self._found, self._lengths = found, []
         self.states = self._local = [{} if each is None else each for each in found]
         if self.sharded:
-            self.executor.weights = list(map(local, self.params))
             pairs = zip(self.states, self.shards, strict=True)
             self._local = [own if shard is None else to_local(own) for own, shard in pairs]
         (self.floor or self.executor).begin(self._local)
+
+    def _weights(self) -> Sequence[Tensor]:
+        """The tensors as rules see them: local shards, and pairs of reals."""
+        weights = list(map(local, self.params)) if self.sharded else self.params
+        return list(map(as_real, weights)) if self._complex else weights
 
     def _read_options(self) -> None:
         """Make the rule from the group's options, and note them, to see when they change."""
@@ -111,10 +119,11 @@ class GroupPlan:
         lr = group["lr"]
         if not isinstance(lr, Tensor) or lr.numel() != 1:
             self.tower.floors[0].rule.check({"lr": lr})
+            group["lr"] = plain_number(lr)
         elif lr.ndim:
             group["lr"] = lr.view(())  # the same memory: its holder still sets it
         self.rule: Tunable = self.tower.of_group(group).floors[0].rule
-        self._values = self.rule.hyperparameters()
+        self._values = {n: plain_number(v) for n, v in self.rule.hyperparameters().items()}
         options = {n: group[n] for n in ("lr", *self.rule.fields()) if n in group}
         # a list may change in place: its copy is never the same object
         self._options = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from untuned.distributed.shards import is_sharded
 from untuned.errors import ParameterTypeError
-from untuned.geometry import by_shape
+from untuned.geometry.complex import Complex, as_real
 from untuned.geometry.layer import Layer
 from untuned.inference.input_scale import LOOKED, MEASURED
-from untuned.optimizer.param_groups import name_of
+from untuned.optimizer.param_groups import layer_for, name_of
 from untuned.optimizer.shell import Optimizer
 from untuned.rule import State
 from untuned.rules.auto import INPUT, REVERSALS, Auto, ball, unit_step
@@ -132,8 +132,8 @@ def report(opt: Optimizer) -> AutoReport:
 def _parameters(opt: Optimizer) -> Iterator[tuple[str, Layer, Tensor, State]]:
     for group in opt.param_groups:
         for i, weight in enumerate(group["params"]):
-            layer = group["layer"] or by_shape(tuple(weight.shape))
-            yield name_of(group, i).strip("'"), layer, weight, opt.state.get(weight, {})
+            layer = layer_for(group["layer"], weight, opt.tower.floors[0].rule)
+            yield name_of(group, i).strip("'"), layer, as_real(weight), opt.state.get(weight, {})
 
 
 def _layer(name: str, layer: Layer, weight: Tensor, state: State, D: Tensor) -> LayerReport:
@@ -163,6 +163,8 @@ def _size(layer: Layer, weight: Tensor) -> float:
         return math.sqrt(mean)
     view = layer.blocks(tuple(weight.shape))
     sizes = [view.shape[dim] for dim in view.dims]
+    if isinstance(layer, Complex):  # the last dimension has the parts of each entry
+        mean *= sizes.pop()
     return math.sqrt(mean * max(sizes[0], math.prod(sizes[1:])))
 
 

@@ -21,6 +21,7 @@ from untuned.execution.blockwise import block_vector_for
 from untuned.execution.network_state import gather_network_state_
 from untuned.execution.project import project_all_
 from untuned.execution.stochastic_rounding import key_of
+from untuned.geometry.complex import as_real
 from untuned.notation import tower_of
 from untuned.optimizer import state_dict as saving
 from untuned.optimizer.nonfinite import NonFiniteGuard
@@ -28,6 +29,7 @@ from untuned.optimizer.param_groups import (
     check_groups,
     check_options,
     groups_of,
+    layer_for,
     listed,
     named,
     tensors_of,
@@ -46,7 +48,9 @@ class Optimizer(torch.optim.Optimizer):
     Args:
         params: an `nn.Module` (each parameter's geometry by the type of layer that owns it);
             an iterable of tensors or of (name, tensor) pairs (geometry by shape: up to one
-            dimension a vector, two a matrix (out, in), more a convolution (out, in, *kernel));
+            dimension a vector, two a matrix (out, in), three a stack of these, more a convolution
+            (out, in, *kernel); of stacked networks, as `torch.func.stack_module_state` makes
+            them, each network's);
             or an iterable of dicts, each with any of these as "params", and with options of
             its own: "lr", the rule's hyperparameters, "maximize", "seed", "layer" (a geometry
             of `untuned.geometry` for all its tensors).
@@ -65,6 +69,7 @@ class Optimizer(torch.optim.Optimizer):
     more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
     of tensors stay the groups that they are.
 
+    A complex parameter is a pair of reals, as in `torch.optim`, with the geometry of its shape.
     A parameter without a gradient stays where it is and does not count as a layer. If any
     gradient holds inf or NaN, no weight moves: `skipped_steps` counts such steps, and the first
     raises a `NonFiniteGradientWarning` that names the parameter.
@@ -73,7 +78,7 @@ class Optimizer(torch.optim.Optimizer):
         UnknownRuleError, UnknownHyperparameterError: an unknown rule or hyperparameter.
         DomainError: a hyperparameter, or `lr`, outside its domain.
         ParameterError: no parameters, or a tensor given twice, or not of its layer's shape.
-        ParameterTypeError: a parameter that is complex, integer, lazy or no tensor at all.
+        ParameterTypeError: a parameter that is integer, lazy, sharded and complex, or no tensor.
         SparseGradientError: at `step`.
     """
 
@@ -156,8 +161,9 @@ class Optimizer(torch.optim.Optimizer):
         assert isinstance(rule, Blockwise)
         params = [param for param in group["params"] if param.requires_grad]
         shards = [shard_of(param) for param in params]
-        weights = [local(param) for param in params]
-        blocks = block_vector_for(rule, group["layer"], weights, shards)
+        weights = [as_real(local(param)) for param in params]
+        layers = [layer_for(group["layer"], param, rule) for param in params]
+        blocks = block_vector_for(rule, layers, weights, shards)
         key = key_of(torch.full((), -1), group["seed"], len(self.param_groups) - 1)
         project_all_(weights, blocks, shards, key, projection)
 
@@ -195,13 +201,15 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch; the geometry stays that of this optimizer's parameters.
 
-        Raises `StateError`, before anything is changed, if the state is of another rule or tower.
+        Raises `StateError`, before anything is changed, if the state is of another optimizer, rule
+        or tower, or of other tensors.
         """
         layers = [group["layer"] for group in self.param_groups]
         given: dict[str, Any] = {}
 
         def check(_: torch.optim.Optimizer, loaded: dict[str, Any]) -> None:
-            saving.check(loaded, self.tower)
+            saving.check(loaded, self.tower, self.param_groups)
+            saving.check_shapes(loaded, self._ground, self.param_groups)
             given.update(loaded)
 
         handle = self.register_load_state_dict_pre_hook(check)  # it sees what other hooks made

@@ -101,7 +101,7 @@ class PublishedAGD(ByShape, AGD):
 @cached(256)
 def _hosts(blocks: BlockVector, device: torch.device) -> tuple[Tensor, Tensor]:
     """(blocks,) each: whether it is a weight's, and the index of the last weight up to it."""
-    weight = torch.tensor([len(shape) > 1 for shape in blocks.shapes])
+    weight = torch.tensor([layer.depth() > 0 for layer in blocks.layers])
     last = torch.where(weight, torch.arange(len(weight)), 0).cummax(0).values
     owner = blocks.owner(torch.device("cpu"))
     return weight[owner].to(device), last[owner].to(device)

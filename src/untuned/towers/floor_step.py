@@ -29,6 +29,7 @@ from torch import Tensor
 from untuned.execution import Executor, StepInputs, executor_of
 from untuned.execution.network_state import plan_step, write_network_state_
 from untuned.execution.stochastic_rounding import Write
+from untuned.geometry.layers import Vector
 from untuned.rule import State
 from untuned.tower import Tower
 from untuned.towers.state import FloorState, RawNumber, raw_gradients
@@ -109,7 +110,8 @@ class FloorStep:
             return above
         level = self.level + 1
         rule, tuned = self.tower.floors[level].rule, list(self.tower.tuned(level))
-        executor = executor_of(rule, tuned, numbers, [None] * len(numbers), None, False)
+        count = len(numbers)
+        executor = executor_of(rule, tuned, numbers, [None] * count, [Vector()] * count, False)
         above = self._above = FloorStep(self.tower, level, self.group, executor)
         self._below = [raw.state() for raw in raws]
         self._lengths = list(map(len, self._below))

@@ -1,0 +1,339 @@
+"""Complex parameters train in every rule, as pairs of reals."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+import untuned
+from support.neurons import rows
+from untuned.errors import NonFiniteGradientWarning
+from untuned.geometry import Vector
+from untuned.rules import SGD, AdaGrad, Adam, RMSProp
+
+ELEMENTWISE = [
+    *("sgd(lr=0.1, momentum=0.9)", "adam(lr=0.01)", "adagrad(lr=0.1)", "rmsprop(lr=0.01)"),
+    *("adam(lr=0.01) / sgd(lr=1e-4)", "adam(lr=0.01).tuning('lr') / sgd(lr=1e-4)"),
+    *("sgd(lr=0.1).per_tensor('lr') / adam", "adam / adam / sgd(lr=1e-4)"),
+]
+BLOCKWISE = ["agd", "nero", "freenero", "auto", "agd / sgd(lr=0.1)", "nero / sgd(lr=0.01)"]
+
+
+class Network(nn.Module):
+    """Complex layers, of which a real one reads the magnitudes; `pairs`: written with reals."""
+
+    def __init__(self, pairs=False, dtype=torch.complex128):
+        super().__init__()
+        torch.manual_seed(0)
+        shapes = {"first": (5, 3), "second": (4, 5), "phase": (4,)}
+        for name, shape in shapes.items():
+            weight = torch.randn(shape, dtype=dtype) / 2
+            weight = torch.view_as_real(weight) if pairs else weight
+            self.register_parameter(name, nn.Parameter(weight.clone()))
+        self.head = nn.Linear(4, 2, dtype=weight.real.dtype)
+
+    def forward(self, x):
+        first, second, phase = (
+            p if p.is_complex() else torch.view_as_complex(p)
+            for p in (self.first, self.second, self.phase)
+        )
+        return self.head((phase * (x @ first.T @ second.T)).abs())
+
+
+def problem(dtype=torch.complex128):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(32, 3, dtype=dtype, generator=generator)
+    return x, torch.stack([x[:, 0].abs(), (x[:, 1] * x[:, 2].conj()).real], 1)
+
+
+def train(net, opt, steps):
+    x, y = problem(net.first.dtype if net.first.is_complex() else torch.complex128)
+    losses = []
+    for _ in range(steps):
+        opt.zero_grad()
+        loss = (net(x) - y).square().mean()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    return losses
+
+
+TORCH = {
+    "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
+    "momentum": (SGD(0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
+    "adam": (Adam(0.01), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.0)),
+    "adagrad": (
+        AdaGrad(0.1),
+        lambda p: torch.optim.Adagrad(p, 0.1, initial_accumulator_value=0.1, eps=0.0),
+    ),
+    "rmsprop": (
+        RMSProp(0.01, gamma=0.95),
+        lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.95, eps=0.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("shapes", [[(7, 5)], [(), (3,), (4, 2, 3, 3), (0, 3), (1,)], [(300, 300)]])
+def test_a_lone_rule_is_torchs_optimizer(name, shapes):
+    rule, build = TORCH[name]
+
+    def tensors():
+        torch.manual_seed(0)
+        dtypes = torch.complex128, torch.float64  # side by side
+        return [nn.Parameter(torch.randn(shape, dtype=d)) for shape in shapes for d in dtypes]
+
+    ours, theirs = tensors(), tensors()
+    for params, opt in ((ours, untuned.Optimizer(ours, rule)), (theirs, build(theirs))):
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(6):
+            for param in params:
+                noise = torch.randn(param.shape, dtype=param.dtype, generator=generator)
+                param.grad = noise / 4 + (1.5 - 2j if param.is_complex() else 1.5)
+            opt.step()
+    tolerance = 1e-6 if name in ("adagrad", "rmsprop") else 1e-12  # their epsilon stands elsewhere
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("rule", ELEMENTWISE)
+def test_a_network_trains_as_the_same_one_written_with_pairs_of_reals(rule):
+    net, pairs = Network(), Network(pairs=True)
+    losses = train(net, untuned.Optimizer(net, rule), 20)
+    assert losses == pytest.approx(train(pairs, untuned.Optimizer(pairs, rule), 20), rel=1e-9)
+    assert losses[-1] < losses[0]
+    for weight, pair in zip(net.parameters(), pairs.parameters(), strict=True):
+        weight = torch.view_as_real(weight) if weight.is_complex() else weight
+        torch.testing.assert_close(weight, pair, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["agd", "nero", "freenero", "auto", "agd / sgd(lr=0.1)"])
+def test_a_complex_vector_is_a_real_one_of_twice_the_length(rule):
+    weight, pair = (nn.Parameter(torch.ones(3, dtype=torch.complex128)) for _ in "ab")
+    pair = nn.Parameter(torch.view_as_real(pair.detach()).flatten())
+    opts = untuned.Optimizer([weight], rule), untuned.Optimizer([pair], rule)
+    for step in range(6):
+        gradient = torch.randn(6, dtype=torch.float64, generator=torch.manual_seed(step))
+        weight.grad, pair.grad = torch.view_as_complex(gradient.view(3, 2)), gradient
+        for opt in opts:
+            opt.step()
+    torch.testing.assert_close(torch.view_as_real(weight).flatten(), pair, rtol=1e-9, atol=1e-12)
+
+
+def test_agd_takes_a_complex_matrix_for_a_map_of_complex_vectors():
+    """The paper's step, with absolute values of complex entries in Frobenius norms."""
+    params = [nn.Parameter(torch.randn(s, dtype=torch.complex128)) for s in [(7, 5), (5, 9)]]
+    params += [nn.Parameter(torch.randn(2, 7, dtype=torch.float64))]
+    G, L = 0.0, len(params)
+    for p in params:
+        p.grad = torch.randn_like(p)
+        G += math.sqrt(p.shape[0] / p.shape[1] * float((p.grad.abs() ** 2).sum())) / L
+    eta = math.log((1 + math.sqrt(1 + 4 * G)) / 2)
+    expected = [
+        p.detach() - eta / L * math.sqrt(p.shape[0] / p.shape[1]) * p.grad / p.grad.norm()
+        for p in params
+    ]
+    untuned.AGD(params).step()
+    torch.testing.assert_close([p.detach() for p in params], expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_nero_takes_a_row_for_a_neuron_of_twice_the_weights(balanced):
+    start = torch.randn(4, 3, dtype=torch.complex128)
+    grad = torch.randn_like(start)
+    expected = torch.view_as_real(start).flatten(1).clone()
+
+    def balance():
+        for row in rows(expected) if balanced else ():
+            row -= row.mean()
+            row /= row.norm()
+
+    balance()
+    scale = expected.norm(dim=1).mean()
+    for row, g in zip(expected, torch.view_as_real(grad).flatten(1), strict=True):
+        row -= 0.03 * scale * g / g.norm()
+    balance()
+    weight = nn.Parameter(start.clone())
+    opt = untuned.Nero([weight], lr=0.03, balanced=balanced)
+    weight.grad = grad
+    opt.step()
+    torch.testing.assert_close(torch.view_as_real(weight.detach()).flatten(1), expected)
+
+
+def test_neros_neurons_of_one_complex_weight_are_not_balanced():
+    weight, column = (nn.Parameter(torch.randn(s, dtype=torch.complex64)) for s in [(3,), (3, 1)])
+    before = [weight.detach().clone(), column.detach().clone()]
+    untuned.Nero([weight, column])
+    assert torch.equal(weight, before[0])
+    assert torch.equal(column, before[1])
+
+
+def polar(matrix):
+    """Five steps of the quintic, on one complex matrix."""
+    X = matrix / matrix.norm()
+    if X.shape[0] > X.shape[1]:
+        return polar(matrix.mH).mH
+    for _ in range(5):
+        S = X @ X.mH
+        X = 3.4445 * X - 4.7750 * S @ X + 2.0315 * S @ S @ X
+    return X
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])
+def test_autos_first_step_is_along_the_dual_of_the_complex_spectral_norm(shape):
+    body = nn.Parameter(torch.randn(shape, dtype=torch.complex128))
+    head = nn.Parameter(torch.randn(2, 3, dtype=torch.complex128))
+    other = [nn.Parameter(p.detach().clone()) for p in (body, head)]
+    groups = [{"params": [body]}, {"params": [head], "layer": untuned.geometry.Head(dense())}]
+    opt = untuned.Auto(groups)
+    for p, twin in zip((body, head), other, strict=True):
+        p.grad = torch.randn_like(p)
+        twin.grad = p.grad.clone()
+    opt.step()
+    s = float(opt.param_groups[0]["effective_lr"])
+    inner = [(p.detach().conj() * p.grad).real.sum() for p in other]
+    degree = max(1.0, float(sum(inner) / inner[1]))
+    R = min(30.0, 2000 ** (1 / degree))
+    W, g = other[0].detach(), other[0].grad
+    step = s * math.sqrt(shape[0] / shape[1]) * polar(g)
+    torch.testing.assert_close(body.detach(), (1 - s / R) * W - step, rtol=1e-9, atol=1e-12)
+    W, g = other[1].detach(), torch.view_as_real(other[1].grad)
+    moved = 0.4 * 75 / (2 * 3) * torch.view_as_complex(g.sign())  # three complex inputs: six
+    torch.testing.assert_close(head.detach(), (1 - s / R) * W - s * moved, rtol=1e-6, atol=1e-9)
+
+
+def dense():
+    return untuned.geometry.Dense()
+
+
+def test_auto_trains_alike_in_any_basis_of_complex_hidden_units():
+    """A unitary change of basis between two matrices changes nothing."""
+    one, other = Network(), Network()
+    unitary = torch.linalg.qr(torch.randn(5, 5, dtype=torch.complex128)).Q
+    with torch.no_grad():
+        other.first.copy_(unitary @ one.first)
+        other.second.copy_(one.second @ unitary.mH)
+    losses = [train(net, untuned.Auto(net), 60) for net in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0][-1] < losses[0][0] / 10
+
+
+@pytest.mark.parametrize("rule", [*ELEMENTWISE, *BLOCKWISE])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_every_rule_trains_and_resumes_to_the_bit(rule, dtype):
+    net = Network(dtype=dtype)
+    opt = untuned.Optimizer(net, rule)
+    losses = train(net, opt, 10)
+    assert min(losses) < losses[0]
+    other = Network(dtype=dtype)
+    its = untuned.Optimizer(other, rule)
+    other.load_state_dict(net.state_dict())
+    its.load_state_dict(copy.deepcopy(opt.state_dict()))
+    assert train(net, opt, 5) == train(other, its, 5)
+    moved = [p for p in net.parameters() if p.is_complex()]
+    assert all((p.real != q.real).any() and (p.imag != q.imag).any() for p, q in pairs(moved))
+
+
+def pairs(moved):
+    """Complex weights beside those they started with."""
+    fresh = Network(dtype=moved[0].dtype)
+    return zip(moved, [p for p in fresh.parameters() if p.is_complex()], strict=True)
+
+
+@pytest.mark.parametrize("rule", ["adam", "nero", "auto", "adam / sgd(lr=0.1)"])
+def test_torchs_distributed_state_dicts_carry_it(rule):
+    net, other = Network(), Network()
+    opt = untuned.Optimizer(net, rule)
+    train(net, opt, 3)
+    opt.zero_grad()
+    saved = copy.deepcopy(get_optimizer_state_dict(net, opt))
+    its = untuned.Optimizer(other, rule)
+    set_optimizer_state_dict(other, its, saved)
+    other.load_state_dict(net.state_dict())
+    assert train(net, opt, 3) == train(other, its, 3)
+
+
+def test_auto_averages_complex_weights():
+    net, alone = Network(), Network()
+    opt, plain = untuned.Auto(net), untuned.Auto(alone, average=False)
+    for group in plain.param_groups:
+        group["power"] = 0.5 + 1e-12  # at 0.5 it would average
+    average = {}
+    for t in range(1, 13):
+        train(net, opt, 1)
+        train(alone, plain, 1)  # the iterates
+        for name, p in alone.named_parameters():
+            x = average.get(name, p.detach().clone())
+            average[name] = x + 9 / (t + 8) * (p.detach() - x)
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.detach(), average[name], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("rule", [*ELEMENTWISE, *BLOCKWISE])
+@pytest.mark.parametrize("bad", [complex(0, math.nan), complex(math.inf, 0)])
+def test_a_part_that_is_not_finite_skips_the_step(rule, bad):
+    net = Network()
+    opt = untuned.Optimizer(net, rule)
+    train(net, opt, 2)
+    before = [p.detach().clone() for p in net.parameters()]
+    net.second.grad[1, 2] = bad
+    with pytest.warns(NonFiniteGradientWarning, match="second"):
+        opt.step()
+    assert opt.skipped_steps == 1
+    assert all(map(torch.equal, net.parameters(), before))
+    assert math.isfinite(train(net, opt, 2)[-1])
+
+
+@pytest.mark.parametrize("rule", ["adam", "agd", "nero", "auto", "adam / sgd(lr=0.1)"])
+def test_memory_that_others_have_put_in_place_of_a_weight_moves(rule):
+    net, other = Network(), Network()
+    opt, its = untuned.Optimizer(net, rule), untuned.Optimizer(other, rule)
+    train(net, opt, 2)
+    train(other, its, 2)
+    net.first.data = net.first.data.clone()
+    assert train(net, opt, 3) == train(other, its, 3)
+
+
+@pytest.mark.parametrize("rule", ["adam", "agd", "auto"])
+def test_gradients_may_be_conjugate_views(rule):
+    one, other = (nn.Parameter(torch.ones(3, 2, dtype=torch.complex64)) for _ in "ab")
+    gradient = torch.randn(3, 2, dtype=torch.complex64)
+    one.grad, other.grad = gradient.conj(), gradient.conj().resolve_conj()
+    assert one.grad.is_conj()
+    for param in (one, other):
+        untuned.Optimizer([param], rule).step()
+    assert torch.equal(one, other)
+
+
+def test_auto_measures_the_parts_of_complex_data():
+    net = nn.Sequential(nn.Linear(4, 6, dtype=torch.complex64), nn.Linear(6, 1, dtype=torch.cfloat))
+    opt = untuned.Auto(net)
+    x = 0.01 * torch.randn(64, 4, dtype=torch.complex64)
+    net(x).abs().square().mean().backward()
+    opt.step()
+    expected = torch.view_as_real(x).square().mean().sqrt()
+    torch.testing.assert_close(opt.state[net[0].weight]["auto.input"], expected)
+    assert opt.state[net[1].weight]["auto.input"] == 1
+
+
+def test_initialise_makes_unitary_matrices_of_the_layers_radius():
+    layer, square = (nn.Linear(n, 4, dtype=torch.complex128) for n in (9, 4))
+    assert untuned.initialise_(layer) == untuned.initialise_(square) == []
+    gram = layer.weight @ layer.weight.mH
+    torch.testing.assert_close(gram, 4 / 9 * torch.eye(4, dtype=torch.complex128))
+    torch.testing.assert_close(square.weight @ square.weight.mH, torch.eye(4).to(gram.dtype))
+    assert not layer.bias.any()
+
+
+def test_a_report_counts_singular_values_of_complex_matrices():
+    net = nn.Sequential(*(nn.Linear(a, b, dtype=torch.complex128) for a, b in [(9, 4), (4, 2)]))
+    untuned.initialise_(net)
+    layers = {each.name: each for each in untuned.report(untuned.Auto(net)).layers}
+    assert layers["0.weight"].size == pytest.approx(1.0)
+    assert layers["0.weight"].radius == pytest.approx(2 / 3)
+    assert str(Vector()) in layers["0.bias"].geometry
