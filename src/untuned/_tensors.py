@@ -65,6 +65,16 @@ def peek(flag: Tensor) -> bool:
     return ctypes.c_bool.from_address(flag.data_ptr()).value
 
 
+_FLOATS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+
+
+def number(tensor: Tensor) -> float:
+    """The value of a 0-d tensor in host memory; of the usual types read as `peek` reads a bool."""
+    if (kind := _FLOATS.get(tensor.dtype)) is None:
+        return float(tensor)
+    return kind.from_address(tensor.data_ptr()).value
+
+
 def derivatives(
     function: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...]
 ) -> tuple[list[Tensor], Tensor]:

@@ -48,6 +48,7 @@ class Auto(Optimizer):
             its passes in training mode can be seen.
         maximize: as in `Optimizer`.
         seed: as in `Optimizer`.
+        others: as in `Optimizer`.
 
     Raises:
         DomainError: a horizon below zero, or an `lr`.
@@ -63,13 +64,15 @@ class Auto(Optimizer):
         average: bool | None = None,
         maximize: bool = False,
         seed: int = 0,
+        **others: Any,
     ) -> None:
         self._inputs = InputScale()
         self._average = WeightAverage(self)
         self._may_average = average is not False
         self._moved: list[bool] | None = None  # which tensors the last step moved
         self._settled = False  # whether a step has moved anything, so that heads stay
-        super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
+        rule = rules.Auto(horizon or 0)
+        super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed, **others)
         if average and not self._average.watching:
             raise ParameterError(
                 "average=True needs the module, whose passes decide which weights it holds: "

@@ -6,14 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from untuned.errors import (
-    DomainError,
-    ParameterError,
-    ParameterTypeError,
-    UnknownHyperparameterError,
-)
+from untuned.errors import DomainError, ParameterError, ParameterTypeError
 from untuned.geometry import by_shape
 from untuned.geometry.layer import Layer
+from untuned.optimizer.foreign import check_steps
 from untuned.rule import Rule
 
 Group = dict[str, Any]
@@ -146,10 +142,7 @@ def check_options(group: Group, rule: Rule) -> None:
     seed = group.get("seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**31):
         raise DomainError(f"seed={seed!r}: give an integer in [0, 2**31)")
-    if group.get("weight_decay"):  # trainers put it into every group; silence would be a lie
-        raise UnknownHyperparameterError(
-            f"weight_decay={group['weight_decay']}: {type(rule).__name__} has none; leave it 0"
-        )
+    check_steps(group, rule)
 
 
 def _check_layer(layer: Layer | None, names: Sequence[str], tensors: Sequence[Tensor]) -> None:

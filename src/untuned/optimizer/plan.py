@@ -65,8 +65,7 @@ class GroupPlan:
         self._lengths: list[int] = []
         self._read_options()
         tuned = list(self.tower.tuned(0))
-        # a group's lr multiplies steps, unless it is the rule's own learning rate
-        self._lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
+        self._lr_multiplies = self.tower.lr_multiplies
         weights = list(map(local, self.params)) if self.sharded else self.params
         layer = self.group["layer"]
         self.executor: Executor = executor_of(
