@@ -2,7 +2,7 @@
 
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,6 +21,7 @@ from untuned.optimizer.heads import (
     restore_names_,
 )
 from untuned.optimizer.plan import BEGUN
+from untuned.optimizer.owner import module_of, warn_of_bare
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
 
@@ -40,7 +41,8 @@ class Auto(Optimizer):
     and head. `untuned.rules.Auto` has the equations, `Optimizer` the other errors raised.
 
     Args:
-        params: as in `Optimizer`; a module, if there is one.
+        params: as in `Optimizer`; a module, if there is one. A `BareTensorsWarning` tells of a
+            module's parameters that come in lists.
         lr: multiplies every step; for schedulers.
         horizon: total number of optimizer steps, if known: the step size decays linearly to zero.
             None: it decays adaptively, when successive gradients oppose each other (Kesten's rule).
@@ -71,6 +73,7 @@ class Auto(Optimizer):
         self._may_average = average is not False
         self._moved: list[bool] | None = None  # which tensors the last step moved
         self._settled = False  # whether a step has moved anything, so that heads stay
+        self._bare = False  # whether parameters came without their module
         rule = rules.Auto(horizon or 0)
         super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed, **others)
         if average and not self._average.watching:
@@ -92,12 +95,16 @@ class Auto(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in `Optimizer`."""
+        known = isinstance(param_group, Mapping)
+        module = module_of(param_group.get("params")) if known else None
+        first = len(self.param_groups)
         super().add_param_group(param_group)
-        module = param_group["params"]
-        if isinstance(module, nn.Module):
+        if module is not None:
             if self._may_average:
                 self._average.watch(module)
             self._inputs.watch(module)
+        elif not (self._bare or "layer" in param_group):
+            self._bare = warn_of_bare(p for g in self.param_groups[first:] for p in g["params"])
 
     def averaged(self) -> AbstractContextManager[None]:
         """A context in which the module holds the average, also amid a pass in training mode."""
@@ -182,13 +189,15 @@ class Auto(Optimizer):
                     self.param_groups[0][name].zero_()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_moved": self._moved, "_settled": self._settled}
+        own = {name: getattr(self, name) for name in ("_moved", "_settled", "_bare")}
+        return super().__getstate__() | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # torch also calls this to load a state
         fresh = {"_inputs": InputScale(), "_average": WeightAverage(self), "_may_average": True}
-        for name, value in {**fresh, "_moved": None, "_settled": False}.items():
+        begun = {"_moved": None, "_settled": False, "_bare": False}
+        for name, value in (fresh | begun).items():
             self.__dict__.setdefault(name, value)
         self._attend_steps()
 

@@ -47,12 +47,13 @@ class Optimizer(torch.optim.Optimizer):
     """Runs a rule on parameters.
 
     Args:
-        params: an `nn.Module` (each parameter's geometry by the type of layer that owns it);
-            an iterable of tensors or of (name, tensor) pairs (geometry by shape: up to one
-            dimension a vector, two a matrix (out, in), more a convolution (out, in, *kernel));
-            or an iterable of dicts, each with any of these as "params", and with options of
-            its own: "lr", the rule's hyperparameters, "maximize", "seed", "layer" (a geometry
-            of `untuned.geometry` for all its tensors).
+        params: an `nn.Module`, or its `parameters()` or `named_parameters()` themselves (each
+            parameter's geometry by the type of layer that owns it); an iterable of tensors or of
+            (name, tensor) pairs (geometry by shape: up to one dimension a vector, two a matrix
+            (out, in), more a convolution (out, in, *kernel)); or an iterable of dicts, each with
+            any of these as "params", and with options of its own: "lr", the rule's
+            hyperparameters, "maximize", "seed", "layer" (a geometry of `untuned.geometry` for all
+            its tensors).
         rule: a rule of `untuned.rules`, or a tower of them, such as `Adam() / SGD(lr=1e-5)`, or
             the notation of either as text, such as "agd(gain=2)" or "adam / sgd(lr=1e-5)".
         lr: initial `param_groups[i]["lr"]`. Where the rule finds its own step it is a multiplier,
