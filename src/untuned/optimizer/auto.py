@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from untuned import rules
 from untuned._tensors import readable
@@ -21,12 +21,14 @@ from untuned.optimizer.heads import (
     restore_names_,
 )
 from untuned.optimizer.plan import BEGUN
+from untuned.optimizer.horizon import HorizonWatch, check_multiplier, keep_stated
 from untuned.optimizer.owner import module_of, warn_of_bare
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
+STEPS_TAKEN = "floor0/network.steps"  # in the first group, too
 
 
 class Auto(Optimizer):
@@ -45,7 +47,8 @@ class Auto(Optimizer):
             module's parameters that come in lists.
         lr: multiplies every step; for schedulers.
         horizon: total number of optimizer steps, if known: the step size decays linearly to zero.
-            None: it decays adaptively, when successive gradients oppose each other (Kesten's rule).
+            Past it steps stay as short as the last one, and a `HorizonWarning` says so. None: it
+            decays adaptively, when successive gradients oppose each other (Kesten's rule).
         average: whether the module holds the average of its weights. None: if it is given one, and
             its passes in training mode can be seen.
         maximize: as in `Optimizer`.
@@ -53,7 +56,7 @@ class Auto(Optimizer):
         others: as in `Optimizer`.
 
     Raises:
-        DomainError: a horizon below zero, or an `lr`.
+        DomainError: a horizon below zero, or an `lr`, or one so large that a horizon was meant.
         ParameterError: `average=True` without a module.
     """
 
@@ -72,8 +75,11 @@ class Auto(Optimizer):
         self._average = WeightAverage(self)
         self._may_average = average is not False
         self._moved: list[bool] | None = None  # which tensors the last step moved
+        self._idle = False  # whether the last step moved nothing, as torch's to allocate state
         self._settled = False  # whether a step has moved anything, so that heads stay
+        self._horizon = HorizonWatch()
         self._bare = False  # whether parameters came without their module
+        check_multiplier(lr)
         rule = rules.Auto(horizon or 0)
         super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed, **others)
         if average and not self._average.watching:
@@ -116,12 +122,19 @@ class Auto(Optimizer):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in `Optimizer`; the head is the one that the state was saved with."""
+        """As in `Optimizer`; the head is the one that the state was saved with.
+
+        A horizon that this optimizer was built with stays, and a `HorizonWarning` tells where the
+        state has another.
+        """
         check(state_dict, self.tower)
         self._average.rest()
         arrange_as_saved_(self.param_groups, state_dict["param_groups"])
         names = [group.get("param_names") for group in self.param_groups]
+        horizons = [group["horizon"] for group in self.param_groups]
         super().load_state_dict(state_dict)
+        keep_stated(self.param_groups, horizons)
+        self._horizon.steps = int(self.param_groups[0].get(STEPS_TAKEN, 0))
         restore_names_(self.param_groups, names)
         arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
@@ -133,7 +146,8 @@ class Auto(Optimizer):
     def _before_step(self) -> None:
         """Take what the passes have shown into state and groups."""
         params = [weight for group in self.param_groups for weight in group["params"]]
-        idle = self._is_idle()
+        rates = map(operator.itemgetter("lr"), self.param_groups)
+        self._idle = idle = all(map(_idle, rates))
         self._inputs.step(self.state, set(params), idle)
         if not idle:
             found = self._inputs
@@ -156,10 +170,13 @@ class Auto(Optimizer):
                 group["turns"] = turns
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
-        """Average the weights that have moved."""
+        """Average the weights that have moved, and count the step."""
+        horizon = self.param_groups[0]["horizon"]
+        if moved and not self._idle and (isinstance(horizon, Tensor) or horizon):
+            self._horizon.step(horizon)
         if not self._average.active:
             return
-        if not moved or self._average.met or self._is_idle():
+        if not moved or self._average.met or self._idle:
             self._average.follow(moved, finite)
             return
         self._average.forget()
@@ -171,10 +188,6 @@ class Auto(Optimizer):
             AverageWarning,
             stacklevel=2,
         )
-
-    def _is_idle(self) -> bool:
-        """Whether no step moves anything, as the one that torch takes to allocate state."""
-        return all(map(_idle, map(operator.itemgetter("lr"), self.param_groups)))
 
     def _watch_degree(self, params: Sequence[Tensor]) -> None:
         """Begin to measure the degree anew where other tensors move."""
@@ -189,14 +202,15 @@ class Auto(Optimizer):
                     self.param_groups[0][name].zero_()
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("_moved", "_settled", "_bare")}
+        own = {n: getattr(self, n) for n in ("_moved", "_settled", "_bare", "_horizon")}
         return super().__getstate__() | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # torch also calls this to load a state
         fresh = {"_inputs": InputScale(), "_average": WeightAverage(self), "_may_average": True}
-        begun = {"_moved": None, "_settled": False, "_bare": False}
+        fresh["_horizon"] = HorizonWatch()
+        begun = {"_moved": None, "_settled": False, "_bare": False, "_idle": False}
         for name, value in (fresh | begun).items():
             self.__dict__.setdefault(name, value)
         self._attend_steps()

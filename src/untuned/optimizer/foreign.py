@@ -13,7 +13,7 @@ from untuned.errors import IgnoredWarning, UnknownHyperparameterError, warn
 from untuned.rule import Rule
 
 HARMLESS = {"amsgrad", "betas", "capturable", "eps", "foreach", "fused", "weight_decay"}
-TRAINERS = {"accelerate", "transformers"}  # which call `train()` of whatever has it
+TRAINERS = {"accelerate", "transformers", "untuned"}  # they call `train()` of whatever has it
 OTHER_STEPS = {"dampening", "differentiable", "momentum", "nesterov"}
 
 
