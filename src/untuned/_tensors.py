@@ -68,11 +68,12 @@ def peek(flag: Tensor) -> bool:
 _FLOATS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 
 
-def number(tensor: Tensor) -> float:
-    """The value of a 0-d tensor in host memory; of the usual types read as `peek` reads a bool."""
-    if (kind := _FLOATS.get(tensor.dtype)) is None:
-        return float(tensor)
-    return kind.from_address(tensor.data_ptr()).value
+def as_number(value: Any) -> Any:
+    """A 0-d tensor that the host may read as a float, read as `peek` reads; all else as it is."""
+    if type(value) is not Tensor or value.device.type != "cpu" or torch.compiler.is_compiling():
+        return value
+    kind = _FLOATS.get(value.dtype) if value.ndim == 0 else None
+    return value if kind is None else kind.from_address(value.data_ptr()).value
 
 
 def derivatives(

@@ -3,6 +3,7 @@
 import pytest
 import torch.nn.functional as F
 
+import untuned
 from support.networks import numbers, resnet, same, snapshot
 from support.pages import RULES, fallen, initialised_twin, optimizer, run_page, train_plainly
 
@@ -43,6 +44,7 @@ def test_the_page_accumulates_gradients_and_ends_where_a_plain_loop_does(loader)
     assert scope["loss"].item() == losses[-1]
     assert scope["opt"].param_groups[0]["effective_lr"] == opt.param_groups[0]["effective_lr"]
     assert scope["opt"].optimizer.skipped_steps == 0
+    assert untuned.metrics(scope["opt"]) == untuned.metrics(opt)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from untuned._tensors import number, readable
+from untuned._tensors import as_number
 from untuned.errors import DomainError, HorizonWarning, warn
 from untuned.rules.auto import STEP
 
@@ -65,6 +65,5 @@ class HorizonWatch:
 
 def _known(value: Any) -> float | None:
     """A number that the host can read; None: it is on a device, or none at all."""
-    if isinstance(value, Tensor):
-        return number(value) if readable(value) and value.ndim == 0 else None
+    value = as_number(value)
     return float(value) if isinstance(value, int | float) else None

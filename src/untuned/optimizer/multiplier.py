@@ -7,9 +7,7 @@ a warm-up, late in a decay, or 0. So what counts is the largest that is seen or 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
-from untuned._tensors import number, readable
+from untuned._tensors import as_number
 from untuned.errors import HorizonWarning, LearningRateWarning, warn
 
 SMALLEST = 0.02 - 1e-6  # as the largest lr of a training; 0.02 in 32 bits is less than in 64
@@ -23,18 +21,20 @@ class MultiplierWatch:
     """
 
     def __init__(self) -> None:
+        self.due: bool = True  # whether there may still be something to say
         self._highest, self._last, self._count = 0.0, 0.0, 0
         self._plausible = False  # whether it was large enough at some time
         self._decays = False  # whether it fell beside a horizon
 
     def loaded(self) -> None:
         """Training goes on, perhaps where a schedule is about to end."""
-        self._highest, self._plausible = 0.0, True
+        self._highest, self._plausible, self.due = 0.0, True, True
 
     def step(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Look at the rates of a step."""
         horizon = groups[0].get("horizon")
         if self._plausible and (self._decays or not horizon):
+            self.due = False
             return
         now = max(_number(group["lr"]) for group in groups)
         if not now > 0:  # 0, as in the step that torch takes to allocate state; or a mistake
@@ -69,9 +69,8 @@ class MultiplierWatch:
 
 def _number(lr: Any) -> float:
     """The value of lr; of one on a device, which only the device knows, a plausible one."""
-    if isinstance(lr, Tensor):
-        return number(lr) if readable(lr) and lr.ndim == 0 else 1.0
-    return lr if isinstance(lr, int | float) else 1.0
+    value = as_number(lr)
+    return value if isinstance(value, int | float) else 1.0
 
 
 def _announced(group: Mapping[str, Any]) -> float:

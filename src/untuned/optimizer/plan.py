@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from untuned._tensors import as_number
 from untuned.distributed.all_reduce import local_gradients
 from untuned.distributed.shards import Shard, local, shard_of, to_local
 from untuned.errors import SparseGradientError
@@ -143,7 +144,7 @@ class GroupPlan:
         rate = scale * (rate.mean() if isinstance(rate, Tensor) and rate.ndim else rate)
         if isinstance(finite, Tensor):
             rate = torch.where(finite, torch.as_tensor(rate), 0.0)
-        group["effective_lr"] = rate
+        group["effective_lr"] = as_number(rate)
         return now
 
     def partial_sums(self) -> list[Tensor]:

@@ -193,7 +193,7 @@ class Optimizer(torch.optim.Optimizer):
         if torch.compiler.is_compiling():
             if not self._traceable():
                 return torch.compiler.disable(self._eagerly)(closure)  # type: ignore[no-any-return]
-        elif self._multiplier is not None:
+        elif self._multiplier is not None and self._multiplier.due:
             self._multiplier.step(self.param_groups)
         return take_step(self._plans, self.param_groups, self.state, self._guard, closure)
 
