@@ -25,6 +25,7 @@ from untuned.optimizer.horizon import HorizonWatch, check_multiplier, keep_state
 from untuned.optimizer.owner import module_of, warn_of_bare
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
+from untuned.optimizer.summary import inferred, summary
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
@@ -111,6 +112,10 @@ class Auto(Optimizer):
             self._inputs.watch(module)
         elif not (self._bare or "layer" in param_group):
             self._bare = warn_of_bare(p for g in self.param_groups[first:] for p in g["params"])
+
+    def _summary(self) -> list[str]:
+        found = inferred(self.param_groups, self._average.active, self._settled)
+        return [*summary(type(self).__name__, self.param_groups, ["lr"]), *found]
 
     def averaged(self) -> AbstractContextManager[None]:
         """A context in which the module holds the average, also amid a pass in training mode."""

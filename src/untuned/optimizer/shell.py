@@ -37,6 +37,7 @@ from untuned.optimizer.param_groups import (
 )
 from untuned.optimizer.plan import Plans
 from untuned.optimizer.step import take_step
+from untuned.optimizer.summary import summary
 from untuned.rule import Rule
 from untuned.tower import Floor, Tower, hyperparameters_of
 
@@ -115,6 +116,15 @@ class Optimizer(torch.optim.Optimizer):
             raise ParameterError(
                 "params is empty, or a module without parameters: nothing to train"
             )
+
+    def __repr__(self) -> str:
+        """A few lines on what was made of the parameters."""
+        return "\n  ".join(self._summary())
+
+    def _summary(self) -> list[str]:
+        name = type(self).__name__
+        kind = f"{name}, {self.tower}" if name == "Optimizer" else name
+        return list(summary(kind, self.param_groups, {"lr": 0, **self._ground.fields()}))
 
     @property
     def skipped_steps(self) -> int:
