@@ -129,3 +129,37 @@ def test_a_trainer_that_calls_the_modes_by_itself_is_no_users_habit():
 
     opt = untuned.Auto(network())
     AcceleratedOptimizer.train(type("Prepared", (), {"optimizer": opt})())
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda opt: torch.optim.lr_scheduler.OneCycleLR(opt, 1.0, 10),
+        lambda opt: torch.optim.lr_scheduler.CyclicLR(opt, 0.1, 1.0, 4),
+    ],
+)
+def test_a_schedule_that_cycles_a_momentum_is_taken_with_a_warning(schedule):
+    """The same steps as without the cycles; a state with a momentum loads."""
+    net, plain = network(), network()
+    opt, other = untuned.Auto(net), untuned.Auto(plain)
+    assert "momentum" not in opt.param_groups[0]
+    scheduler = schedule(opt)
+    with pytest.warns(IgnoredWarning, match="cycle_momentum=False") as seen:
+        for _ in range(4):
+            for group, its in zip(opt.param_groups, other.param_groups, strict=True):
+                its["lr"] = group["lr"]
+            pairs = zip(trained(opt, net, 1), trained(other, plain, 1), strict=True)
+            assert all(torch.equal(one, same) for one, same in pairs)
+            scheduler.step()
+    assert len(seen) == 1
+    fresh = untuned.Auto(network())
+    fresh.load_state_dict(opt.state_dict())
+    fresh.load_state_dict(other.state_dict())
+    assert "momentum" not in fresh.param_groups[0]
+
+
+def test_groups_of_auto_have_no_momentum_that_nobody_set():
+    opt = untuned.Auto(network())
+    opt.add_param_group({"params": network()})
+    opt.load_state_dict(opt.state_dict())
+    assert not any("momentum" in group for group in opt.param_groups)

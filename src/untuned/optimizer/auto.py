@@ -26,6 +26,7 @@ from untuned.optimizer.owner import module_of, warn_of_bare
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
 from untuned.optimizer.summary import inferred, summary
+from untuned.rules.auto import MOMENTUM
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
@@ -83,6 +84,8 @@ class Auto(Optimizer):
         check_multiplier(lr)
         rule = rules.Auto(horizon or 0)
         super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed, **others)
+        # OneCycleLR and CyclicLR refuse optimizers without; groups have one if a schedule sets it
+        self.defaults["momentum"] = MOMENTUM
         if average and not self._average.watching:
             raise ParameterError(
                 "average=True needs the module, whose passes decide which weights it holds: "
@@ -106,6 +109,8 @@ class Auto(Optimizer):
         module = module_of(param_group.get("params")) if known else None
         first = len(self.param_groups)
         super().add_param_group(param_group)
+        for group in self.param_groups[first:]:
+            group.pop("momentum", None)  # a default that is none: see the constructor
         if module is not None:
             if self._may_average:
                 self._average.watch(module)
@@ -160,6 +165,8 @@ class Auto(Optimizer):
                 correct_heads_(self.param_groups, found.last, found.known, self.state)
                 params = [weight for group in self.param_groups for weight in group["params"]]
             self._settled = True
+            if "momentum" in self.param_groups[0]:
+                self._ignored.tell_of_cycles()
             self._watch_degree(params)
             self._count_turns()
         if self._average.active:

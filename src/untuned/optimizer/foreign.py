@@ -74,6 +74,16 @@ class IgnoredOptions:
                 IgnoredWarning,
             )
 
+    def tell_of_cycles(self) -> None:
+        """Warn, once, of a schedule that moves a momentum which the rule does not take from it."""
+        if "momentum" not in self._told:
+            self._told.add("momentum")
+            warn(
+                f"the schedule moves a momentum, which {self._kind} ignores: give the schedule "
+                "cycle_momentum=False",
+                IgnoredWarning,
+            )
+
     def tell_of_mode(self, name: str, caller: FrameType) -> None:
         """Warn of `train()` or `eval()`, once for both, unless a trainer calls by itself."""
         root = str(caller.f_globals.get("__name__")).partition(".")[0]

@@ -245,10 +245,12 @@ class Optimizer(torch.optim.Optimizer):
             super().load_state_dict({"state": {}, **state_dict})
         finally:
             handle.remove()
+        names = {"lr", "maximize", "seed", *self._ground.fields()}
+        own = {name: value for name, value in self.defaults.items() if name in names}
         for group, layer in zip(self.param_groups, layers, strict=True):
             for name in ("rule", "version"):
                 group.pop(name, None)
-            group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
+            group.update({**own, "effective_lr": 0.0, **group, "layer": layer})
         gather_network_state_(self.param_groups)
         saving.restore_(self, given)
         if self._multiplier is not None and saving.has_moved(given):
