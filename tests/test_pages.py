@@ -122,6 +122,14 @@ def test_fine_tuning_needs_no_setting(model, loader):
     assert loss_of(model, loader) < start
 
 
+def test_what_fine_tuning_may_expect_is_what_the_results_say():
+    page, results = text_of("how-to/fine-tuning"), text_of("results")
+    rows = re.findall(r"^\| ([\w-]*\w) \| [^|]+ \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for workload, saved, away in rows:
+        assert f"| {workload} | {saved} ({away}) |" in results
+
+
 def test_fine_tuning_moves_the_head_first_then_the_body_a_tenth_as_far(model, loader):
     train_plainly(model[:-1].append(nn.Linear(32, 10)), loader, "adam(lr=0.01)")
     before, start, head = snapshot(model[:-1]), loss_of(model, loader), model[-1]
