@@ -49,9 +49,9 @@ BAD = [
         r"params\[0\] does not fit Conv",
     ),
     (
-        lambda: untuned.AGD([{"params": [weight()], "weight_decay": 0.1}]),
+        lambda: untuned.AGD([{"params": [weight()], "momentum": 0.9}]),
         errors.UnknownHyperparameterError,
-        "weight_decay",
+        "momentum=0.9.*leave it out",
     ),
     (
         lambda: untuned.AGD([weight(), torch.zeros(2, device="meta", requires_grad=True)]),

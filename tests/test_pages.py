@@ -122,6 +122,14 @@ def test_fine_tuning_needs_no_setting(model, loader):
     assert loss_of(model, loader) < start
 
 
+def test_what_fine_tuning_may_expect_is_what_the_results_say():
+    page, results = text_of("how-to/fine-tuning"), text_of("results")
+    rows = re.findall(r"^\| ([\w-]*\w) \| [^|]+ \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for workload, saved, away in rows:
+        assert f"| {workload} | {saved} ({away}) |" in results
+
+
 def test_fine_tuning_moves_the_head_first_then_the_body_a_tenth_as_far(model, loader):
     train_plainly(model[:-1].append(nn.Linear(32, 10)), loader, "adam(lr=0.01)")
     before, start, head = snapshot(model[:-1]), loss_of(model, loader), model[-1]
@@ -137,13 +145,17 @@ def test_fine_tuning_moves_the_head_first_then_the_body_a_tenth_as_far(model, lo
     assert rates == {0.001: 2, 0.01: 2}  # a weight and a bias each
 
 
-def test_the_log_has_every_floor(model, loader):
-    log = run_page("how-to/logging", model=model, loader=loader)["log"]
-    assert log[0].keys() == {"loss", "skipped"} | {
+def test_the_log_has_what_its_table_names_and_a_tower_every_floor(model, loader, capsys):
+    scope = run_page("how-to/logging", model=model, loader=loader)
+    names = {"lr", "effective_lr", "skipped_steps", "steps", "degree", "reversals", "believed"}
+    assert {f"`{name}`" for name in names} <= set(re.findall(r"`\w+`", text_of("how-to/logging")))
+    assert all(row.keys() == {"loss"} | names for row in scope["log"])
+    assert [row["steps"] for row in scope["log"]] == list(range(1, len(loader) + 1, 10))
+    assert scope["log"][-1]["loss"] < 0.5 * scope["log"][0]["loss"]
+    assert list(map(float, capsys.readouterr().out.split())) == pytest.approx([1e-3, 0.9, 1e-3])
+    assert untuned.metrics(scope["opt"]).keys() >= {
         f"floor{k}/{name}" for k in (0, 1) for name in ("lr", "beta1", "beta2", "eps")
-    } | {"floor2/lr", "floor2/momentum"}
-    assert log[-1]["floor0/lr"] != log[0]["floor0/lr"]
-    assert fallen([row["loss"] for row in log], 0.8)
+    }
 
 
 def test_a_rule_alone_is_torchs_and_what_gdtuo_had_trains(model, loader):

@@ -67,6 +67,17 @@ def peek(flag: Tensor) -> bool:
     return ctypes.c_bool.from_address(flag.data_ptr()).value
 
 
+_FLOATS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+
+
+def as_number(value: Any) -> Any:
+    """A 0-d tensor that the host may read as a float, read as `peek` reads; all else as it is."""
+    if type(value) is not Tensor or value.device.type != "cpu" or torch.compiler.is_compiling():
+        return value
+    kind = _FLOATS.get(value.dtype) if value.ndim == 0 else None
+    return value if kind is None else kind.from_address(value.data_ptr()).value
+
+
 def derivatives(
     function: Callable[..., tuple[Tensor, Tensor]], inputs: tuple[Tensor, ...]
 ) -> tuple[list[Tensor], Tensor]:

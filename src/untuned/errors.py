@@ -4,6 +4,23 @@ Each class also derives from the built-in that `torch.optim` raises in the same 
 code written for torch catches ours.
 """
 
+import sys
+import warnings
+
+LIBRARIES = {"torch", "untuned"}
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside of this library and torch that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and _root(frame.f_globals) in LIBRARIES:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _root(names: dict[str, object]) -> str:
+    return str(names.get("__name__")).partition(".")[0]
+
 
 class UntunedError(Exception):
     """The root of every error that this library raises on purpose."""
@@ -55,3 +72,19 @@ class GeometryWarning(UserWarning):
 
 class UnseenInputsWarning(UserWarning):
     """No layer was seen at work, so that data count as of size one whatever they are."""
+
+
+class IgnoredWarning(UserWarning):
+    """An option or a call that other optimizers know has no meaning here, and did nothing."""
+
+
+class LearningRateWarning(UserWarning):
+    """`lr` multiplies steps, and its value looks like another optimizer's learning rate."""
+
+
+class HorizonWarning(UserWarning):
+    """Training goes past its horizon, or something else contradicts it."""
+
+
+class BareTensorsWarning(UserWarning):
+    """`Auto` was given parameters without their module, of which it knows the shapes alone."""

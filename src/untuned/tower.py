@@ -139,6 +139,11 @@ class Tower:
         kept = {f: v for f, v in rule.fields().items() if not set(names[f]) <= tuned.keys()}
         return {"lr": 1.0} | kept
 
+    @property
+    def lr_multiplies(self) -> bool:
+        """Whether a group's `lr` multiplies steps, and is not the rule's own learning rate."""
+        return "lr" in self.tuned(0) or "lr" not in self.floors[0].rule.fields()
+
     def of_group(self, group: Mapping[str, Any]) -> Tower:
         """The tower whose ground floor has the hyperparameters of one parameter group.
 

@@ -41,6 +41,7 @@ def test_the_module_holds_the_average_of_its_iterates(dtype):
 
 
 @pytest.mark.usefixtures("_eyes")
+@pytest.mark.filterwarnings("ignore::untuned.errors.LearningRateWarning")
 def test_changes_of_less_than_half_an_ulp_add_up_in_bfloat16():
     """An average at 1 of iterates at 1.003, where bfloat16 knows 1.0078 next."""
     net = nn.Linear(256, 256, bias=False).bfloat16()
@@ -78,6 +79,7 @@ def test_the_state_is_two_tensors_for_a_matrix_and_three_elsewhere():
         assert all(v.numel() <= 2 for v in opt.state[p].values() if v.shape != p.shape), name
 
 
+@pytest.mark.filterwarnings("ignore::untuned.errors.BareTensorsWarning")
 def test_it_may_be_turned_off_and_needs_a_module():
     model, opt = trained(lambda model: untuned.Auto(model, average=False))
     assert not any(ITERATE in state for state in opt.state.values())
@@ -86,8 +88,8 @@ def test_it_may_be_turned_off_and_needs_a_module():
     assert equal(averages(model), before)
     assert {group["power"] for group in opt.param_groups} == {1.0}
     with pytest.raises(ParameterError, match="average=True needs the module"):
-        untuned.Auto(model.parameters(), average=True)
-    assert "average.iterate" not in str(untuned.Auto(model.parameters()).state_dict())
+        untuned.Auto(list(model.parameters()), average=True)
+    assert "average.iterate" not in str(untuned.Auto(list(model.parameters())).state_dict())
 
 
 def read_by_evaluating(model):

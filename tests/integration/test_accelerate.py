@@ -1,10 +1,13 @@
 """Accelerate: the page runs, and does what a plain loop does."""
 
+import copy
+
 import pytest
 import torch.nn.functional as F
 
+import untuned
 from support.networks import numbers, resnet, same, snapshot
-from support.pages import RULES, fallen, initialised_twin, optimizer, run_page, train_plainly
+from support.pages import RULES, fallen, optimizer, run_page, train_plainly
 
 pytestmark = pytest.mark.integration
 
@@ -33,16 +36,18 @@ def take_steps(accelerator, model, opt, batches):
         opt.zero_grad()
 
 
-def test_the_page_accumulates_gradients_and_ends_where_a_plain_loop_does(loader):
+def test_the_page_accumulates_gradients_and_ends_where_a_plain_loop_does(loader, capsys):
     model = resnet()
-    twin = initialised_twin(model)
+    twin = copy.deepcopy(model)
     scope = run_page("how-to/accelerate", model=model, loader=loader)
-    opt, losses = train_plainly(twin, loader, chunks=2)
+    opt, losses = train_plainly(twin, loader, "auto", chunks=2, horizon=len(loader) // 2)
     assert same(scope["model"], snapshot(twin))
     assert fallen(losses, 0.7)
     assert scope["loss"].item() == losses[-1]
     assert scope["opt"].param_groups[0]["effective_lr"] == opt.param_groups[0]["effective_lr"]
     assert scope["opt"].optimizer.skipped_steps == 0
+    assert capsys.readouterr().out == f"{untuned.metrics(opt)}\n"
+    assert untuned.metrics(opt)["effective_lr"] < 0.01  # the end of the horizon
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -1,5 +1,6 @@
 """Hugging Face: the page's Trainer does what a plain loop does, and goes on where it stopped."""
 
+import copy
 from typing import NamedTuple
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 import untuned
 from support.networks import GPT2, numbers, same, snapshot
-from support.pages import RULES, fallen, initialised_twin, run_page
+from support.pages import RULES, fallen, run_page
 
 pytestmark = [
     pytest.mark.integration,
@@ -63,7 +64,7 @@ class Page(NamedTuple):
 def page(passages, once):
     with once():
         model = language_model(dropout=0)
-        twin = initialised_twin(model)
+        twin = copy.deepcopy(model)
         batches = []  # as the Trainer shuffles them, with what it says of the loss
         model.register_forward_pre_hook(lambda *call: batches.append(call[-1]), with_kwargs=True)
         scope = run_page("how-to/huggingface", model=model, dataset=passages)
@@ -72,11 +73,12 @@ def page(passages, once):
 
 def test_the_page_learns_and_ends_where_a_plain_loop_does(page):
     scope, twin, batches = page
-    opt, losses = untuned.AGD(twin), []
+    opt, losses = untuned.Auto(twin, horizon=60), []
     for batch in batches:
         loss = twin(**batch).loss
         opt.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
         opt.step()
         losses.append(loss.item())
     assert same(scope["model"], snapshot(twin))
@@ -85,21 +87,42 @@ def test_the_page_learns_and_ends_where_a_plain_loop_does(page):
     assert fallen(losses, 0.8)
 
 
-def test_the_pages_trainer_logs_the_step_that_it_finds(page, passages):
+def test_the_pages_trainers_log_what_auto_finds_and_know_the_horizon_of_epochs(page, passages):
+    """400 pieces in batches of 8 for two epochs, each batch of 20 accumulated: 3 steps an epoch."""
     scope = page.scope
-    arguments = scope["TrainingArguments"]("runs", max_steps=5, logging_steps=1, max_grad_norm=0)
-    factory = (lambda: untuned.AGD, {})
-    logging = scope["LoggingTrainer"](
-        language_model(), arguments, train_dataset=passages, optimizer_cls_and_kwargs=factory
+
+    class Both(scope["EpochTrainer"], scope["LoggingTrainer"]):
+        pass
+
+    arguments = scope["TrainingArguments"](
+        "runs", num_train_epochs=2, logging_steps=1, lr_scheduler_type="constant",
+        gradient_accumulation_steps=20,
+    )  # fmt: skip
+    logging = Both(
+        language_model(), arguments, train_dataset=passages, optimizer_cls_and_kwargs=PLAIN
     )
     logging.train()
     history = [row for row in logging.state.log_history if "loss" in row]
-    steps = [row["effective_lr"] / row["learning_rate"] for row in history]
-    assert all(0.01 < step < 2 for step in steps)
-    assert [row["learning_rate"] for row in history] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert [row["steps"] for row in history] == [1, 2, 3, 4, 5, 6]
+    left = [row["effective_lr"] / row["believed"] for row in history]
+    assert [row["learning_rate"] for row in history] == [1.0] * 6
+    assert left == pytest.approx([0.06 * (1 - t / 6) for t in range(6)], rel=1e-4)
+
+
+def test_the_trainers_own_decay_beside_a_horizon_warns(passages):
+    both = trainer(language_model(), passages, AUTO, lr_scheduler_type="linear")
+    with pytest.warns(untuned.errors.HorizonWarning, match="drop the schedule"):
+        both.train()
+
+
+def test_the_class_itself_warns_of_what_it_loses(passages):
+    bare = trainer(language_model(), passages, (untuned.Auto, {}), max_steps=1)
+    with pytest.warns(untuned.errors.BareTensorsWarning):
+        bare.train()
 
 
 AUTO = (lambda: untuned.Auto, {"horizon": STEPS})
+PLAIN = (lambda: untuned.Auto, {})
 FACTORIES = {rule: (lambda: untuned.Optimizer, {"rule": rule}) for rule in RULES} | {"auto": AUTO}
 
 
@@ -137,9 +160,9 @@ def test_the_factory_sees_the_modules_and_an_optimizer_built_before_ends_there_t
     assert fused in {group["layer"] for group in factory.optimizer.param_groups}
 
 
-def test_arguments_for_weight_decay_stop_the_class_and_pass_the_factory_by(passages):
+def test_arguments_for_weight_decay_warn_from_the_class_and_pass_the_factory_by(passages):
     decayed = trainer(language_model(), passages, (untuned.AGD, {}), weight_decay=0.1)
-    with pytest.raises(untuned.errors.UnknownHyperparameterError, match="weight_decay"):
+    with pytest.warns(untuned.errors.IgnoredWarning, match="weight_decay"):
         decayed.train()
     trainer(language_model(), passages, (lambda: untuned.AGD, {}), weight_decay=0.1).train()
 

@@ -1,5 +1,6 @@
 """Lightning: the page runs, and does what a plain loop does."""
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from support.networks import numbers, resnet, same, snapshot
 from support.pages import (
     RULES,
     fallen,
-    initialised_twin,
     optimizer,
     run_page,
     train_plainly,
@@ -39,7 +39,7 @@ class Page(NamedTuple):
 def page(loader, once):
     with once() as folder:
         net = resnet()
-        twin = initialised_twin(net)
+        twin = copy.deepcopy(net)
         return Page(run_page("how-to/lightning", net=net, loader=loader), twin, folder)
 
 
@@ -86,7 +86,8 @@ def trained(request, page, loader, once):
 def test_the_page_ends_where_a_plain_loop_does(page, loader, monkeypatch):
     scope, twin, folder = page
     monkeypatch.chdir(folder)
-    opt, losses = train_plainly(twin, [*loader, *loader])
+    batches = [*loader, *loader]
+    opt, losses = train_plainly(twin, batches, "auto", horizon=len(batches))
     assert same(scope["net"], snapshot(twin))
     assert logged("loss") == pytest.approx(losses)
     assert fallen(losses, 0.3)

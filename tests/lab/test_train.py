@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+import untuned
 from untuned.lab.programs.train import main
 
 PYTHON = (sys.executable, "-m", "untuned.lab", "train")
@@ -108,6 +110,23 @@ def test_mistakes_are_told_in_a_line(words, says, tmp_path, monkeypatch, capsys)
     assert ended.value.code == 2
     assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_without_a_word_on_the_optimizer_it_is_auto(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["fcn2-digits", "--steps", "3", "--accelerator", "cpu"])
+    assert "after 3 steps" in capsys.readouterr().out.replace("\n", " ")
+    (folder,) = (tmp_path / "runs" / "fcn2-digits").iterdir()
+    assert folder.name == "auto-seed0"
+    command = json.loads((folder / "result.json").read_text())["command"]
+    assert "--optimizer auto" in command
+
+
+def test_the_command_tells_its_version():
+    command = [sys.executable, "-m", "untuned.lab", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (version,) = re.findall(r'^__version__ = "(.+)"', Path(untuned.__file__).read_text(), re.M)
+    assert done.stdout == f"untuned {version}\n"
 
 
 def test_a_list_shows_workloads_and_optimizers(capsys):

@@ -199,9 +199,10 @@ def test_the_degree_is_that_of_what_moves(turn):
     assert degree(opt) == pytest.approx(6, rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::untuned.errors.BareTensorsWarning")
 def test_bare_tensors_have_the_degree_of_a_chain():
     net = bare_chain(6)
-    opt = untuned.Auto(net.parameters())
+    opt = untuned.Auto(list(net.parameters()))
     train(net, opt, 3)
     assert degree(opt) == pytest.approx(6, rel=1e-6)
 

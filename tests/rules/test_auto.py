@@ -65,7 +65,7 @@ class Plain:
         counts = torch.cat([*self.reversals.values()] or [torch.zeros(1)])
         shorter = 1 / (1 + float(counts.mean()) / 40) ** (0.5 if self.average else 1)
         if self.horizon:
-            shorter = max(0.0, 1 - self.t / self.horizon)
+            shorter = max(1, self.horizon - self.t) / self.horizon
         if self.t:
             found = list(self.confirmed())
             agreed = min(0.25, max(0.0, sum(found) / len(found)))
@@ -174,6 +174,7 @@ def by_turns(opt, turns, net, other):
     return places
 
 
+@pytest.mark.filterwarnings("ignore::untuned.errors.HorizonWarning")
 @pytest.mark.parametrize(
     ("horizon", "average", "turns"),
     [(None, False, 1), (None, True, 1), (30, False, 1), (30, True, 1), (None, True, 3)],

@@ -83,6 +83,7 @@ def test_the_unit_of_the_data_does_not_matter():
     torch.testing.assert_close(one(xs), other(xs / 1000), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore::untuned.errors.HorizonWarning")
 @pytest.mark.parametrize("horizon", [0.0, 8.0])
 def test_a_horizon_may_be_a_tensor(horizon):
     """And zero is none."""

@@ -3,7 +3,8 @@
 Of those in torch's `test_optim.py` these have nothing to ask here:
 
 - `foreach`, `fused`, `capturable`, `differentiable`, their defaults and their memory: ours have no
-  such flags; a step has one implementation. `weight_decay`: refused, see the error inputs.
+  such flags; a step has one implementation. `weight_decay`: ignored with a warning, see
+  `test_foreign_options.py`.
 - sparse gradients: refused, see `test_errors.py`.
 - several devices, and states loaded from one to another: need a GPU.
 - a `step` count saved as a plain number by an older torch: ours have always been tensors.
@@ -83,7 +84,7 @@ def error_inputs(rule, wrong):
             (None, {"lr": torch.tensor([0.1, 0.1])}, ValueError, "lr=tensor"),
             (None, {"lr": -1.0}, ValueError, "lr=-1.0"),
             (None, {"lr": float("nan")}, ValueError, "lr=nan"),
-            ([{"params": one, "weight_decay": 0.1}], {}, TypeError, "weight_decay=0.1"),
+            ([{"params": one, "nesterov": True}], {}, TypeError, "nesterov=True"),
             *((None, kwargs, kind, text) for kwargs, kind, text in wrong),
         ]
         return [

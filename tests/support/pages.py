@@ -1,11 +1,9 @@
 """The pages, run as they stand, and the plain loops that their trainers replace."""
 
 import ast
-import copy
 import re
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 
 import untuned
@@ -55,23 +53,15 @@ def is_run(node):
     )
 
 
-def initialised_twin(model):
-    """A copy, initialised as the model is by the next `untuned.initialise_`: a page's first act."""
-    twin = copy.deepcopy(model)
-    torch.manual_seed(1)
-    untuned.initialise_(twin)
-    torch.manual_seed(1)
-    return twin
-
-
-def optimizer(model, rule):
+def optimizer(model, rule, **options):
     """As a user builds it."""
-    return untuned.Auto(model) if rule == "auto" else untuned.Optimizer(model, rule)
+    build = untuned.Auto if rule == "auto" else untuned.Optimizer
+    return build(model, **({} if rule == "auto" else {"rule": rule}), **options)
 
 
-def train_plainly(model, batches, rule="agd", chunks=1):
+def train_plainly(model, batches, rule="agd", chunks=1, **options):
     """What a trainer replaces: a step for each `chunks` batches; returns the optimizer, losses."""
-    opt, losses = optimizer(model, rule), []
+    opt, losses = optimizer(model, rule, **options), []
     for number, (images, labels) in enumerate(batches, start=1):
         loss = F.cross_entropy(model(images), labels)
         (loss / chunks).backward()

@@ -23,8 +23,8 @@ class Config:
     """One run of a workload with an optimizer."""
 
     workload: tyro.conf.Positional[str]  # Name of the workload; `--list` shows all
-    # As text: agd, nero, "adam / sgd(lr=1e-5)", "adamw(lr=3e-4)", muon, prodigy ...
-    optimizer: str = "agd"
+    # As text: auto, agd, nero, "adam / sgd(lr=1e-5)", "adamw(lr=3e-4)", muon, prodigy ...
+    optimizer: str = "auto"
     # small: at most half a minute on one core; full: the published setting, for a GPU
     size: Size = "small"
     schedule: Schedule = "constant"

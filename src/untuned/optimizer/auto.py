@@ -2,11 +2,11 @@
 
 import operator
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from untuned import rules
 from untuned._tensors import readable
@@ -20,12 +20,17 @@ from untuned.optimizer.heads import (
     correct_heads_,
     restore_names_,
 )
+from untuned.optimizer.horizon import HorizonWatch, check_multiplier, keep_stated
+from untuned.optimizer.owner import module_of, warn_of_bare
 from untuned.optimizer.plan import BEGUN
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
+from untuned.optimizer.summary import inferred, summary
+from untuned.rules.auto import MOMENTUM
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
+STEPS_TAKEN = "floor0/network.steps"  # in the first group, too
 
 
 class Auto(Optimizer):
@@ -40,17 +45,20 @@ class Auto(Optimizer):
     and head. `untuned.rules.Auto` has the equations, `Optimizer` the other errors raised.
 
     Args:
-        params: as in `Optimizer`; a module, if there is one.
+        params: as in `Optimizer`; a module, if there is one. A `BareTensorsWarning` tells of a
+            module's parameters that come in lists.
         lr: multiplies every step; for schedulers.
         horizon: total number of optimizer steps, if known: the step size decays linearly to zero.
-            None: it decays adaptively, when successive gradients oppose each other (Kesten's rule).
+            Past it steps stay as short as the last one, and a `HorizonWarning` says so. None: it
+            decays adaptively, when successive gradients oppose each other (Kesten's rule).
         average: whether the module holds the average of its weights. None: if it is given one, and
             its passes in training mode can be seen.
         maximize: as in `Optimizer`.
         seed: as in `Optimizer`.
+        others: as in `Optimizer`.
 
     Raises:
-        DomainError: a horizon below zero, or an `lr`.
+        DomainError: a horizon below zero, or an `lr`, or one so large that a horizon was meant.
         ParameterError: `average=True` without a module.
     """
 
@@ -63,13 +71,21 @@ class Auto(Optimizer):
         average: bool | None = None,
         maximize: bool = False,
         seed: int = 0,
+        **others: Any,
     ) -> None:
         self._inputs = InputScale()
         self._average = WeightAverage(self)
         self._may_average = average is not False
         self._moved: list[bool] | None = None  # which tensors the last step moved
+        self._idle = False  # whether the last step moved nothing, as torch's to allocate state
         self._settled = False  # whether a step has moved anything, so that heads stay
-        super().__init__(params, rules.Auto(horizon or 0), lr=lr, maximize=maximize, seed=seed)
+        self._horizon = HorizonWatch()
+        self._bare = False  # whether parameters came without their module
+        check_multiplier(lr)
+        rule = rules.Auto(horizon or 0)
+        super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed, **others)
+        # OneCycleLR and CyclicLR refuse optimizers without; groups have one if a schedule sets it
+        self.defaults["momentum"] = MOMENTUM
         if average and not self._average.watching:
             raise ParameterError(
                 "average=True needs the module, whose passes decide which weights it holds: "
@@ -89,12 +105,22 @@ class Auto(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in `Optimizer`."""
+        known = isinstance(param_group, Mapping)
+        module = module_of(param_group.get("params")) if known else None
+        first = len(self.param_groups)
         super().add_param_group(param_group)
-        module = param_group["params"]
-        if isinstance(module, nn.Module):
+        for group in self.param_groups[first:]:
+            group.pop("momentum", None)  # a default that is none: see the constructor
+        if module is not None:
             if self._may_average:
                 self._average.watch(module)
             self._inputs.watch(module)
+        elif not (self._bare or "layer" in param_group):
+            self._bare = warn_of_bare(p for g in self.param_groups[first:] for p in g["params"])
+
+    def _summary(self) -> list[str]:
+        found = inferred(self.param_groups, self._average.active, self._settled)
+        return [*summary(type(self).__name__, self.param_groups, ["lr"]), *found]
 
     def averaged(self) -> AbstractContextManager[None]:
         """A context in which the module holds the average, also amid a pass in training mode."""
@@ -106,18 +132,25 @@ class Auto(Optimizer):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in `Optimizer`; the head is the one that the state was saved with."""
+        """As in `Optimizer`; the head is the one that the state was saved with.
+
+        A horizon that this optimizer was built with stays, and a `HorizonWarning` tells where the
+        state has another.
+        """
         check(state_dict, self.tower, self.param_groups)
         self._average.rest()
         before = [dict(group) for group in self.param_groups]
         arrange_as_saved_(self.param_groups, state_dict["param_groups"])
         names = [group.get("param_names") for group in self.param_groups]
+        horizons = [group["horizon"] for group in self.param_groups]
         try:
             super().load_state_dict(state_dict)
         except StateError:
             for group, own in zip(self.param_groups, before, strict=True):
                 group.update(own)
             raise
+        keep_stated(self.param_groups, horizons)
+        self._horizon.steps = int(self.param_groups[0].get(STEPS_TAKEN, 0))
         restore_names_(self.param_groups, names)
         arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
@@ -129,7 +162,8 @@ class Auto(Optimizer):
     def _before_step(self) -> None:
         """Take what the passes have shown into state and groups."""
         params = [weight for group in self.param_groups for weight in group["params"]]
-        idle = self._is_idle()
+        rates = map(operator.itemgetter("lr"), self.param_groups)
+        self._idle = idle = all(map(_idle, rates))
         self._inputs.step(self.state, set(params), idle)
         if not idle:
             found = self._inputs
@@ -137,6 +171,8 @@ class Auto(Optimizer):
                 correct_heads_(self.param_groups, found.last, found.known, self.state)
                 params = [weight for group in self.param_groups for weight in group["params"]]
             self._settled = True
+            if "momentum" in self.param_groups[0]:
+                self._ignored.tell_of_cycles()
             self._watch_degree(params)
             self._count_turns()
         if self._average.active:
@@ -152,10 +188,13 @@ class Auto(Optimizer):
                 group["turns"] = turns
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
-        """Average the weights that have moved."""
+        """Average the weights that have moved, and count the step."""
+        horizon = self.param_groups[0]["horizon"]
+        if moved and not self._idle and (isinstance(horizon, Tensor) or horizon):
+            self._horizon.step(horizon)
         if not self._average.active:
             return
-        if not moved or self._average.met or self._is_idle():
+        if not moved or self._average.met or self._idle:
             self._average.follow(moved, finite)
             return
         self._average.forget()
@@ -167,10 +206,6 @@ class Auto(Optimizer):
             AverageWarning,
             stacklevel=2,
         )
-
-    def _is_idle(self) -> bool:
-        """Whether no step moves anything, as the one that torch takes to allocate state."""
-        return all(map(_idle, map(operator.itemgetter("lr"), self.param_groups)))
 
     def _watch_degree(self, params: Sequence[Tensor]) -> None:
         """Begin to measure the degree anew where other tensors move."""
@@ -185,13 +220,16 @@ class Auto(Optimizer):
                     self.param_groups[0][name].zero_()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_moved": self._moved, "_settled": self._settled}
+        own = {n: getattr(self, n) for n in ("_moved", "_settled", "_bare", "_horizon")}
+        return super().__getstate__() | own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         # torch also calls this to load a state
         fresh = {"_inputs": InputScale(), "_average": WeightAverage(self), "_may_average": True}
-        for name, value in {**fresh, "_moved": None, "_settled": False}.items():
+        fresh["_horizon"] = HorizonWatch()
+        begun = {"_moved": None, "_settled": False, "_bare": False, "_idle": False}
+        for name, value in (fresh | begun).items():
             self.__dict__.setdefault(name, value)
         self._attend_steps()
 

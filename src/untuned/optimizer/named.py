@@ -1,5 +1,7 @@
 """The optimizers by name: each is `Optimizer` with a rule."""
 
+from typing import Any
+
 from torch import Tensor
 
 from untuned import rules
@@ -19,6 +21,7 @@ class AGD(Optimizer):
         gain: makes every step that many times longer (1 in the paper).
         maximize: as in `Optimizer`.
         seed: as in `Optimizer`.
+        others: as in `Optimizer`.
     """
 
     def __init__(
@@ -29,8 +32,9 @@ class AGD(Optimizer):
         *,
         maximize: bool = False,
         seed: int = 0,
+        **others: Any,
     ) -> None:
-        super().__init__(params, rules.AGD(gain), lr=lr, maximize=maximize, seed=seed)
+        super().__init__(params, rules.AGD(gain), lr=lr, maximize=maximize, seed=seed, **others)
 
 
 class Nero(Optimizer):
@@ -55,6 +59,7 @@ class Nero(Optimizer):
             pretrained weights.
         maximize: as in `Optimizer`.
         seed: as in `Optimizer`.
+        others: as in `Optimizer`.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Nero(Optimizer):
         balanced: bool = True,
         maximize: bool = False,
         seed: int = 0,
+        **others: Any,
     ) -> None:
         rule = rules.Nero(beta=beta) if balanced else rules.FreeNero(beta=beta)
-        super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed)
+        super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed, **others)

@@ -8,15 +8,12 @@ from torch.nn.parameter import is_lazy
 
 from untuned._tensors import differentiable
 from untuned.distributed.shards import is_sharded
-from untuned.errors import (
-    DomainError,
-    ParameterError,
-    ParameterTypeError,
-    UnknownHyperparameterError,
-)
+from untuned.errors import DomainError, ParameterError, ParameterTypeError
 from untuned.geometry.complex import Complex
 from untuned.geometry.layer import Layer
 from untuned.optimizer.bare import layer_of_bare
+from untuned.optimizer.foreign import check_steps
+from untuned.optimizer.owner import module_of
 from untuned.rule import Rule
 
 Group = dict[str, Any]
@@ -44,8 +41,8 @@ def layer_for(layer: Layer | None, tensor: Tensor, rule: Any) -> Layer:
 
 def listed(params: Any) -> list[Any]:
     """`params` as torch's constructor takes it: a list of dicts, tensors or pairs."""
-    if isinstance(params, nn.Module):
-        return [{"params": params}]
+    if (module := module_of(params)) is not None:
+        return [{"params": module}]
     if isinstance(params, Tensor | str) or not isinstance(params, Iterable):
         raise ParameterTypeError(
             f"params is a {type(params).__name__}: give a module, or a list of tensors, of "
@@ -60,14 +57,13 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
     """A user's group as groups of tensors with one `layer` each (None: each by its shape)."""
     if not isinstance(group, Mapping) or "params" not in group:
         raise ParameterTypeError(f"a parameter group is a dict with 'params', not {group!r}")
-    params = group["params"]
-    if isinstance(params, nn.Module) and "layer" not in group:
+    module = module_of(group["params"])
+    if module is not None and "layer" not in group:
         return [
             {**_renamed(group, layer), "params": pairs, "layer": layer}
-            for layer, pairs in _by_layer(params, rule).items()
+            for layer, pairs in _by_layer(module, rule).items()
         ]
-    if isinstance(params, nn.Module):
-        params = params.named_parameters()
+    params = group["params"] if module is None else list(module.named_parameters())
     tensors = [params] if isinstance(params, Tensor) else listed(params)
     once: dict[int, Any] = {}  # a tensor listed twice, by layers that share it, is one parameter
     for given in tensors:
@@ -169,10 +165,7 @@ def check_options(group: Group, rule: Rule) -> None:
     seed = group.get("seed", 0)
     if not (isinstance(seed, int) and 0 <= seed < 2**31):
         raise DomainError(f"seed={seed!r}: give an integer in [0, 2**31)")
-    if group.get("weight_decay"):  # trainers put it into every group; silence would be a lie
-        raise UnknownHyperparameterError(
-            f"weight_decay={group['weight_decay']}: {type(rule).__name__} has none; leave it 0"
-        )
+    check_steps(group, rule)
 
 
 def _check_layer(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from untuned._tensors import as_number
 from untuned.distributed.all_reduce import local_gradients
 from untuned.distributed.shards import Shard, local, shard_of, to_local
 from untuned.domain import plain_number
@@ -68,8 +69,7 @@ class GroupPlan:
         self._lengths: list[int] = []
         self._read_options()
         tuned = list(self.tower.tuned(0))
-        # a group's lr multiplies steps, unless it is the rule's own learning rate
-        self._lr_multiplies = "lr" in tuned or not hasattr(self.rule, "lr")
+        self._lr_multiplies = self.tower.lr_multiplies
         layers = [layer_for(self.group["layer"], param, self.rule) for param in self.params]
         self.executor: Executor = executor_of(
             self.rule, tuned, self._weights(), self.shards, layers, self.compile
@@ -153,7 +153,7 @@ class GroupPlan:
         rate = scale * (rate.mean() if isinstance(rate, Tensor) and rate.ndim else rate)
         if isinstance(finite, Tensor):
             rate = torch.where(finite, torch.as_tensor(rate), 0.0)
-        group["effective_lr"] = rate
+        group["effective_lr"] = as_number(rate)
         return now
 
     def partial_sums(self) -> list[Tensor]:

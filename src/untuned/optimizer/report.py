@@ -113,23 +113,26 @@ def report(opt: Optimizer) -> AutoReport:
     """
     if not (isinstance(opt, Optimizer) and isinstance(opt.tower.floors[0].rule, Auto)):
         raise ParameterTypeError(f"opt is a {type(opt).__name__}: give an untuned.Auto")
-    first = opt.param_groups[0]
-    zero = torch.zeros(())
-    product, square, steps = (
-        first.get(f"floor0/network.{name}", zero).cpu() for name in ("product", "square", "steps")
-    )
+    product, square, steps = network_numbers(opt, "product", "square", "steps")
     D = degree(product, square)
-    every = list(_parameters(opt))
+    every = list(parameters_of(opt))
     return AutoReport(
         [_layer(*each, D) for each in every],
         float(D),
-        _clock([(layer, tuple(weight.shape), state) for _, layer, weight, state in every]),
+        clock_of(every),
         max(float(group["effective_lr"]) for group in opt.param_groups),
         int(steps),
     )
 
 
-def _parameters(opt: Optimizer) -> Iterator[tuple[str, Layer, Tensor, State]]:
+def network_numbers(opt: Optimizer, *names: str) -> list[Tensor]:
+    """What the rule remembers of the whole network, 0-d each, on the host; 0 before a step."""
+    first, zero = opt.param_groups[0], torch.zeros(())
+    return [first.get(f"floor0/network.{name}", zero).cpu() for name in names]
+
+
+def parameters_of(opt: Optimizer) -> Iterator[tuple[str, Layer, Tensor, State]]:
+    """Each parameter: its name, its geometry, itself, its state."""
     for group in opt.param_groups:
         for i, weight in enumerate(group["params"]):
             layer = layer_for(group["layer"], weight, opt.tower.floors[0].rule)
@@ -168,12 +171,14 @@ def _size(layer: Layer, weight: Tensor) -> float:
     return math.sqrt(mean * max(sizes[0], math.prod(sizes[1:])))
 
 
-def _clock(every: Sequence[tuple[Layer, tuple[int, ...], State]]) -> float:
-    """The mean of reversals over the blocks of matrices."""
+def clock_of(every: Sequence[tuple[str, Layer, Tensor, State]]) -> float:
+    """The mean of reversals over the blocks of matrices; `every`: as of `parameters_of`."""
     counts = [
         state[REVERSALS].flatten().float().cpu()
-        for layer, shape, state in every
-        if REVERSALS in state and layer.by_entry(shape) is None and not is_sharded(state[REVERSALS])
+        for _, layer, weight, state in every
+        if REVERSALS in state
+        and layer.by_entry(tuple(weight.shape)) is None
+        and not is_sharded(state[REVERSALS])
     ]
     return float(torch.cat(counts).mean()) if counts else 0.0
 

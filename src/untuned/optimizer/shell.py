@@ -6,7 +6,8 @@ each by its shape). So geometry follows a parameter wherever PyTorch moves or sw
 module whose parameters need several geometries becomes several groups.
 """
 
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
 import torch
@@ -24,6 +25,8 @@ from untuned.execution.stochastic_rounding import key_of
 from untuned.geometry.complex import as_real
 from untuned.notation import tower_of
 from untuned.optimizer import state_dict as saving
+from untuned.optimizer.foreign import IgnoredOptions, check_foreign
+from untuned.optimizer.multiplier import MultiplierWatch
 from untuned.optimizer.nonfinite import NonFiniteGuard
 from untuned.optimizer.param_groups import (
     check_groups,
@@ -36,6 +39,7 @@ from untuned.optimizer.param_groups import (
 )
 from untuned.optimizer.plan import Plans
 from untuned.optimizer.step import take_step
+from untuned.optimizer.summary import summary
 from untuned.rule import Rule
 from untuned.tower import Floor, Tower, hyperparameters_of
 
@@ -46,14 +50,14 @@ class Optimizer(torch.optim.Optimizer):
     """Runs a rule on parameters.
 
     Args:
-        params: an `nn.Module` (each parameter's geometry by the type of layer that owns it);
-            an iterable of tensors or of (name, tensor) pairs (geometry by shape: up to one
-            dimension a vector, two a matrix (out, in), three a stack of these, more a convolution
-            (out, in, *kernel); of stacked networks, as `torch.func.stack_module_state` makes
-            them, each network's);
-            or an iterable of dicts, each with any of these as "params", and with options of
-            its own: "lr", the rule's hyperparameters, "maximize", "seed", "layer" (a geometry
-            of `untuned.geometry` for all its tensors).
+        params: an `nn.Module`, or its `parameters()` or `named_parameters()` themselves (each
+            parameter's geometry by the type of layer that owns it); an iterable of tensors or of
+            (name, tensor) pairs (geometry by shape: up to one dimension a vector, two a matrix
+            (out, in), three a stack of these, more a convolution (out, in, *kernel); of stacked
+            networks, as `torch.func.stack_module_state` makes them, each network's); or an
+            iterable of dicts, each with any of these as "params", and with options of its own:
+            "lr", the rule's hyperparameters, "maximize", "seed", "layer" (a geometry of
+            `untuned.geometry` for all its tensors).
         rule: a rule of `untuned.rules`, or a tower of them, such as `Adam() / SGD(lr=1e-5)`, or
             the notation of either as text, such as "agd(gain=2)" or "adam / sgd(lr=1e-5)".
         lr: initial `param_groups[i]["lr"]`. Where the rule finds its own step it is a multiplier,
@@ -64,6 +68,9 @@ class Optimizer(torch.optim.Optimizer):
         compile: whether kernels of elementwise rules are compiled (`torch.compile`). None: from
             2**20 entries in large tensors. Without a working compiler they run eagerly, and a
             `SlowExecutionWarning` is issued once.
+        others: options of other optimizers that have no meaning here, such as `weight_decay`,
+            `betas`, `eps`, `fused` and `foreach`, also in groups: they are ignored, and an
+            `IgnoredWarning` names them. Those that ask for another step are errors.
 
     A module whose parameters need several geometries becomes several groups, so that there may be
     more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
@@ -75,7 +82,7 @@ class Optimizer(torch.optim.Optimizer):
     raises a `NonFiniteGradientWarning` that names the parameter.
 
     Raises:
-        UnknownRuleError, UnknownHyperparameterError: an unknown rule or hyperparameter.
+        UnknownRuleError, UnknownHyperparameterError: an unknown rule, hyperparameter or option.
         DomainError: a hyperparameter, or `lr`, outside its domain.
         ParameterError: no parameters, or a tensor given twice, or not of its layer's shape.
         ParameterTypeError: a parameter that is integer, lazy, sharded and complex, or no tensor.
@@ -93,20 +100,35 @@ class Optimizer(torch.optim.Optimizer):
         maximize: bool = False,
         seed: int = 0,
         compile: bool | None = None,
+        **others: Any,
     ) -> None:
         self.tower = tower_of(rule)
+        check_foreign(others, self._ground)
         self._compile = compile
+        self._ignored = IgnoredOptions(self._ground)
+        self._multiplier = MultiplierWatch() if self.tower.lr_multiplies else None
         self._guard = NonFiniteGuard()
         self._plans = Plans(self.tower, compile)
         defaults = self.tower.defaults() | {"maximize": maximize, "seed": seed}
         if lr is not None:
             defaults["lr"] = lr
         check_options(defaults, self._ground)
-        super().__init__(listed(params) or [{"params": []}], defaults)
+        every = listed(params) or [{"params": []}]
+        self._ignored.tell([others, *(each for each in every if isinstance(each, Mapping))])
+        super().__init__(every, defaults)
         if not any(group["params"] for group in self.param_groups):
             raise ParameterError(
                 "params is empty, or a module without parameters: nothing to train"
             )
+
+    def __repr__(self) -> str:
+        """A few lines on what was made of the parameters."""
+        return "\n  ".join(self._summary())
+
+    def _summary(self) -> list[str]:
+        name = type(self).__name__
+        kind = f"{name}, {self.tower}" if name == "Optimizer" else name
+        return list(summary(kind, self.param_groups, {"lr": 0, **self._ground.fields()}))
 
     @property
     def skipped_steps(self) -> int:
@@ -124,6 +146,14 @@ class Optimizer(torch.optim.Optimizer):
             for group in self.param_groups
         ]
 
+    def train(self) -> None:
+        """Do nothing, for code that was written for schedule-free optimizers."""
+        self._ignored.tell_of_mode("train", sys._getframe(1))
+
+    def eval(self) -> None:
+        """Do nothing, for code that was written for schedule-free optimizers."""
+        self._ignored.tell_of_mode("eval", sys._getframe(1))
+
     def _device(self) -> torch.device:
         """Where the first parameter is."""
         params = (param for group in self.param_groups for param in group["params"])
@@ -138,6 +168,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group as the constructor takes it: one for each geometry, if it is a module."""
+        self._ignored.tell([param_group] if isinstance(param_group, Mapping) else [])
         groups = groups_of(param_group, self._ground)
         check_groups(groups, self.param_groups, self._ground)
         if len(self.tower.floors) > 1 or not isinstance(self._ground, Elementwise):
@@ -174,8 +205,11 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Move every parameter that has a gradient; returns what `closure` returns."""
-        if torch.compiler.is_compiling() and not self._traceable():
-            return torch.compiler.disable(self._eagerly)(closure)  # type: ignore[no-any-return]
+        if torch.compiler.is_compiling():
+            if not self._traceable():
+                return torch.compiler.disable(self._eagerly)(closure)  # type: ignore[no-any-return]
+        elif self._multiplier is not None and self._multiplier.due:
+            self._multiplier.step(self.param_groups)
         return take_step(self._plans, self.param_groups, self.state, self._guard, closure)
 
     def _eagerly(self, closure: Callable[[], float] | None) -> float | None:
@@ -218,21 +252,29 @@ class Optimizer(torch.optim.Optimizer):
             super().load_state_dict({"state": {}, **state_dict})
         finally:
             handle.remove()
+        names = {"lr", "maximize", "seed", *self._ground.fields()}
+        own = {name: value for name, value in self.defaults.items() if name in names}
         for group, layer in zip(self.param_groups, layers, strict=True):
             for name in ("rule", "version"):
                 group.pop(name, None)
-            group.update({**self.defaults, "effective_lr": 0.0, **group, "layer": layer})
+            group.update({**own, "effective_lr": 0.0, **group, "layer": layer})
         gather_network_state_(self.param_groups)
         saving.restore_(self, given)
+        if self._multiplier is not None and saving.has_moved(given):
+            self._multiplier.loaded()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self.defaults.pop("differentiable", None)  # torch puts it there; groups would show it
         self._plans = Plans(self.tower, self._compile)
+        self.__dict__.setdefault("_ignored", IgnoredOptions(self._ground))  # of older pickles
+        self.__dict__.setdefault("_multiplier", None)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {
             "tower": self.tower,
             "_compile": self._compile,
             "_guard": self._guard,
+            "_ignored": self._ignored,
+            "_multiplier": self._multiplier,
         }

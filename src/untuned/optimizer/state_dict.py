@@ -122,3 +122,9 @@ def restore_(opt: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
         for name, value in state_dict["state"].get(index, {}).items():
             if isinstance(value, Tensor):
                 opt.state[weight][name] = value.to(weight.device, copy=True)
+
+
+def has_moved(state_dict: dict[str, Any]) -> bool:
+    """Whether a state dict is of an optimizer that has taken steps."""
+    rates = [group.get("effective_lr", 0.0) for group in state_dict["param_groups"]]
+    return bool(state_dict["state"]) or any(isinstance(rate, Tensor) or rate for rate in rates)

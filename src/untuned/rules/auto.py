@@ -20,9 +20,9 @@ so the last that moves before a frozen head) gives D exactly. If all have a lowe
 residual branches, D comes out too large, and steps too short.
 
 So time runs only where steps undo each other, which is Kesten's rule (Ann. Math. Stat. 29, 1958).
-Who states the horizon T has s fall along the line 1 - t / T instead. Where weights are averaged
-(`averaging`) the power is 1/2: the average removes noise, and steps must go on travelling (Polyak
-and Juditsky 1992); without an average it is 1 (Robbins and Monro 1951).
+Who states the horizon T has s fall along the line 1 - t / T instead, and stay at 1 / T beyond it.
+Where weights are averaged (`averaging`) the power is 1/2: the average removes noise, and steps must
+go on travelling (Polyak and Juditsky 1992); without an average it is 1 (Robbins and Monro 1951).
 
 q is how far the first steps may be believed. It starts at FIRST and then, up to 1,
 
@@ -82,7 +82,8 @@ class Auto(Blockwise):
     """No learning rate, nothing to tune: see above.
 
     Args:
-        horizon: the total number of optimizer steps; 0: not known.
+        horizon: the total number of optimizer steps, beyond which they stay as short as the last;
+            0: not known.
         power: of the clock, by which steps fall: 1/2 where weights are averaged.
         turns: k, of matrices that take turns, each k times as far; 0: not known, each moves always.
     """
@@ -131,7 +132,7 @@ class Auto(Blockwise):
         """Than at first, by so much are steps after `t` of them, `N` of which were turned back."""
         T = torch.zeros_like(t) + self.horizon  # which may be a tensor, anywhere
         shorter = (1 + N / PATIENCE) ** -torch.as_tensor(self.power)
-        return torch.where(T > 0, (1 - t / T).clamp(min=0.0), shorter)
+        return torch.where(T > 0, (T - t).clamp(min=1.0) / T, shorter)
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
         """`eta` is how far, `L` the degree."""

@@ -66,7 +66,7 @@ def _list(console: Console) -> None:
         for name, about in lines.items():
             table.add_row(name, about)
         console.print(table)
-    console.print("Optimizers of untuned: agd, nero, adam, 'adam / sgd(lr=1e-5)' and so on.")
+    console.print("Optimizers of untuned: auto, agd, nero, adam, 'adam / sgd(lr=1e-5)' and so on.")
 
 
 def _about(held_out: bool) -> dict[str, str]:

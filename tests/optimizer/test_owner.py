@@ -1,0 +1,125 @@
+"""`model.parameters()` in place of the model: its module is found, or Auto warns."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+import untuned
+from untuned.errors import BareTensorsWarning
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.LSTM(16, 8), LastOutput())
+
+
+class LastOutput(nn.Module):
+    """A head on what a recurrence returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, outputs):
+        return self.head(outputs[0])
+
+
+def trained(net, opt, steps=10):
+    """The weights after some steps on data of size five."""
+    x = 5 * torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    for _ in range(steps):
+        opt.zero_grad()
+        net(x).square().mean().backward()
+        opt.step()
+    return [weight.detach().clone() for weight in net.parameters()]
+
+
+WAYS = {
+    "parameters()": lambda net: net.parameters(),
+    "named_parameters()": lambda net: net.named_parameters(),
+    "in a group": lambda net: [{"params": net.parameters()}],
+    "parts": lambda net: [{"params": part.parameters()} for part in net if [*part.parameters()]],
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("build", [untuned.Auto, untuned.AGD], ids=["Auto", "AGD"])
+def test_a_modules_parameters_are_as_good_as_the_module(way, build):
+    """The same weights, bit for bit, averages included."""
+    nets = network(), network()
+    as_parts = way is WAYS["parts"]
+    module = [{"params": part} for part in nets[1] if [*part.parameters()]] if as_parts else nets[1]
+    ours, theirs = build(way(nets[0])), build(module)
+    assert [g["layer"] for g in ours.param_groups] == [g["layer"] for g in theirs.param_groups]
+    for one, other in zip(trained(nets[0], ours), trained(nets[1], theirs), strict=True):
+        assert torch.equal(one, other)
+    if build is untuned.Auto:
+        assert str(untuned.report(ours)) == str(untuned.report(theirs))
+        assert "average.iterate" in str(ours.state_dict())
+
+
+def test_a_group_that_is_added_later_may_be_a_modules_parameters():
+    net, new = network(), nn.Linear(3, 3)
+    opt = untuned.Auto(net)
+    opt.add_param_group({"params": new.parameters(), "lr": 0.5})
+    assert {id(p) for p in new.parameters()} <= {
+        id(p) for group in opt.param_groups for p in group["params"] if group["lr"] == 0.5
+    }
+    assert untuned.geometry.Head(untuned.geometry.Dense()) in [
+        group["layer"] for group in opt.param_groups if group["lr"] == 0.5
+    ]
+
+
+BARE = {
+    "list": lambda net: list(net.parameters()),
+    "pairs": lambda net: list(net.named_parameters()),
+    "filter": lambda net: filter(lambda p: p.requires_grad, net.parameters()),
+    "decay groups": lambda net: [
+        {"params": [p for p in net.parameters() if p.ndim > 1]},
+        {"params": [p for p in net.parameters() if p.ndim < 2]},
+    ],
+    "half a module": lambda net: [{"params": list(net[:2].parameters())}, {"params": net[2:]}],
+}
+
+
+@pytest.mark.parametrize("way", BARE.values(), ids=BARE)
+def test_parameters_without_their_module_warn_once_and_train(way):
+    net = network()
+    with pytest.warns(BareTensorsWarning, match=r"untuned\.Auto\(model\)") as seen:
+        opt = untuned.Auto(way(net))
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    before = [weight.detach().clone() for weight in net.parameters()]
+    assert not any(map(torch.equal, before, trained(net, opt, 3)))
+
+
+def test_tensors_that_no_module_owns_and_stated_geometry_are_no_habit():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        untuned.Auto([torch.zeros(4, 4, requires_grad=True)])
+        weight = nn.Parameter(torch.zeros(4, 4))
+        untuned.Auto([{"params": [weight], "layer": untuned.geometry.Dense(parts=2)}])
+        untuned.AGD(list(network().parameters()))  # says in its docstring what it makes of these
+
+
+def test_a_generator_that_has_begun_is_the_list_of_what_is_left():
+    net = network()
+    rest = net.parameters()
+    next(rest)
+    opt = untuned.AGD(rest)
+    assert sum(len(group["params"]) for group in opt.param_groups) == 7
+    (group,) = untuned.AGD(net.parameters(recurse=True), gain=2).param_groups[:1]
+    assert group["gain"] == 2
+    own = untuned.AGD(net[3].head.parameters(recurse=False))
+    assert [len(group["params"]) for group in own.param_groups] == [2]
+
+
+def test_no_hook_stays_with_torch():
+    """The module is found without hooks on all modules, which would slow every other one."""
+    from torch.nn.modules import module
+
+    untuned.Auto(network().parameters())
+    assert not module._global_forward_pre_hooks
+    assert not module._global_forward_hooks
