@@ -131,7 +131,7 @@ class Iterates:
         if not moved.issuperset([id(p) for p, _ in self._exchanged]):
             each = [float(id(p) in moved) for p, _ in self._exchanged]
             taken = taken * torch.tensor(each, device=taken.device)
-        torch._foreach_add_(counts, list(taken.unbind()) if taken.ndim else taken)
+        torch._foreach_add_(counts, list(taken.expand(len(counts)).unbind()))
         t = torch.stack(counts)
         share = (SHARE + 1) * taken / (t + SHARE)
         return Shares(share.tolist() if readable(share) else share.unbind(), self._keys(t))

@@ -152,7 +152,7 @@ class GroupPlan:
         rate = now.values.get("lr", 1.0)
         rate = scale * (rate.mean() if isinstance(rate, Tensor) and rate.ndim else rate)
         if isinstance(finite, Tensor):
-            rate = torch.where(finite, torch.as_tensor(rate), 0.0)
+            rate = torch.where(finite, rate, 0.0)  # a float is filled in: nothing is copied
         group["effective_lr"] = as_number(rate)
         return now
 

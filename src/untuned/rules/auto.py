@@ -131,7 +131,7 @@ class Auto(Blockwise):
     def _shorter(self, N: Tensor, t: Tensor) -> Tensor:
         """Than at first, by so much are steps after `t` of them, `N` of which were turned back."""
         T = torch.zeros_like(t) + self.horizon  # which may be a tensor, anywhere
-        shorter = (1 + N / PATIENCE) ** -torch.as_tensor(self.power)
+        shorter = (1 + N / PATIENCE) ** -self.power
         return torch.where(T > 0, (T - t).clamp(min=1.0) / T, shorter)
 
     def update(self, leaves: Leaves, eta: Tensor | float, L: Tensor | int) -> Step:
