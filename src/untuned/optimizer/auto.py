@@ -20,9 +20,9 @@ from untuned.optimizer.heads import (
     correct_heads_,
     restore_names_,
 )
-from untuned.optimizer.plan import BEGUN
 from untuned.optimizer.horizon import HorizonWatch, check_multiplier, keep_stated
 from untuned.optimizer.owner import module_of, warn_of_bare
+from untuned.optimizer.plan import BEGUN
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.state_dict import check
 from untuned.optimizer.summary import inferred, summary
@@ -30,7 +30,6 @@ from untuned.rules.auto import MOMENTUM
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
-STEPS_TAKEN = "floor0/network.steps"  # in the first group, too
 
 
 class Auto(Optimizer):
@@ -144,7 +143,6 @@ class Auto(Optimizer):
         horizons = [group["horizon"] for group in self.param_groups]
         super().load_state_dict(state_dict)
         keep_stated(self.param_groups, horizons)
-        self._horizon.steps = int(self.param_groups[0].get(STEPS_TAKEN, 0))
         restore_names_(self.param_groups, names)
         arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
@@ -182,10 +180,11 @@ class Auto(Optimizer):
                 group["turns"] = turns
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
-        """Average the weights that have moved, and count the step."""
-        horizon = self.param_groups[0]["horizon"]
+        """Average the weights that have moved, and look at the horizon."""
+        first = self.param_groups[0]
+        horizon = first["horizon"]
         if moved and not self._idle and (isinstance(horizon, Tensor) or horizon):
-            self._horizon.step(horizon)
+            self._horizon.step(first[BEGUN] + 1, horizon)
         if not self._average.active:
             return
         if not moved or self._average.met or self._idle:

@@ -7,7 +7,8 @@ import torch
 from untuned.errors import ParameterTypeError
 from untuned.optimizer.report import clock_of, network_numbers, parameters_of
 from untuned.optimizer.shell import Optimizer
-from untuned.rules.auto import Auto, degree
+from untuned.rules.auto import Auto
+from untuned.rules.degree import degree
 
 
 @torch.no_grad()
