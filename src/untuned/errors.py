@@ -70,6 +70,10 @@ class GeometryWarning(UserWarning):
     """A tensor that comes without a module may be of another layer than its shape suggests."""
 
 
+class TurnsWarning(UserWarning):
+    """Optimizers of one tensor each take turns, and none sees the network that these belong to."""
+
+
 class UnseenInputsWarning(UserWarning):
     """No layer was seen at work, so that data count as of size one whatever they are."""
 

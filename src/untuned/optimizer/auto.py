@@ -30,7 +30,6 @@ from untuned.rules.auto import MOMENTUM
 
 # What the rule remembers of the degree, in the first group: of the tensors that moved
 DEGREE_STATE = ("floor0/network.product", "floor0/network.square")
-STEPS_TAKEN = "floor0/network.steps"  # in the first group, too
 
 
 class Auto(Optimizer):
@@ -150,7 +149,6 @@ class Auto(Optimizer):
                 group.update(own)
             raise
         keep_stated(self.param_groups, horizons)
-        self._horizon.steps = int(self.param_groups[0].get(STEPS_TAKEN, 0))
         restore_names_(self.param_groups, names)
         arrange_by_states_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
@@ -188,10 +186,11 @@ class Auto(Optimizer):
                 group["turns"] = turns
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
-        """Average the weights that have moved, and count the step."""
-        horizon = self.param_groups[0]["horizon"]
+        """Average the weights that have moved, and look at the horizon."""
+        first = self.param_groups[0]
+        horizon = first["horizon"]
         if moved and not self._idle and (isinstance(horizon, Tensor) or horizon):
-            self._horizon.step(horizon)
+            self._horizon.step(first[BEGUN] + 1, horizon)
         if not self._average.active:
             return
         if not moved or self._average.met or self._idle:

@@ -42,23 +42,20 @@ def keep_stated(groups: Sequence[dict[str, Any]], stated: Sequence[Any]) -> None
 
 
 class HorizonWatch:
-    """Counts steps on the host, and warns once when they pass the horizon."""
+    """Warns once when steps pass the horizon."""
 
     def __init__(self) -> None:
-        self.steps: int = 0
         self._passed = False
 
-    def step(self, horizon: Any) -> None:
-        """Count a step that was taken."""
-        self.steps += 1
+    def step(self, steps: int, horizon: Any) -> None:
+        """Look at the number of steps so far, counted on the host."""
         total = _known(horizon)
-        if self._passed or not total or self.steps <= total:
+        if self._passed or not total or steps <= total:
             return
         self._passed = True
         warn(
-            f"step {self.steps} is past horizon={total:g}: steps stay as short as the last one "
-            "was. State the new total, untuned.Auto(model, horizon=...), also where a run is "
-            "resumed",
+            f"step {steps} is past horizon={total:g}: steps stay as short as the last one was. "
+            "State the new total, untuned.Auto(model, horizon=...), also where a run is resumed",
             HorizonWarning,
         )
 

@@ -25,6 +25,7 @@ from untuned.execution import Executor, StepInputs, executor_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
 from untuned.geometry.complex import as_real
 from untuned.optimizer.param_groups import layer_for, name_of
+from untuned.optimizer.turns import note_turn
 from untuned.rule import State, States
 from untuned.tower import Tower
 from untuned.tunable import Tunable
@@ -230,6 +231,8 @@ class Plans:
         Raises:
             SparseGradientError: a gradient is sparse.
         """
+        if len(groups) == 1 and len(groups[0]["params"]) == 1:
+            note_turn(self, self.tower.floors[0].rule)
         moving: list[GroupPlan] = []
         all_grads: list[list[Tensor]] = []
         for number, group in enumerate(groups):
