@@ -14,6 +14,8 @@ from untuned.errors import GeometryWarning
 from untuned.geometry import Conv, Dense, Stacked, Vector
 from untuned.rules import AGD
 
+pytestmark = pytest.mark.filterwarnings("ignore::untuned.errors.BareTensorsWarning")
+
 
 def perceptron():
     sizes = (8, 32), (32, 32), (32, 2)

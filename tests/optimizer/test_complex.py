@@ -24,6 +24,8 @@ ELEMENTWISE = [
 ]
 BLOCKWISE = ["agd", "nero", "freenero", "auto", "agd / sgd(lr=0.1)", "nero / sgd(lr=0.01)"]
 
+pytestmark = pytest.mark.filterwarnings("ignore::untuned.errors.BareTensorsWarning")
+
 
 class Network(nn.Module):
     """Complex layers, of which a real one reads the magnitudes; `pairs`: written with reals."""

@@ -42,10 +42,10 @@ def test_a_parameter_listed_twice_in_one_group_is_one_parameter():
 
 
 @every_case
-def test_it_prints_its_class_its_groups_and_their_numbers(case):
+def test_it_prints_its_class_its_tensors_and_their_numbers(case):
     text = repr(case([{"params": [p]} for p in Squares().params]))
-    assert text.startswith(f"{case.info.name} (\n")
-    for expected in ("Parameter Group 0", "Parameter Group 1", "    lr: ", "    maximize: "):
+    assert text.startswith(case.info.name)
+    for expected in ("parameters: 2 tensors, ", "geometry: ", "  lr: "):
         assert expected in text
 
 

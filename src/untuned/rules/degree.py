@@ -78,5 +78,10 @@ def _is_head(layer: Layer, shape: Shape) -> float:
 
 
 def is_spectral(layer: Layer, shape: Shape) -> float:
-    """One for matrices that move by their singular values."""
+    """One for matrices that move by their singular values.
+
+    Args:
+        layer: the tensor's geometry.
+        shape: the tensor's.
+    """
     return float(layer.by_entry(shape) is None)
