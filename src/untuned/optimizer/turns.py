@@ -45,7 +45,7 @@ class Turns:
             )
 
 
-turns = Turns()
+turns: Turns = Turns()
 
 
 def note_turn(who: Any, rule: Any) -> None:

@@ -52,6 +52,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from untuned._tensors import integers
 from untuned.blockwise import Blockwise, Leaves, NetworkStep, Step
 from untuned.charts import Chart
 from untuned.domain import NON_NEGATIVE, hyperparameter
@@ -138,22 +139,22 @@ class Auto(Blockwise):
         """`eta` is how far, `L` the degree."""
         blocks, states = leaves.blocks, leaves.states
         owner = blocks.owner(leaves.sizes.device)
-        t = torch.stack([state["step"] for state in states]).to(leaves.sizes) + 1
+        t = torch.stack(list(map(operator.itemgetter("step"), states))).to(leaves.sizes) + 1
         turn = self._turns(leaves)
         new, directions, norms = self._directions(leaves, turn)
         unbiased = (torch.sqrt(1 - SQUARES**t) / (1 - MOMENTUM ** (t + 1)))[owner]
-        v = blocks.gather([state["v"] for state in states]).to(t)
+        v = blocks.gather(list(map(operator.itemgetter("v"), states))).to(t)
         v = torch.lerp(leaves.sizes**2, v, SQUARES)
         certain = torch.where(v > 0, norms * unbiased / (NOISE * v.sqrt()), 0.0).clamp(max=1.0)
-        reversals = blocks.gather([state[REVERSALS] for state in states]).to(t)
+        reversals = blocks.gather(list(map(operator.itemgetter(REVERSALS), states))).to(t)
         by_entry = blocks.of_layers(_by_entry, t)
         assert leaves.along is not None
         turned = torch.where(by_entry > 0, leaves.along < 0, (certain < 1) & (v > 0))
-        k = t.new_tensor(turn)[owner]
+        k = integers(turn, t.device).to(t)[owner]
         reversals = reversals + k * turned
         spectral = blocks.of_layers(_radius, t) * certain * k
         units = torch.where(by_entry > 0, ENTRY * by_entry * unbiased, spectral)
-        inputs = torch.stack([state[INPUT] for state in states]).to(t)[owner]
+        inputs = torch.stack(list(map(operator.itemgetter(INPUT), states))).to(t)[owner]
         inputs = torch.where(inputs > 0, inputs, 1.0)
         radius = ball(torch.as_tensor(L))
         share = blocks.of_layers(_in_ball, t) * torch.where(by_entry > 0, 1.0, certain * k) / radius
@@ -183,8 +184,8 @@ class Auto(Blockwise):
 
         Norms, (blocks,), are those of the matrices before they are orthogonalised; one elsewhere.
         """
-        before = [state["momentum"] for state in leaves.states]
-        grads = [grad.to(m) for grad, m in zip(leaves.grads, before, strict=True)]
+        before = list(map(operator.itemgetter("momentum"), leaves.states))
+        grads = list(map(Tensor.to, leaves.grads, before))
         momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
         ahead = list(torch._foreach_lerp(momentum, grads, 1 - MOMENTUM))  # Nesterov's
         new: list[State] = [{"momentum": m} for m in momentum]
@@ -196,7 +197,7 @@ class Auto(Blockwise):
         directions: list[Tensor | None] = list(ahead)
         assert leaves.orthogonalise is not None
         found = leaves.orthogonalise(spectral, list(map(ahead.__getitem__, spectral)))
-        norms = [state["v"] for state in leaves.states]  # to be replaced, all of them
+        norms = list(map(operator.itemgetter("v"), leaves.states))  # to be replaced, all of them
         for i, direction, norm in zip(spectral, *found, strict=True):
             directions[i], norms[i] = direction, norm
         for i in idle:
