@@ -47,6 +47,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress, count
 from typing import ClassVar
 
 import torch
@@ -160,8 +161,8 @@ class Auto(Blockwise):
         share = blocks.of_layers(_in_ball, t) * torch.where(by_entry > 0, 1.0, certain * k) / radius
         keep = 1 - torch.as_tensor(eta).abs() * share
         kept = zip(new, t, blocks.spread(v), blocks.spread(reversals), strict=True)
-        for state, step, size, count in kept:
-            state |= {"step": step, "v": size, REVERSALS: count}
+        for state, step, size, number in kept:
+            state |= {"step": step, "v": size, REVERSALS: number}
         held = map(operator.and_, blocks.layers_with(_in_ball), map(bool, turn))
         pairs = zip(held, new, strict=True)
         moving = [s.get("square", s["momentum"]) if inside else None for inside, s in pairs]
@@ -172,10 +173,8 @@ class Auto(Blockwise):
         k = round(float(self.turns))
         if k <= 1 or leaves.turn < PATIENCE:
             return [1] * len(leaves.states)
-        return [
-            1 if "square" in state else k * ((leaves.turn + i) % k == 0)
-            for i, state in enumerate(leaves.states)
-        ]
+        matrices = leaves.blocks.layers_with(is_spectral)
+        return [k * (i % k == 0) if own else 1 for i, own in enumerate(matrices, leaves.turn)]
 
     def _directions(
         self, leaves: Leaves, turn: Sequence[int]
@@ -189,18 +188,17 @@ class Auto(Blockwise):
         momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
         ahead = list(torch._foreach_lerp(momentum, grads, 1 - MOMENTUM))  # Nesterov's
         new: list[State] = [{"momentum": m} for m in momentum]
-        squares = [state.get("square") for state in leaves.states]
-        idle = [i for i, square in enumerate(squares) if square is None and not turn[i]]
-        spectral = [i for i, square in enumerate(squares) if square is None and turn[i]]
-        if len(spectral) + len(idle) < len(squares):
-            _by_roots_(grads, ahead, squares, new)
+        matrices = leaves.blocks.layers_with(is_spectral)
+        spectral = list(compress(count(), map(operator.and_, matrices, map(bool, turn))))
+        if not all(matrices):
+            _by_roots_(grads, ahead, leaves.states, new)
         directions: list[Tensor | None] = list(ahead)
         assert leaves.orthogonalise is not None
         found = leaves.orthogonalise(spectral, list(map(ahead.__getitem__, spectral)))
         norms = list(map(operator.itemgetter("v"), leaves.states))  # to be replaced, all of them
         for i, direction, norm in zip(spectral, *found, strict=True):
             directions[i], norms[i] = direction, norm
-        for i in idle:
+        for i in compress(count(), map(operator.not_, turn)):
             directions[i] = None
         sizes = leaves.blocks.gather(norms).to(leaves.sizes)
         known = leaves.blocks.of_layers(is_spectral, sizes) > 0
@@ -208,14 +206,14 @@ class Auto(Blockwise):
 
 
 def _by_roots_(
-    grads: Sequence[Tensor], ahead: list[Tensor], squares: Sequence[Tensor | None], new: list[State]
+    grads: Sequence[Tensor], ahead: list[Tensor], states: Sequence[State], new: list[State]
 ) -> None:
     """Where there are mean squares: renew them, and put `ahead` in units of their roots.
 
     That is Adam's direction; zero of zero.
     """
-    known = [(i, square) for i, square in enumerate(squares) if square is not None]
-    entries, before = map(list, zip(*known, strict=True))
+    entries = [i for i, state in enumerate(states) if "square" in state]
+    before = [states[i]["square"] for i in entries]
     given = list(map(grads.__getitem__, entries))
     renewed = torch._foreach_lerp(torch._foreach_mul(given, given), before, SQUARES)
     roots = torch._foreach_clamp_min(torch._foreach_sqrt(renewed), torch.finfo(torch.float32).tiny)
