@@ -88,6 +88,31 @@ def test_the_report_shows_what_was_inferred_and_stated(model, loader, capsys):
     assert untuned.report(opt).layers[0].inputs == 20
 
 
+def test_the_adversarial_page_finds_the_modes_of_a_ring():
+    """Eight Gaussians: most have samples near them soon, where the start has none."""
+
+    def perceptron(inputs, outputs):
+        sizes = (inputs, 64), (64, 64)
+        layers = [each for fan in sizes for each in (nn.Linear(*fan), nn.ReLU())]
+        return nn.Sequential(*layers, nn.Linear(64, outputs))
+
+    angles = torch.arange(8) * torch.pi / 4
+    centres = 2 * torch.stack([angles.cos(), angles.sin()], 1)
+    generator = perceptron(8, 2)
+
+    def modes():
+        with torch.no_grad():
+            distances = torch.cdist(generator(torch.randn(2000, 8)), centres)
+        near = distances.min(1)
+        return (near.indices[near.values < 0.25].bincount(minlength=8) > 20).sum().item()
+
+    assert modes() == 0
+    loader = [centres[torch.randint(8, (256,))] + 0.05 * torch.randn(256, 2) for _ in range(1000)]
+    discriminator = perceptron(2, 1)
+    run_page("how-to/adversarial", generator=generator, discriminator=discriminator, loader=loader)
+    assert modes() >= 5
+
+
 def test_the_plain_loop_accumulates_and_takes_closures(model, loader):
     scope = run_page("how-to/plain-loop", model=model, loader=loader)
     assert 0 < scope["loss"].item() < 1

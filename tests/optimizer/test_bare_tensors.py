@@ -14,6 +14,7 @@ from untuned.errors import GeometryWarning
 from untuned.geometry import Conv, Dense, Stacked, Vector
 from untuned.rules import AGD
 
+# of the networks that train alone
 pytestmark = pytest.mark.filterwarnings("ignore::untuned.errors.BareTensorsWarning")
 
 
@@ -124,7 +125,7 @@ def test_each_network_starts_orthogonal():
 
 
 def tensor(*shape):
-    return nn.Parameter(torch.randn(shape))
+    return torch.randn(shape, requires_grad=True)  # no Parameter, which a module would have
 
 
 OPEN = [

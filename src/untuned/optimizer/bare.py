@@ -1,6 +1,5 @@
 """Tensors given without a module: what their shapes say, and where these leave it open."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from untuned.blockwise import Blockwise, ByShape
-from untuned.errors import GeometryWarning
+from untuned.errors import GeometryWarning, warn
 from untuned.geometry.layer import Layer, Shape
 from untuned.geometry.stacked import Stacked, is_stacked
 from untuned.rule import Rule
@@ -36,12 +35,11 @@ def layer_of_bare(given: Sequence[Any], rule: Rule) -> Layer | None:
         return Stacked()
     for name, shape in shapes:
         if len(shape) in OPEN:
-            warnings.warn(
+            warn(
                 f"{name}, of shape {tuple(shape)}, comes without a module, and counts as "
                 f"{OPEN[len(shape)].format(shape[0])} in its parameter group (untuned.geometry), "
                 "or give the module",
                 GeometryWarning,
-                stacklevel=2,
             )
             break
     return None

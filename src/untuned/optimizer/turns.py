@@ -3,14 +3,13 @@
 Nero and elementwise rules need not see it. AGD and Auto ask how all tensors move together.
 """
 
-import warnings
 import weakref
 from typing import Any
 
 import torch
 
 from untuned.blockwise import Blockwise
-from untuned.errors import TurnsWarning
+from untuned.errors import TurnsWarning, warn
 
 TAKING_TURNS = 3  # optimizers in turn: two may be of problems that are compared
 KEPT = 1000  # optimizers to remember
@@ -35,13 +34,12 @@ class Turns:
         self._order = [*known, weakref.ref(who)][-KEPT:]
         if len(others) >= TAKING_TURNS - 1:
             self.warned, self._order = True, []
-            warnings.warn(
+            warn(
                 "optimizers of one tensor each take turns, and each takes its tensor for a whole "
                 "network: steps are as long as if no other tensor moved. If they are of one "
                 "network, give one optimizer all of it; for steps within the backward pass choose "
                 "untuned.Nero, or an elementwise rule, which look at one tensor at a time",
                 TurnsWarning,
-                stacklevel=2,
             )
 
 
