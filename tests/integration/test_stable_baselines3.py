@@ -37,7 +37,8 @@ def test_the_page_learns_to_balance_the_pole():
 def test_without_a_learning_rate_it_overwrites_ours():
     model = ppo(untuned.AGD)
     model.policy.optimizer.param_groups[0]["lr"] = 1.0
-    model.learn(128)
+    with pytest.warns(untuned.errors.LearningRateWarning, match="leave lr at 1.0"):
+        model.learn(128)
     assert model.policy.optimizer.param_groups[0]["lr"] == 3e-4
 
 

@@ -112,8 +112,9 @@ def test_a_generator_that_has_begun_is_the_list_of_what_is_left():
     assert sum(len(group["params"]) for group in opt.param_groups) == 7
     (group,) = untuned.AGD(net.parameters(recurse=True), gain=2).param_groups[:1]
     assert group["gain"] == 2
-    own = untuned.AGD(net[3].head.parameters(recurse=False))
-    assert [len(group["params"]) for group in own.param_groups] == [2]
+    net[3].gain = nn.Parameter(torch.ones(3))  # beside the head, which is within
+    own = untuned.AGD(net[3].parameters(recurse=False))
+    assert [len(group["params"]) for group in own.param_groups] == [1]
 
 
 def test_no_hook_stays_with_torch():

@@ -110,6 +110,7 @@ class Auto(Optimizer):
         super().add_param_group(param_group)
         for group in self.param_groups[first:]:
             group.pop("momentum", None)  # a default that is none: see the constructor
+            group[BEGUN] = -1  # from the start, for distributed checkpoints want equal groups
         if module is not None:
             if self._may_average:
                 self._average.watch(module)
