@@ -74,7 +74,8 @@ def turns_of(passes: float, groups: Iterable[Mapping[str, Any]]) -> int:
         passes: the operations of the passes of a step; 0: not known.
         groups: the parameter groups.
     """
-    each = [(group["layer"], tuple(w.shape)) for group in groups for w in group["params"]]
+    params = [(group["layer"], w) for group in groups for w in group["params"] if w.requires_grad]
+    each = [(layer, tuple(w.shape)) for layer, w in params]
     duals = sum(_operations(layer or by_shape(shape), shape) for layer, shape in each)
     return min(MOST, max(1, math.ceil(duals / (PAID * passes)))) if passes else 1
 
