@@ -8,6 +8,12 @@ from torch import nn
 
 import untuned
 from support.networks import equal
+from untuned.inference import turns as rule_of_turns
+
+
+@pytest.fixture(autouse=True)
+def small_counts_as_large(monkeypatch):
+    monkeypatch.setattr(rule_of_turns, "LARGE", 4)
 
 
 def train(net, opt, batches):
@@ -126,3 +132,10 @@ def test_a_run_goes_on_in_its_turn():
     for model, optimizer in ((net, opt), (other, resumed)):
         train(model, optimizer, batches[45:])
     assert equal(net.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize(("width", "k"), [(252, 1), (256, 4)])
+def test_only_large_matrices_take_turns(monkeypatch, width, k):
+    monkeypatch.undo()
+    net = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+    assert turns(net, torch.randn(2, width)) == k

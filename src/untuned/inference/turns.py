@@ -1,8 +1,9 @@
 """How often matrices are orthogonalised: as often as the passes pay for it.
 
 A matrix (m, n), m <= n, takes 5 (4 m^2 n + 2 m^3) operations, whatever the batch is; the passes
-take 6 for each of its entries and each row that it is applied to. Where the first are more than
-PAID of the second, matrices take turns (`rules/auto.py`), at most MOST of them.
+take 6 for each of its entries and each row that it is applied to. Where those of large matrices are
+more than PAID of the passes', matrices take turns (`rules/auto.py`), at most MOST of them. Turns
+cost deep narrow chains and very small losses some quality, and would save little time there.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from untuned.inference.counted import device_of, groups_of_copies
 
 PAID = 0.5  # of the operations of the passes
 MOST = 4
+LARGE = 256  # m of a matrix whose operations, not their calls, take the time
 
 
 def rows_of(inputs: Tensor, layer: Layer) -> int:
@@ -81,10 +83,10 @@ def turns_of(passes: float, groups: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _operations(layer: Layer, shape: tuple[int, ...]) -> float:
-    """Of one orthogonalisation of all blocks; none of what moves by entry."""
+    """Of one orthogonalisation of all blocks that are large; none of what moves by entry."""
     if layer.by_entry(shape) is not None or not math.prod(shape):
         return 0.0
     view = layer.blocks(shape)
     rows, *columns = [view.shape[dim] for dim in view.dims]
     m, n = sorted((rows, math.prod(columns)))
-    return float(math.prod(view.stack) * ITERATIONS * (4 * m * m * n + 2 * m**3))
+    return float(math.prod(view.stack) * ITERATIONS * (4 * m * m * n + 2 * m**3)) * (m >= LARGE)
