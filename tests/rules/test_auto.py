@@ -68,8 +68,9 @@ class Plain:
             shorter = max(1, self.horizon - self.t) / self.horizon
         if self.t:
             found = list(self.confirmed())
-            agreed = min(0.25, max(0.0, sum(found) / len(found)))
-            self.q = min(1.0, self.q * 2 ** (4 * agreed))
+            a = sum(found) / len(found)
+            grows, falls = min(0.25, max(0.0, a)), min(0.25, max(0.0, -a - 0.5))
+            self.q = min(1.0, self.q * 2 ** (4 * grows - 2 * falls)) if self.q < 1 else 1.0
         s = self.q * min(0.06, math.log((1 + 5**0.5) / 2) / D) * shorter
         R = min(30.0, 2000 ** (1 / D))
         self.t += 1

@@ -136,3 +136,40 @@ def test_micro_batches_train_as_one_batch():
             opt.step()
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+
+
+class Sines(nn.Module):
+    """A function whose hidden layers multiply by thirty, with weights as small (SIREN)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(1, 32), nn.Linear(32, 32), nn.Linear(32, 32)])
+        self.head = nn.Linear(32, 1)
+        for place, layer in enumerate([*self.layers, self.head]):
+            bound = math.sqrt(6 / 32) / 30 if place else 1.0
+            nn.init.uniform_(layer.weight, -bound, bound)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.sin(30 * layer(x))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_where_the_function_moves_further_than_the_weights_steps_are_short(seed):
+    torch.manual_seed(seed)
+    x = torch.linspace(-1, 1, 128)[:, None]
+    y = sum(torch.sin(k * math.pi * x + k) for k in range(1, 13)) / math.sqrt(6)  # variance one
+
+    def trained(optimizer):
+        torch.manual_seed(seed)
+        net = Sines()
+        opt = optimizer(net)
+        for _ in range(500):
+            opt.zero_grad()
+            F.mse_loss(net(x), y).backward()
+            opt.step()
+        return F.mse_loss(net.eval()(x), y).item()
+
+    adamw = trained(lambda net: torch.optim.AdamW(net.parameters(), lr=1e-4))
+    assert trained(untuned.Auto) < min(1e-3, adamw)

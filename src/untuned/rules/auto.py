@@ -12,7 +12,8 @@ Legend: r_l = radius of the unit step (`geometry`), over sqrt(kx ky) where that 
 offsets as unrelated, which steps are not, and over the size of the layer's inputs where those are
 data; dual(m) = U V^T of m = U S V^T (`geometry.orthogonal`); N = how many steps were turned back,
 in the mean over blocks: a block's is where its momentum is shorter than pure noise leaves it, and
-c_l = the ratio of the two lengths there, 1 elsewhere.
+c_l = the ratio of the two lengths there, 1 elsewhere. What moves by entry is turned back where
+<g_l, m_l> < 0; with no matrix but the head N is the mean over these blocks.
 
 Several heads, the last matrices of their branches, count as one: <g_h, W_h> is their sum. If no
 head moves, the l of the largest |<g_l, W_l>| stands for h. A matrix of degree one (any of a chain,
@@ -26,18 +27,25 @@ go on travelling (Polyak and Juditsky 1992); without an average it is 1 (Robbins
 
 q is how far the first steps may be believed. It starts at FIRST and then, up to 1,
 
-    q <- q 2^(4 clip(a, 0, 1/4)),   a = mean of clip(<g_l, m_l> / <m_l, m_l>, -1, 1)
+    q <- q 2^(4 clip(a, 0, 1/4) - 2 clip(-a - 1/2, 0, 1/4)),
+    a = mean of clip(<g_l, m_l> / <m_l, m_l>, -1, 1)
 
 over matrices, where m_l is the momentum before the gradient, its bias removed: a is how much of it
-the gradient confirms, whatever noise the gradient has besides. q doubles while steps agree. Random
-weights agree for many steps; pretrained ones, which lie in a valley already, stop agreeing as soon
-as steps cross it, and q stays where it is.
+the gradient confirms, whatever noise the gradient has besides. q doubles while steps agree, and
+falls where they undo the last ones. Random weights agree for many steps; pretrained ones, which lie
+in a valley already, stop agreeing as soon as steps cross it, as do those whose function moves much
+further than they do (sines of high frequency). Once it is 1, q stays: the clock shortens steps.
+With no matrix but the head q is 1: rows of tables are too noisy to agree, and entries move by less
+than a step's size whatever gradients are.
 
 Matrices stay in the ball of radius R r_l: a step goes a share s c_l / R of the way to its surface.
 If all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
 their balls amplify by GAIN at most, whatever their number; a layer before a norm does not count,
 for <g_l, W_l> is zero, and a chain's layers count one each. Entries whose gradients have always
 been zero stay where they are.
+
+Where the passes do not pay for duals (`turns`), matrices take turns after PATIENCE steps: each
+moves in every k-th step, k times as far. All together they go as far in a step as before.
 
 Vectors, embeddings and the head move along Adam's direction (arXiv:1412.6980), whose entries are
 about one, by `Layer.by_entry`. The head's ball is a cube of R such steps; the others are free.
@@ -68,6 +76,7 @@ TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all laye
 PATIENCE = 40  # steps turned back until they are half as long
 FIRST = 2.0**-8  # of a step: the first one
 AGREED = 0.25  # the share of the momentum that is confirmed when first steps double
+OPPOSED = 0.5  # the share that gradients undo from which first steps are halved, every second one
 GAIN = 2000.0  # how large a function is wanted
 REACH = 30.0  # the largest ball
 ENTRY = 0.4  # of a step's size, for what moves by entry
@@ -258,6 +267,8 @@ def _believed(blocks: Counted, along: Sequence[Tensor | None], before: Tensor, t
     unbiased = 1 - MOMENTUM**t
     agreed = blocks.mean([(unbiased * a).clamp(-1.0, 1.0) for a in along if a is not None])
     begun = torch.where(t > 0, 1.0, FIRST)  # a state without q is older than q
-    grown = before * 2 ** (agreed.clamp(0.0, AGREED) / AGREED)
+    doubled = agreed.clamp(0.0, AGREED) / AGREED
+    halved = (-agreed - OPPOSED).clamp(0.0, AGREED) / (2 * AGREED)
+    grown = before * 2 ** torch.where(before < 1, doubled - halved, 0.0)
     q = torch.where(before > 0, grown.clamp(max=1.0), begun)
     return torch.where(blocks.matrices, q, 1.0)
