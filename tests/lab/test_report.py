@@ -15,15 +15,9 @@ from untuned.lab.comparison.plan import Comparison, Problem
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.programs.report import main
+from untuned.lab.report.cells import bytes_cell, duration_cell, factor_text
 from untuned.lab.report.page import write_report
-from untuned.lab.report.tables import (
-    bytes_cell,
-    details,
-    factor_text,
-    matrix,
-    overview,
-    overviews,
-)  # fmt: skip
+from untuned.lab.report.tables import details, matrix, overview, overviews
 
 pytestmark = pytest.mark.integration
 
