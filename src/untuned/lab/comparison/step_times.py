@@ -30,11 +30,11 @@ from untuned.lab.config import Config
 from untuned.rules.auto import PATIENCE
 
 ROUND = math.lcm(*range(1, MOST + 1))  # steps
-WARM_UP = PATIENCE + MOST  # steps, at the least, before the rounds that count
+SETTLED = PATIENCE + MOST  # steps, at the least, before the rounds that count
 ROUNDS = 20  # at the most
 ENOUGH = 4  # rounds, after which the time may be up
 SECONDS = 3.0  # of all contestants' rounds
-SEED = 1  # one of the compared trainings
+FRESH_SEED = 1  # of one of the compared trainings
 
 
 class TimeKey(NamedTuple):
@@ -129,14 +129,14 @@ class _Trainee:
     def __init__(self, key: TimeKey) -> None:
         from untuned.lab.training.run import TrainingRun  # slow to import
 
-        run = TrainingRun(Config(**key._asdict(), seed=SEED), lambda *_: None)
+        run = TrainingRun(Config(**key._asdict(), seed=FRESH_SEED), lambda *_: None)
         _fuse(run.optimizer)
         run.mode("train")
         self._learner, self._step = run.learner, 0
 
     def warm_up(self) -> None:
         """Take steps that do not count."""
-        while self._step < WARM_UP:
+        while self._step < SETTLED:
             self.round()
 
     def round(self) -> list[float]:

@@ -84,6 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stop(f"Stopped. {KEPT}", 130)
     page = write_report(comparison, trials, times, options.folder)
     found = standings(comparison, trials, times)
-    console.print(*(table.rich() for table in overviews(found)))
+    console.print(*(table.rich(console.width) for table in overviews(found)))
     console.print(f"Page: {page}; beside it summary.md, cells.csv and cells.parquet")
     sys.exit(any(trial.status == "failed" for trial in trials.values()))

@@ -29,5 +29,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = write_report(comparison, trials, times, folder)
     console = Console(highlight=False)
     found = standings(comparison, trials, times)
-    console.print(*(table.rich() for table in overviews(found)))
+    console.print(*(table.rich(console.width) for table in overviews(found)))
     console.print(f"Page: {page}")

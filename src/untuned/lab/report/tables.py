@@ -38,9 +38,9 @@ def overview(standings: Sequence[Standing], title: str = "") -> Table:
             TableCell(contestant.name, contestant.name, "tuned" if contestant.tuned else ""),
             *_means(steps), *_means(seconds),
             TableCell(f"{reached} of {steps.workloads}", reached / max(steps.workloads, 1)),
-            number_cell(sum(s.trainings for s in own) / len(own)),
-            duration_cell(math.fsum(s.search_seconds for s in own)),
             factor_cell(geometric_mean(_finite([s.ratio for s in own]))),
+            duration_cell(math.fsum(s.search_seconds for s in own)),
+            number_cell(sum(s.trainings for s in own) / len(own)),
             factor_cell(_mean(_finite(memory))),
             TableCell(f"{gone} of {trials}", gone / max(trials, 1), tone="bad" if gone else ""),
         ])  # fmt: skip
@@ -127,10 +127,10 @@ _OVERVIEW = [
     ("seconds saved", "steps saved over the time of a step: geometric mean, as of the steps"),
     (f"failures as {FAILURE}", "the same over all workloads, never getting there counted so"),
     ("got there", "workloads on which it reached tuned AdamW's final loss in the same budget"),
-    ("trainings", "how many it takes to have one good one, by workload: its grid and that one"),
-    ("search", "time of all trials of its grids, on one core: their steps, at the time of a step"),
     ("time of a step", "whole training steps, beside tuned AdamW's (fused), measured apart: "
      "geometric mean"),
+    ("search", "time of all trials of its grids, on one core: their steps, at the time of a step"),
+    ("trainings", "how many it takes to have one good one, by workload: its grid and that one"),
     ("memory", "state of the optimizer beside AdamW's: mean"),
     ("diverged", "seeds, of those that were compared"),
 ]  # fmt: skip
