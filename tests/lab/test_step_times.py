@@ -26,7 +26,7 @@ def times():
     """Of optimizers whose work is known, in milliseconds and in ratios to the first."""
     texts = (
         ONE, "busy(seconds=0.012)", "busy(seconds=0.016, every=4)", "busy(seconds=0.012, every=3)",
-        "busy(seconds=0.02, until=40)", "busy(seconds=0.004, asleep=0.004)", "busy()",
+        "busy(seconds=0.02, until=40)", "busy(seconds=0.004, asleep=0.02)", "busy()",
     )  # fmt: skip
     before = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
@@ -44,29 +44,28 @@ def beyond_nothing(times, text):
 
 
 def test_a_step_takes_as_long_as_its_work(times):
-    assert beyond_nothing(times, ONE) == pytest.approx(4, rel=0.15)
-    assert beyond_nothing(times, "busy(seconds=0.012)") == pytest.approx(12, rel=0.15)
+    assert beyond_nothing(times, ONE) == pytest.approx(4, abs=1.2)
+    assert beyond_nothing(times, "busy(seconds=0.012)") == pytest.approx(12, abs=1.8)
 
 
 def test_a_ratio_is_of_whole_training_steps(times):
     passes = times["busy()"].ms
     assert times[ONE].ratio == 1
     expected = (12 + passes) / (4 + passes)
-    assert times["busy(seconds=0.012)"].ratio == pytest.approx(expected, rel=0.15)
+    assert times["busy(seconds=0.012)"].ratio == pytest.approx(expected, rel=0.2)
 
 
 @pytest.mark.parametrize("text", ["busy(seconds=0.016, every=4)", "busy(seconds=0.012, every=3)"])
 def test_work_that_comes_in_turns_counts_by_its_mean(times, text):
-    assert beyond_nothing(times, text) == pytest.approx(4, rel=0.2)
+    assert beyond_nothing(times, text) == pytest.approx(4, abs=1.2)
 
 
 def test_what_the_first_forty_steps_take_does_not_count(times):
-    assert beyond_nothing(times, "busy(seconds=0.02, until=40)") == pytest.approx(0, abs=0.6)
+    assert beyond_nothing(times, "busy(seconds=0.02, until=40)") == pytest.approx(0, abs=1.2)
 
 
 def test_waiting_is_no_work(times):
-    waiting = times["busy(seconds=0.004, asleep=0.004)"]
-    assert beyond_nothing(times, waiting.key.optimizer) == pytest.approx(4, rel=0.2)
+    assert beyond_nothing(times, "busy(seconds=0.004, asleep=0.02)") < 4 + 20 / 4
 
 
 def test_torchs_optimizers_take_their_fused_step(monkeypatch):
