@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,7 +84,7 @@ def test_the_winner_is_compared_on_fresh_seeds_alone():
     trials = play([TUNED], lambda key: 1.0 if key.seed == 0 else 3.0)
     compared = tuning(TUNED, PROBLEM, trials).fresh(3)
     assert [key.seed for key in compared] == [1, 2, 3]
-    (standing,) = standings(Comparison([TUNED], [PROBLEM], 3), trials)
+    (standing,) = standings(Comparison([TUNED], [PROBLEM], 3), trials, {})
     assert standing.loss == 3.0
     assert standing.trainings == sum(key.seed == 0 for key in trials) + 1
 
@@ -203,6 +204,24 @@ def test_a_missing_data_set_is_told_of_before_anything_is_trained(tmp_path, monk
         main(["--folder", str(tmp_path / "out"), "--workloads", "fcn8-mnist"])
     assert str(tmp_path / "nowhere") in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.integration
+def test_steps_are_timed_once_all_have_trained(tmp_path):
+    path = tmp_path / "times.jsonl"
+    assert compare(tmp_path, "agd", REFERENCE, "--no-times") == 0
+    assert not path.exists()
+    assert compare(tmp_path, "agd", REFERENCE) == 0
+    reference, agd = map(json.loads, path.read_text().splitlines())
+    assert (agd["optimizer"], reference["optimizer"][:6]) == ("agd", "adamw(")
+    assert reference["ratio"] == 1
+    assert agd["ratio"] == pytest.approx(agd["ms"] / reference["ms"], rel=1e-3)
+    assert agd["versions"]["torch"] == torch.__version__
+    written = path.read_bytes()
+    assert compare(tmp_path, "agd", "nero", REFERENCE) == 0
+    assert path.read_bytes().startswith(written)  # what is there is not measured again
+    added = [json.loads(line)["optimizer"] for line in path.read_text().splitlines()[2:]]
+    assert added == [reference["optimizer"], "nero"]  # beside the reference
 
 
 @pytest.mark.integration

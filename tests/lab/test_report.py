@@ -9,21 +9,18 @@ import re
 import pyarrow.parquet as pq
 import pytest
 from browser import Browser
+from rich.console import Console
 
 from untuned.lab.comparison.contestants import contestant_of
 from untuned.lab.comparison.plan import Comparison, Problem
 from untuned.lab.comparison.standings import standings
+from untuned.lab.comparison.step_times import StepTime, StepTimes, TimeKey
 from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.programs.report import main
+from untuned.lab.report.cells import bytes_cell, duration_cell, factor_text
 from untuned.lab.report.page import write_report
-from untuned.lab.report.tables import (
-    bytes_cell,
-    details,
-    factor_text,
-    matrix,
-    overview,
-    overviews,
-)  # fmt: skip
+from untuned.lab.report.table import Table
+from untuned.lab.report.tables import details, matrix, overview, overviews
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +45,20 @@ def trials(comparison, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(trials):
+def times(trials):
+    """By hand: AdamW's steps take 2 ms, AGD's 3, and the tower's on one workload 8."""
+    times = StepTimes(trials.path.with_name("times.jsonl"))
+    for problem in PROBLEMS:
+        ms = {key.optimizer: 2.0 for key in trials if key.optimizer.startswith("adamw")}
+        ms |= {"agd": 3.0} | ({"adam / sgd(lr=1e-05)": 8.0} if problem == PROBLEMS[0] else {})
+        for optimizer, value in ms.items():
+            key = TimeKey(problem.workload, problem.size, optimizer)
+            times.append(StepTime(key, value, value / 2))
+    return times
+
+
+@pytest.fixture(scope="module")
+def folder(trials, times):
     main([str(trials.path.parent)])
     return trials.path.parent
 
@@ -107,11 +117,13 @@ def test_tables_sort_by_click_and_by_key(page):
     def of(index):
         return [math.nan if v == "nan" else float(v) for v in page.ask(column, 0, index)]
 
-    heads[4].click()  # trainings
-    assert of(4) == sorted(of(4), reverse=True)
-    heads[4].send_keys("\ue007")  # Enter
-    assert of(4) == sorted(of(4))
-    assert heads[4].find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
+    trainings = [head.text for head in heads].index("trainings")
+    page.ask("arguments[0].scrollIntoView()", heads[trainings])
+    heads[trainings].click()
+    assert of(trainings) == sorted(of(trainings), reverse=True)
+    heads[trainings].send_keys("\ue007")  # Enter
+    assert of(trainings) == sorted(of(trainings))
+    assert heads[trainings].find_element("xpath", "..").get_attribute("aria-sort") == "ascending"
     heads[0].click()
     assert page.ask(column, 0, 0) == sorted(NAMES)
     page.ask("document.querySelector('#summary .scroll').scrollLeft = 0")  # as a finger would
@@ -127,6 +139,26 @@ def test_an_optimizer_can_be_hidden_everywhere(browser, folder):
     before = browser.ask(count)
     browser.driver.find_element("css selector", ".chips [data-contestant=agd]").click()
     assert browser.ask(count) < before
+    assert browser.complaints() == []
+
+
+def test_curves_can_be_over_seconds(browser, folder):
+    browser.open(folder / "report.html")
+    browser.scroll_through()
+    ends = """
+        return Object.fromEntries(document.querySelector('[data-kind=valid]').data
+            .filter(line => line.name).map(line => [line.name, line.x[line.x.length - 1]]))"""
+    title = "return document.querySelector('[data-kind=valid] .xtitle').textContent"
+    switch = browser.driver.find_element("id", "clock")
+    assert browser.ask(title) == "steps"
+    last = browser.ask(ends)
+    assert {name: last[name] for name in NAMES[:3]} == dict.fromkeys(NAMES[:3], 12)
+    switch.click()
+    assert browser.ask(title) == "seconds"
+    seconds = {"adamw-tuned": 12 * 0.002, "agd": 12 * 0.003, "adam / sgd": 12 * 0.008}
+    assert browser.ask(ends) == pytest.approx(seconds)  # without the one that is not timed
+    switch.click()
+    assert browser.ask(title) == "steps"
     assert browser.complaints() == []
 
 
@@ -152,7 +184,7 @@ def test_the_page_says_what_failed_and_how_it_was_made(folder, trials):
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=.(?!data:)", html)
 
 
-def test_csv_and_parquet_have_a_row_for_each_cell(folder, trials):
+def test_csv_and_parquet_have_a_row_for_each_cell(folder, trials, times):
     with (folder / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     parquet = pq.read_table(folder / "cells.parquet").to_pylist()
@@ -160,22 +192,25 @@ def test_csv_and_parquet_have_a_row_for_each_cell(folder, trials):
     for row, told, trial in zip(rows, parquet, trials.values(), strict=True):
         assert (told["seed"], told["status"]) == (trial.key.seed, trial.status)
         assert float(row["valid_loss"]) == told["valid_loss"] == trial.last("valid_loss")
+        time = times.get(trial.key[:3])
+        assert row["timed_ms"] == (f"{time.ms}" if time else "")
 
 
-def test_the_tables_say_what_was_measured(comparison, trials, folder):
-    found = standings(comparison, trials)
+def test_the_tables_say_what_was_measured(comparison, trials, times, folder):
+    found = standings(comparison, trials, times)
     total = overview(found)
     names = [row[0].text for row in total.rows]
     assert set(names) == set(NAMES)
     reference = total.rows[names.index("adamw-tuned")]
-    assert [entry.text for entry in reference[1:4]] == ["1.00", "1.00", "2 of 2"]
-    assert reference[4].value >= 15
+    assert [entry.text for entry in reference[1:6]] == ["1.00"] * 4 + ["2 of 2"]
+    assert reference[8].value >= 15
     diverging = total.rows[names.index("sgdm(lr=1000000.0)")]
-    assert [entry.text for entry in diverging[2:4]] == ["0.05", "0 of 2"]
+    assert [entry.text for entry in diverging[4:6]] == ["0.05", "0 of 2"]
     assert diverging[-1].text == "4 of 4"
     assert matrix(found, NAMES).rows[0][4].text == "never"
     text = (folder / "summary.md").read_text(encoding="utf-8")
-    assert "| adamw-tuned | 1.00 | 1.00 | 2 of 2 |" in text
+    assert "| adamw-tuned | 1.00 | 1.00 | 1.00 | 1.00 | 2 of 2 |" in text
+    assert "Seconds saved by workload" in text
     own = [standing for standing in found if standing.problem == PROBLEMS[0]]
     losses = [row[2].value for row in details(own).rows]
     assert losses == sorted(losses)
@@ -194,12 +229,12 @@ def test_the_two_halves_of_the_workloads_are_reported_apart(tmp_path):
             losses = [2.0, 1.5, 1.0] if slow else [2.0, 1.0, 1.0]
             curve = {"step": [0, 5, 10], "valid_loss": [loss + 1 - optimum for loss in losses]}
             trials[key] = Trial(key, "done", seconds=1.0, curve=curve)
-    totals = overviews(standings(comparison, trials))
+    totals = overviews(standings(comparison, trials, {}))
     assert [table.title for table in totals] == ["All workloads", "Development", "Held out"]
-    reached = [{row[0].text: (row[1].text, row[3].text) for row in t.rows} for t in totals]
+    reached = [{row[0].text: (row[1].text, row[5].text) for row in t.rows} for t in totals]
     saved = [each["agd"] for each in reached]
     assert saved == [("1.41", "2 of 2"), ("1.00", "1 of 1"), ("2.00", "1 of 1")]
-    write_report(comparison, trials, tmp_path)
+    write_report(comparison, trials, {}, tmp_path)
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     halves = summary.split("Steps saved by workload")[1].split("Held out:")
     assert [("fcn2-digits" in half, "fcn16-fashion" in half) for half in halves] == [
@@ -233,6 +268,31 @@ def test_a_folder_without_a_comparison_is_told_of(tmp_path):
 )
 def test_factors_are_short(value, text):
     assert factor_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.5, "0.5 s"),
+        (59, "59 s"),
+        (90, "1.5 min"),
+        (9000, "2.5 h"),
+        (math.nan, "\u2013"),
+    ],
+)
+def test_durations_have_units(seconds, text):
+    assert duration_cell(seconds).text == text
+
+
+def test_a_terminal_shows_the_columns_that_fit():
+    table = Table.of(["name", "two words", "last"], [["optimizer", "1.00", "12"]])
+    for width, shown in ((None, 3), (80, 3), (26, 3), (25, 2), (19, 1)):
+        assert len(table.rich(width).columns) == shown
+    console = Console(width=26)
+    with console.capture() as capture:
+        console.print(table.rich(26))
+    assert "\u2026" not in capture.get()  # nothing is cut
 
 
 @pytest.mark.parametrize(

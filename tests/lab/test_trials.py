@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from untuned.lab.comparison.trials import InUseError, Trial, TrialKey, Trials
+from untuned.lab.comparison.lines import InUseError
+from untuned.lab.comparison.trials import Trial, TrialKey, Trials
 
 KEY = TrialKey("fcn8-digits", "small", "adam / sgd(lr=1e-05)", "constant", 1, 300)
 

@@ -18,9 +18,7 @@ from multiprocessing import resource_tracker
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-from untuned.lab.comparison.trials import TrialKey
-
-Work = Callable[[TrialKey], Any]
+Work = Callable[[Any], Any]  # from a key
 
 TRIES = 2
 
@@ -38,12 +36,12 @@ class Executor(Protocol):
 
     slots: int
 
-    def submit(self, work: Work, key: TrialKey) -> Future[Any]:
+    def submit(self, work: Work, key: Any) -> Future[Any]:
         """Start a trial.
 
         Args:
             work: the training; picklable.
-            key: its argument.
+            key: its argument; picklable.
         """
 
     def close(self) -> None:
@@ -55,7 +53,7 @@ class InProcess(Executor):
 
     slots = 1
 
-    def submit(self, work: Work, key: TrialKey) -> Future[Any]:
+    def submit(self, work: Work, key: Any) -> Future[Any]:
         future: Future[Any] = Future()
         future.set_result(work(key))
         return future
@@ -81,10 +79,10 @@ class LocalExecutor(Executor):
             self.slots, initializer=signal.pthread_sigmask, initargs=mask
         )
 
-    def submit(self, work: Work, key: TrialKey) -> Future[Any]:
+    def submit(self, work: Work, key: Any) -> Future[Any]:
         return self._threads.submit(self._run, work, key)
 
-    def _run(self, work: Work, key: TrialKey) -> Any:
+    def _run(self, work: Work, key: Any) -> Any:
         worker = self._free.get()
         try:
             return worker.run(work, key)
@@ -106,7 +104,7 @@ class _Worker:
         self._executor: ProcessPoolExecutor | None = None
         self._pid: int | None = None
 
-    def run(self, work: Work, key: TrialKey) -> Any:
+    def run(self, work: Work, key: Any) -> Any:
         self._busy = True
         try:
             for _ in range(TRIES):
@@ -197,7 +195,7 @@ class RayExecutor(Executor):
         gpus = min(1.0, resources.get("GPU", 0) / self.slots)
         self._remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES - 1)(_one_thread)
 
-    def submit(self, work: Work, key: TrialKey) -> Future[Any]:
+    def submit(self, work: Work, key: Any) -> Future[Any]:
         future: Future[Any] = self._remote.remote(work, key).future()
         return future
 
@@ -205,7 +203,7 @@ class RayExecutor(Executor):
         self._ray.shutdown()
 
 
-def _one_thread(work: Work, key: TrialKey) -> Any:
+def _one_thread(work: Work, key: Any) -> Any:
     import torch
 
     torch.set_num_threads(1)

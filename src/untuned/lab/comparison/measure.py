@@ -14,6 +14,10 @@ anything is looked for in them: of single seeds about half would miss their own 
 diverged has infinite loss from there on, and so has the mean: a method that may diverge cannot be
 left alone. What single seeds needed is a spread to show beside S, not the measure.
 
+**Seconds.** With t the time of a training step, measured apart (`step_times`), a contestant has
+needed S t, and its time reduction is the step reduction over t(contestant) / t(reference). Its
+search has taken t times the steps of all trials of its grid.
+
 **Summary.** The geometric mean over workloads, 2 and 1/2 being as far from 1: over the workloads
 where the target was reached, with how often it was not; and over all, with a failure as 0.05 (a
 twentieth of the reference's pace), since the former alone flatters who fails on what is hard.
@@ -83,6 +87,16 @@ def step_reduction(reference: float, steps: float) -> float:
         steps: steps of the contestant.
     """
     return reference / steps if math.isfinite(reference) else math.nan
+
+
+def time_reduction(reduction: float, ratio: float) -> float:
+    """The reference's seconds over a contestant's: 0 for never, NaN if a step is not timed.
+
+    Args:
+        reduction: of the steps.
+        ratio: time of a contestant's step over the reference's.
+    """
+    return 0.0 if reduction == 0 else reduction / ratio
 
 
 class Summary(NamedTuple):

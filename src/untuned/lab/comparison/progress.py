@@ -1,6 +1,6 @@
-"""Training all missing trials with an executor, and a progress bar."""
+"""Training all missing trials, and timing steps, with an executor and a progress bar."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich import progress
 from rich.console import Console
 
 from untuned.lab.comparison.executors import Executor, StartError
+from untuned.lab.comparison.step_times import StepTimes, Turns, time_steps
 from untuned.lab.comparison.trials import LOSS, Trial, TrialKey, Trials, train_trial
 
 
@@ -51,6 +52,45 @@ def train_missing(
         opened.close()
 
 
+def time_untimed(
+    times: StepTimes,
+    missing: Sequence[Turns],
+    executor: Callable[[], Executor],
+    console: Console,
+) -> None:
+    """Time steps, one workload after another; what fails is missing still.
+
+    Args:
+        times: all that are measured; new ones are appended.
+        missing: who takes turns on each workload.
+        executor: opens an executor.
+        console: for the progress bar.
+    """
+    if not missing:
+        return
+    opened = executor()
+    try:
+        with _progress(console) as shown:
+            for turns in shown.track(missing, description="time of a step"):
+                future = opened.submit(time_steps, turns)
+                if error := future.exception():
+                    text = f"not timed: {turns.workload}: {type(error).__name__}: {error}"
+                    console.print(text, markup=False, soft_wrap=True)
+                    continue
+                for time in future.result():
+                    times.append(time)
+    finally:
+        opened.close()
+
+
+def _progress(console: Console) -> progress.Progress:
+    return progress.Progress(
+        progress.SpinnerColumn(), progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=18), progress.MofNCompleteColumn(),
+        progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console,
+    )  # fmt: skip
+
+
 def _trial_of(key: TrialKey, future: Future[Any]) -> Trial:
     """The trial of a future; failed if it has raised."""
     error = future.exception()
@@ -65,11 +105,7 @@ class _Bar:
 
     def __init__(self, console: Console, ended: int, left: int) -> None:
         self._console, self._ended = console, ended
-        self.shown = progress.Progress(
-            progress.SpinnerColumn(), progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=18), progress.MofNCompleteColumn(),
-            progress.TimeElapsedColumn(), progress.TimeRemainingColumn(), console=console,
-        )  # fmt: skip
+        self.shown = _progress(console)
         self._all = self.shown.add_task("trials", total=ended + left, completed=ended)
         self._lines: dict[TrialKey, progress.TaskID] = {}
 

@@ -1,23 +1,19 @@
 """Trials, and the file cells.jsonl: one training each, a line of JSON, in the order they ended.
 
 The file resumes a comparison, on another machine too, and is small enough to be committed: numbers
-have 5 digits, curves are columns, and a constant column is one number. A line is synced before the
-trial counts as done; a line cut short, by a full disk or a killed writer, is dropped.
+have 5 digits, curves are columns, and a constant column is one number.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
+from untuned.lab.comparison.lines import Lines
 from untuned.lab.comparison.measure import Curve
 from untuned.lab.config import Config
 
@@ -129,11 +125,7 @@ def _columns_of(points: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     return {name: [_number(point.get(name)) for point in flat] for name in names}
 
 
-class InUseError(RuntimeError):
-    """Another comparison writes to the same file."""
-
-
-class Trials(dict[TrialKey, Trial]):
+class Trials(Lines[TrialKey, Trial]):
     """All trials of a file, by key; of equal keys the last counts.
 
     Args:
@@ -144,49 +136,10 @@ class Trials(dict[TrialKey, Trial]):
         ValueError: a whole line that is no trial.
     """
 
-    path: Path
-
     def __init__(self, path: Path, writes: bool = True) -> None:
-        self.path, self._writes = path, writes
-        super().__init__((trial.key, trial) for trial in _whole_lines(path))
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One writer at a time. Raises `InUseError`."""
-        if not self._writes:
-            yield
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.path.with_suffix(".lock")).acquire(timeout=0):
-                yield
-        except Timeout:
-            raise InUseError(f"another comparison is writing to {self.path}") from None
+        super().__init__(path, Trial.of, "trial", writes)
 
     def forget_failed(self) -> None:
         """Remove failed trials, but not from the file, so that they are trained again."""
         for key in [key for key, trial in self.items() if trial.status == "failed"]:
             del self[key]
-
-    def append(self, trial: Trial) -> None:
-        """Add a trial and sync the file; a line cut short is overwritten."""
-        self[trial.key] = trial
-        if not self._writes:
-            return
-        with self.path.open("a+b") as file:
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(trial.line().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _whole_lines(path: Path) -> Iterator[Trial]:
-    if not path.exists():
-        return
-    *lines, _ = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            yield Trial.of(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is no trial: delete it ({error})") from error

@@ -1,7 +1,8 @@
 """`untuned compare`: optimizers on workloads, over seeds, each tuned as its users would tune it.
 
 The same command resumes a comparison: trials in the folder's cells.jsonl are not trained again,
-except those that failed. At the end it writes report.html, and tables beside it.
+except those that failed. When all are trained it times the steps of all optimizers, into
+times.jsonl. At the end it writes report.html, and tables beside it.
 """
 
 import shlex
@@ -18,8 +19,9 @@ from rich.console import Console
 from untuned.lab.comparison.contestants import CONTESTANTS, contestant_of, select
 from untuned.lab.comparison.executors import Executor, LocalExecutor, RayExecutor
 from untuned.lab.comparison.plan import Comparison, Problem
-from untuned.lab.comparison.progress import train_missing
-from untuned.lab.comparison.standings import standings
+from untuned.lab.comparison.progress import time_untimed, train_missing
+from untuned.lab.comparison.standings import standings, untimed
+from untuned.lab.comparison.step_times import StepTimes
 from untuned.lab.comparison.trials import Trials
 from untuned.lab.config import Size
 from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
@@ -44,6 +46,7 @@ class CompareOptions:
     # Processes of this machine, each pinned to a core, or a Ray cluster
     engine: Literal["local", "ray"] = "local"
     jobs: int | None = None  # Trials at a time; None: one per core
+    times: bool = True  # Time the steps of all optimizers, apart, on one core of this machine
     address: str | None = None  # Of the Ray cluster; None: start one on this machine
 
     def comparison(self, command: str) -> Comparison:
@@ -66,17 +69,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         comparison = options.comparison(shlex.join(["untuned", "compare", *given]))
         trials = Trials(options.folder / "cells.jsonl")
+        times = StepTimes(options.folder / "times.jsonl")
         with trials.locked():
             comparison.save(options.folder)
             wanted, left = partial(comparison.wanted, trials), partial(comparison.remaining, trials)
             train_missing(trials, wanted, options.executor, console, left)
+            missing = untimed(comparison, trials, times) if options.times else []
+            time_untimed(times, missing, partial(LocalExecutor, 1), console)
     except WRONG_INPUT as error:
         stop(f"error: {error}", 2)
     except OSError as error:
         stop(f"error: {error}\n{KEPT}", 1)
     except KeyboardInterrupt:
         stop(f"Stopped. {KEPT}", 130)
-    page = write_report(comparison, trials, options.folder)
-    console.print(*(table.rich() for table in overviews(standings(comparison, trials))))
+    page = write_report(comparison, trials, times, options.folder)
+    found = standings(comparison, trials, times)
+    console.print(*(table.rich(console.width) for table in overviews(found)))
     console.print(f"Page: {page}; beside it summary.md, cells.csv and cells.parquet")
     sys.exit(any(trial.status == "failed" for trial in trials.values()))

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from untuned.errors import UntunedError
 from untuned.lab.comparison.executors import StartError
-from untuned.lab.comparison.trials import InUseError
+from untuned.lab.comparison.lines import InUseError
 
 KEPT = "Trials that have ended are kept; the same command goes on."
 WRONG_INPUT = (UntunedError, InUseError, StartError, ValueError)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from untuned.lab.comparison.plan import Comparison
 from untuned.lab.comparison.standings import standings
+from untuned.lab.comparison.step_times import StepTimes
 from untuned.lab.comparison.trials import Trials
 from untuned.lab.report.page import write_report
 from untuned.lab.report.tables import overviews
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except FileNotFoundError:
         sys.exit(f"error: {folder} holds no comparison; make one with untuned compare")
     trials = Trials(folder / "cells.jsonl")
-    page = write_report(comparison, trials, folder)
+    times = StepTimes(folder / "times.jsonl")
+    page = write_report(comparison, trials, times, folder)
     console = Console(highlight=False)
-    console.print(*(table.rich() for table in overviews(standings(comparison, trials))))
+    found = standings(comparison, trials, times)
+    console.print(*(table.rich(console.width) for table in overviews(found)))
     console.print(f"Page: {page}")

@@ -5,6 +5,7 @@ const plots = [...document.querySelectorAll(".plot")];
 const hidden = new Set();
 const dark = matchMedia("(prefers-color-scheme: dark)");
 let printing = false;
+let timed = false; // whether curves are over seconds
 
 // Paper is white, whatever the screen is; and as wide as two figures of PRINTED.
 const PAPER = { "--ink": "#000000", "--soft": "#555555", "--line": "#dddddd" };
@@ -16,17 +17,29 @@ const colour = (name) => name === data.reference ? css("--ink") : data.colours[n
 const shown = (rows) => Object.entries(rows).filter(([name]) => !hidden.has(name));
 const faint = (hex) => hex + "26"; // opacity of 15%
 
+// The steps of a line, or their seconds; null for seconds that are not measured.
+function along(line) {
+  if (!timed) return line.step;
+  return line.ms === null ? null : line.step.map((step) => step * line.ms / 1e3);
+}
+
+function extent(rows) {
+  return [0, Math.max(...rows.map(along).filter((x) => x !== null).map((x) => x[x.length - 1]))];
+}
+
 function lines(work, kind) {
   const traces = [];
   for (const [name, line] of shown(work.lines)) {
+    const x = along(line);
+    if (x === null) continue;
     const band = kind === "lr" ? { mean: positive(line.lr.mean) } : line[kind];
     if (!band.mean.some((y) => y !== null)) continue;
     const hue = colour(name);
     if (band.low) {
-      const edge = { x: line.step, mode: "lines", line: { width: 0 }, hoverinfo: "skip", type: "scatter" };
+      const edge = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", type: "scatter" };
       traces.push({ ...edge, y: band.low }, { ...edge, y: band.high, fill: "tonexty", fillcolor: faint(hue) });
     }
-    traces.push({ x: line.step, y: band.mean, name, mode: "lines", type: "scatter",
+    traces.push({ x, y: band.mean, name, mode: "lines", type: "scatter",
       line: { color: hue, width: name === data.reference ? 2.6 : 1.8 } });
   }
   return traces;
@@ -52,11 +65,12 @@ function grids(work) {
 
 // Decays are drawn as their distance from 1, which is what a floor moves.
 function floors(work, tower) {
-  const { step, floors: rows } = work.lines[tower];
+  const { floors: rows } = work.lines[tower];
+  const x = along(work.lines[tower]) ?? [];
   return Object.entries(rows).map(([name, values]) => {
     const decays = DECAY.test(name);
     const y = positive(decays ? values.map((value) => value === null ? null : 1 - value) : values);
-    return { x: step, y, name: decays ? `1 \u2212 ${name}` : name, mode: "lines", type: "scatter", line: { width: 1.6 } };
+    return { x, y, name: decays ? `1 \u2212 ${name}` : name, mode: "lines", type: "scatter", line: { width: 1.6 } };
   });
 }
 
@@ -104,7 +118,8 @@ function contents(plot) {
   const work = data.workloads[workload];
   if (kind === "profile") return [profile(), { title: "steps, in multiples of the fastest's", type: "log" }, { title: "share of workloads", range: [0, 1.02], tickformat: ".0%" }];
   if (kind === "grid") return grid(work);
-  const steps = { title: "steps", range: [0, work.steps] };
+  const over = timed ? shown(work.lines).map(([, line]) => line) : [];
+  const steps = timed ? { title: "seconds", range: extent(over) } : { title: "steps", range: [0, work.steps] };
   const traces = kind === "floors" ? floors(work, name) : lines(work, kind);
   if (kind === "floors" || kind === "lr") return [traces, steps, rates(traces)];
   return [traces, steps, kind === "metric" ? {} : losses(traces, work)];
@@ -152,7 +167,7 @@ dark.addEventListener("change", again);
 addEventListener("beforeprint", () => { printing = true; document.querySelectorAll("details").forEach((d) => { d.open = true; }); plots.forEach(draw); });
 addEventListener("afterprint", () => { printing = false; plots.forEach(draw); });
 
-for (const chip of document.querySelectorAll(".chips button")) {
+for (const chip of document.querySelectorAll(".chips [data-contestant]")) {
   chip.addEventListener("click", () => {
     const { contestant } = chip.dataset;
     hidden.has(contestant) ? hidden.delete(contestant) : hidden.add(contestant);
@@ -160,6 +175,13 @@ for (const chip of document.querySelectorAll(".chips button")) {
     again();
   });
 }
+
+const clock = document.getElementById("clock");
+clock?.addEventListener("click", () => {
+  timed = !timed;
+  clock.setAttribute("aria-pressed", String(timed));
+  again();
+});
 
 // Names sort from A, numbers from the largest; what has no number is last either way.
 function sort(head) {

@@ -1,6 +1,7 @@
 """The files of a report: a self-contained HTML page, a Markdown summary, and CSV and Parquet."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,8 +15,10 @@ from plotly.offline import get_plotlyjs
 from untuned.lab.comparison.contestants import CONTESTANTS, REFERENCE
 from untuned.lab.comparison.plan import Comparison
 from untuned.lab.comparison.standings import Standing, standings
+from untuned.lab.comparison.step_times import StepTime, TimeKey
 from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
 from untuned.lab.report import series
+from untuned.lab.report.cells import seconds_saved
 from untuned.lab.report.table import Table, TableCell
 from untuned.lab.report.tables import details, matrices, overviews
 
@@ -26,32 +29,38 @@ PALETTE = [
 ]  # fmt: skip
 
 
-def write_report(comparison: Comparison, trials: Mapping[TrialKey, Trial], folder: Path) -> Path:
+def write_report(
+    comparison: Comparison,
+    trials: Mapping[TrialKey, Trial],
+    times: Mapping[TimeKey, StepTime],
+    folder: Path,
+) -> Path:
     """Write report.html, summary.md, cells.csv and cells.parquet.
 
     Args:
         comparison: contestants and problems.
         trials: all that have ended.
+        times: of a step, as far as they are measured.
         folder: to write to.
 
     Returns:
         The path of the page.
     """
+    found = standings(comparison, trials, times)
     page = folder / "report.html"
-    page.write_text(_page(comparison, trials), encoding="utf-8")
-    (folder / "summary.md").write_text(_summary(comparison, trials), encoding="utf-8")
-    rows = _frame(trials)
+    page.write_text(_page(comparison, found), encoding="utf-8")
+    (folder / "summary.md").write_text(_summary(found), encoding="utf-8")
+    rows = _frame(trials, times)
     rows.to_csv(folder / "cells.csv", index=False)
     rows.to_parquet(folder / "cells.parquet", index=False)
     return page
 
 
-def _summary(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
-    found = standings(comparison, trials)
+def _summary(found: Sequence[Standing]) -> str:
     totals = overviews(found)
     names = [row[0].text for row in totals[0].rows]
 
-    def with_gap(cell: TableCell) -> str:
+    def with_note(cell: TableCell) -> str:
         return f"{cell.text} ({cell.note})" if cell.note else cell.text
 
     parts = [f"{table.title}:\n\n{table.markdown()}" for table in totals]
@@ -59,12 +68,24 @@ def _summary(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
         "Steps saved by workload; in brackets, how far the final validation loss is from tuned "
         "AdamW's:\n"
     )
-    parts += [f"{t.title}:\n\n{t.markdown(with_gap)}" for t in matrices(found, names)]
+    parts += [f"{t.title}:\n\n{t.markdown(with_note)}" for t in matrices(found, names)]
+    if _timed(found):
+        parts.append(
+            "Seconds saved by workload; in brackets, the time of a step beside tuned AdamW's:\n"
+        )
+        seconds = matrices(found, names, seconds_saved)
+        parts += [f"{t.title}:\n\n{t.markdown(with_note)}" for t in seconds]
     return "\n".join(parts)
 
 
-def _frame(trials: Mapping[TrialKey, Trial]) -> pd.DataFrame:
-    """A row for each trial, without its curve."""
+def _timed(found: Sequence[Standing]) -> bool:
+    return any(math.isfinite(standing.ratio) for standing in found)
+
+
+def _frame(trials: Mapping[TrialKey, Trial], times: Mapping[TimeKey, StepTime]) -> pd.DataFrame:
+    """A row for each trial, without its curve; with the time of its step, if that is measured."""
+    untimed = StepTime(TimeKey("", "", ""), math.nan, math.nan)
+    found = {key: times.get(TimeKey(*key[:3]), untimed) for key in trials}
     fields = ("metric_name", "seconds", "ms_per_step", "state_bytes", "peak_mb", "error", "command")
     return pd.DataFrame([
         {
@@ -73,13 +94,13 @@ def _frame(trials: Mapping[TrialKey, Trial]) -> pd.DataFrame:
             "best_valid_loss": min(trial.loss.losses, default=float("nan")),
             "metric": trial.last("metric"),
             **{name: getattr(trial, name) for name in fields},
+            "timed_ms": found[key].ms, "timed_ratio": found[key].ratio,
         }
         for key, trial in trials.items()
     ])  # fmt: skip
 
 
-def _page(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
-    found = standings(comparison, trials)
+def _page(comparison: Comparison, found: Sequence[Standing]) -> str:
     totals = overviews(found)
     ranked = [row[0].text for row in totals[0].rows]
     names = [contestant.name for contestant in comparison.contestants]
@@ -97,7 +118,8 @@ def _page(comparison: Comparison, trials: Mapping[TrialKey, Trial]) -> str:
     every = list({c.key: c for standing in found for c in standing.trained}.values())
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(_read("page.html")).render(
-        overviews=totals, matrices=matrices(found, ranked), names=names, colours=hues,
+        overviews=totals, matrices=matrices(found, ranked), names=names,
+        in_seconds=matrices(found, ranked, seconds_saved) if _timed(found) else [], colours=hues,
         seeds=comparison.seeds, cell_count=len(every), profile=profile,
         workloads={name: _section(own, drawn[name]) for name, own in by_workload.items()},
         failures=_failures(every), versions=_versions(every), command=comparison.command,

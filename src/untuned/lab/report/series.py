@@ -10,7 +10,7 @@ import numpy as np
 from untuned.lab.comparison.contestants import REFERENCE
 from untuned.lab.comparison.measure import mean, performance_profile
 from untuned.lab.comparison.standings import Standing
-from untuned.lab.comparison.trials import LOSS, Trial, rounded
+from untuned.lab.comparison.trials import LOSS, rounded
 
 _FIGURES = {LOSS: "valid", "train_loss": "train", "metric": "metric", "lr": "lr"}
 _LR = re.compile(r"\blr=([0-9.e+-]+)")
@@ -44,15 +44,19 @@ def workload_series(standings: Sequence[Standing]) -> dict[str, Any]:
         "metric": metric,
         "steps": standings[0].problem.steps,
         "target": rounded(target),
-        "lines": {s.contestant.name: _line(s.trials) for s in standings if s.trials},
+        "lines": {s.contestant.name: _line(s) for s in standings if s.trials},
         "grids": {s.contestant.name: _grid(s) for s in standings if s.tried},
         "ends": {s.contestant.name: rounded(s.loss) for s in untuned if s.trials},
     }
 
 
-def _line(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Means and ranges over the seeds that have not stopped."""
-    out: dict[str, Any] = {"step": max((trial.curve.get("step", []) for trial in trials), key=len)}
+def _line(standing: Standing) -> dict[str, Any]:
+    """Means and ranges over the seeds that have not stopped, and the time of a step."""
+    trials = standing.trials
+    out: dict[str, Any] = {
+        "step": max((trial.curve.get("step", []) for trial in trials), key=len),
+        "ms": rounded(standing.ms),
+    }
     for column, name in _FIGURES.items():
         out[name] = _band([trial.curve.get(column, []) for trial in trials])
     floors = sorted({name for trial in trials for name in trial.curve if name.startswith("hyper ")})

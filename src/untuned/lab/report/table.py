@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -55,17 +57,35 @@ class Table:
         lines += [[say(cell).replace("|", "\\|") for cell in row] for row in self.rows]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
-    def rich(self) -> RichTable:
-        """For a terminal."""
+    def _widths(self) -> list[int]:
+        """Of the columns, no text of theirs broken, and of headings no word."""
+        columns = [[row[i].text for row in self.rows] for i in range(len(self.headings))]
+        return [
+            max(1, *map(len, [*heading.split(), *texts]))
+            for (heading, _), texts in zip(self.headings, columns, strict=True)
+        ]
+
+    def rich(self, width: int | None = None) -> RichTable:
+        """For a terminal.
+
+        Args:
+            width: in characters; the last columns are left out if they do not fit. None: any.
+        """
         from rich import box
         from rich.markup import escape
         from rich.table import Table as RichTable
 
         out = RichTable(title=escape(self.title) or None, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
-        for i, (heading, _) in enumerate(self.headings):
-            out.add_column(heading, justify="right" if i else "left", no_wrap=not i)
+        widths = self._widths()
+        ends = itertools.accumulate(
+            each + 2 for each in widths
+        )  # between columns, and at the edges
+        shown = sum(width is None or end + 2 <= width for end in ends)
+        for i, (heading, _) in enumerate(self.headings[:shown]):
+            lines = heading if width is None else textwrap.fill(heading, widths[i])
+            out.add_column(lines, justify="right" if i else "left", no_wrap=not i)
         for row in self.rows:
-            out.add_row(*(escape(cell.text) for cell in row))
+            out.add_row(*(escape(cell.text) for cell in row[:shown]))
         return out
 
 

@@ -2,37 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from untuned.lab.comparison.contestants import REFERENCE, Contestant
-from untuned.lab.comparison.measure import FAILURE, geometric_mean, summary
+from untuned.lab.comparison.measure import FAILURE, Summary, geometric_mean, summary
 from untuned.lab.comparison.standings import Standing, halves
-from untuned.lab.report.table import NEVER, NOTHING, Table, TableCell, number_cell, signed
-
-
-def factor_text(value: float) -> str:
-    """A factor: 0.97, 1.80, 12.3."""
-    return NOTHING if math.isnan(value) else f"{value:.2f}" if value < 10 else f"{value:.3g}"
-
-
-def bytes_cell(count: float) -> TableCell:
-    """Bytes, in a unit that fits."""
-    if math.isnan(count):
-        return TableCell(NOTHING, count)
-    power = min(int(math.log10(max(count, 1)) // 3), 3)
-    return TableCell(f"{count / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}", count)
-
-
-def _reduction(standing: Standing) -> TableCell:
-    """The step reduction; beneath, the final loss minus the reference's."""
-    gap, value = standing.gap, standing.reduction
-    note = signed(gap) if math.isfinite(gap) and gap else ""
-    if math.isnan(value):
-        return TableCell(NOTHING, value, note)
-    if value == 0:
-        return TableCell(NEVER, 0.0, note or "diverged", "bad")
-    good = value >= 1 and standing.contestant.name != REFERENCE
-    return TableCell(factor_text(value), value, note, "good" if good else "")
+from untuned.lab.report.cells import (
+    bytes_cell,
+    duration_cell,
+    factor_cell,
+    factor_text,
+    seconds_saved,
+    steps_saved,
+)
+from untuned.lab.report.table import NEVER, NOTHING, Table, TableCell, number_cell
 
 
 def overview(standings: Sequence[Standing], title: str = "") -> Table:
@@ -42,37 +25,23 @@ def overview(standings: Sequence[Standing], title: str = "") -> Table:
         standings: on the workloads that it sums up.
         title: of the table.
     """
-    table = Table([
-        ("optimizer", "in the order of the third column until you sort"),
-        ("steps saved", "how many times fewer steps than tuned AdamW to AdamW's final loss: "
-         "geometric mean over the workloads where it got there"),
-        (f"failures as {FAILURE}", "the same over all workloads, never getting there counted so"),
-        ("got there", "workloads on which it reached tuned AdamW's final loss in the same budget"),
-        ("trainings", "how many it takes to have one good one, by workload: its grid and that one"),
-        ("time of a step", "beside tuned AdamW's: geometric mean"),
-        ("memory", "state of the optimizer beside AdamW's: mean"),
-        ("diverged", "seeds, of those that were compared"),
-    ], title=title)  # fmt: skip
+    table = Table(_OVERVIEW, title=title)
     reference = {s.problem: s for s in standings if s.contestant.name == REFERENCE}
     for contestant, own in _by_contestant(standings).items():
-        total = summary([s.reduction for s in own])
-
-        def beside(name: str, own: list[Standing] = own) -> list[float]:
-            ratios = [_ratio(s.mean(name), reference.get(s.problem), name) for s in own]
-            return [ratio for ratio in ratios if math.isfinite(ratio)]
-
-        memory = beside("state_bytes")
+        steps = summary([s.reduction for s in own])
+        seconds = summary([s.time_reduction for s in own])
+        memory = [_memory(s, reference.get(s.problem)) for s in own]
         trials = sum(len(s.trials) for s in own)
         gone = sum(s.count("diverged") + s.count("failed") for s in own)
-        reached = total.workloads - total.failures
+        reached = steps.workloads - steps.failures
         table.rows.append([
             TableCell(contestant.name, contestant.name, "tuned" if contestant.tuned else ""),
-            TableCell(factor_text(total.successes), total.successes),
-            TableCell(factor_text(total.overall), total.overall),
-            TableCell(f"{reached} of {total.workloads}", reached / max(total.workloads, 1)),
+            *_means(steps), *_means(seconds),
+            TableCell(f"{reached} of {steps.workloads}", reached / max(steps.workloads, 1)),
+            factor_cell(geometric_mean(_finite([s.ratio for s in own]))),
+            duration_cell(math.fsum(s.search_seconds for s in own)),
             number_cell(sum(s.trainings for s in own) / len(own)),
-            _factor(geometric_mean([ratio for ratio in beside("ms_per_step") if ratio > 0])),
-            _factor(math.fsum(memory) / len(memory) if memory else math.nan),
+            factor_cell(_mean(_finite(memory))),
             TableCell(f"{gone} of {trials}", gone / max(trials, 1), tone="bad" if gone else ""),
         ])  # fmt: skip
     table.rows.sort(key=lambda row: _rank(row[2].value), reverse=True)
@@ -88,27 +57,37 @@ def overviews(standings: Sequence[Standing]) -> list[Table]:
     ]
 
 
-def matrices(standings: Sequence[Standing], names: Sequence[str]) -> list[Table]:
+def matrices(
+    standings: Sequence[Standing],
+    names: Sequence[str],
+    cell: Callable[[Standing], TableCell] = steps_saved,
+) -> list[Table]:
     """The matrix of each half of the workloads; arguments as in `matrix`."""
-    return [matrix(own, names, title) for title, own in halves(standings).items()]
+    return [matrix(own, names, cell, title) for title, own in halves(standings).items()]
 
 
-def matrix(standings: Sequence[Standing], names: Sequence[str], title: str = "") -> Table:
-    """Step reductions by workload and contestant; beneath, gaps of the final loss.
+def matrix(
+    standings: Sequence[Standing],
+    names: Sequence[str],
+    cell: Callable[[Standing], TableCell] = steps_saved,
+    title: str = "",
+) -> Table:
+    """Reductions by workload and contestant.
 
     Args:
         standings: of all.
         names: of the contestants, in the order of the columns.
+        cell: of a standing: `steps_saved` or `seconds_saved`.
         title: of the table.
     """
-    headings = [(name, "steps saved; beneath, final loss") for name in names]
+    headings = [(name, "") for name in names]
     table = Table([("workload", ""), *headings], title=title)
     rows: dict[str, dict[str, Standing]] = {}
     for standing in standings:
         rows.setdefault(standing.problem.workload, {})[standing.contestant.name] = standing
     missing = TableCell(NOTHING, math.nan)
     for workload, row in rows.items():
-        cells = [_reduction(row[name]) if name in row else missing for name in names]
+        cells = [cell(row[name]) if name in row else missing for name in names]
         table.rows.append([TableCell(workload, workload), *cells])
     return table
 
@@ -119,8 +98,10 @@ def details(standings: Sequence[Standing]) -> Table:
     table = Table([
         ("optimizer", ""), ("as used", "the winner of its grid, where it is tuned"),
         ("validation loss", "at the end, mean over seeds"), (metric, "at the end, mean over seeds"),
-        ("steps saved", "beside tuned AdamW"), ("steps", "to tuned AdamW's final loss"),
-        ("ms a step", ""), ("state", "of the optimizer, beside the weights"),
+        ("steps saved", "beside tuned AdamW"), ("seconds saved", "beside tuned AdamW"),
+        ("steps", "to tuned AdamW's final loss"),
+        ("ms a step", "of training, on one core; measured apart"),
+        ("state", "of the optimizer, beside the weights"),
         ("seeds", "done, of those begun"),
     ])  # fmt: skip
     for s in sorted(standings, key=lambda s: math.inf if math.isnan(s.loss) else s.loss):
@@ -130,12 +111,29 @@ def details(standings: Sequence[Standing]) -> Table:
         table.rows.append([
             TableCell(s.contestant.name, s.contestant.name), TableCell(used, used),
             number_cell(s.loss, 4), number_cell(s.mean("metric"), 4),
-            dataclasses.replace(_reduction(s), note=""),
+            *(dataclasses.replace(cell(s), note="") for cell in (steps_saved, seconds_saved)),
             never if math.isinf(s.steps) else number_cell(s.steps, 4),
-            number_cell(s.mean("ms_per_step")), bytes_cell(s.mean("state_bytes")),
+            number_cell(s.ms), bytes_cell(s.mean("state_bytes")),
             TableCell(f"{done} of {begun}", done, tone="" if done == begun else "bad"),
         ])  # fmt: skip
     return table
+
+
+_OVERVIEW = [
+    ("optimizer", "in the order of the third column until you sort"),
+    ("steps saved", "how many times fewer steps than tuned AdamW to AdamW's final loss: "
+     "geometric mean over the workloads where it got there"),
+    (f"failures as {FAILURE}", "the same over all workloads, never getting there counted so"),
+    ("seconds saved", "steps saved over the time of a step: geometric mean, as of the steps"),
+    (f"failures as {FAILURE}", "the same over all workloads, never getting there counted so"),
+    ("got there", "workloads on which it reached tuned AdamW's final loss in the same budget"),
+    ("time of a step", "whole training steps, beside tuned AdamW's (fused), measured apart: "
+     "geometric mean"),
+    ("search", "time of all trials of its grids, on one core: their steps, at the time of a step"),
+    ("trainings", "how many it takes to have one good one, by workload: its grid and that one"),
+    ("memory", "state of the optimizer beside AdamW's: mean"),
+    ("diverged", "seeds, of those that were compared"),
+]  # fmt: skip
 
 
 def _by_contestant(standings: Sequence[Standing]) -> dict[Contestant, list[Standing]]:
@@ -147,13 +145,23 @@ def _by_contestant(standings: Sequence[Standing]) -> dict[Contestant, list[Stand
     return found
 
 
-def _ratio(value: float, reference: Standing | None, name: str) -> float:
-    base = reference.mean(name) if reference else math.nan
-    return value / base if base > 0 else math.nan
+def _means(total: Summary) -> list[TableCell]:
+    means = (total.successes, total.overall)
+    return [TableCell(factor_text(mean), mean) for mean in means]
 
 
-def _factor(value: float) -> TableCell:
-    return TableCell(factor_text(value) + ("" if math.isnan(value) else "\u00d7"), value)
+def _memory(standing: Standing, reference: Standing | None) -> float:
+    """Of the optimizer's state, beside the reference's."""
+    base = reference.mean("state_bytes") if reference else math.nan
+    return standing.mean("state_bytes") / base if base > 0 else math.nan
+
+
+def _finite(values: Sequence[float]) -> list[float]:
+    return list(filter(math.isfinite, values))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def _rank(value: float | str) -> float:

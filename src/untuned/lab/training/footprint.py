@@ -1,5 +1,6 @@
-"""Measurements of an optimizer and a process: tuned hyperparameters, and memory."""
+"""Measurements of an optimizer and a process: tuned hyperparameters, memory, and versions."""
 
+import platform
 import resource
 import sys
 from typing import Any
@@ -44,3 +45,9 @@ def peak_mb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def versions() -> dict[str, str]:
+    """Of what a run's numbers depend on, by name."""
+    python = platform.python_version()
+    return {"torch": torch.__version__, "untuned": untuned.__version__, "python": python}

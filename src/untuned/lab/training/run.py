@@ -2,7 +2,6 @@
 
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ from lightning.fabric.loggers.logger import Logger
 from torch import Tensor
 from torch.optim import Optimizer
 
-import untuned
 from untuned.lab.baselines.methods import method_of
 from untuned.lab.config import Config
 from untuned.lab.errors import ConfigError
-from untuned.lab.training.footprint import hyper, peak_mb, state_bytes
+from untuned.lab.training.footprint import hyper, peak_mb, state_bytes, versions
 from untuned.lab.training.run_folder import CurvePoint, RunFolder, strict
 from untuned.lab.workloads.registry import find
 from untuned.lab.workloads.task import Learner, Task
@@ -129,7 +127,7 @@ class TrainingRun:
         if not self._curve:
             self._evaluate(None)
         while self._step < self._steps and not self._diverged():
-            self._mode("train")
+            self.mode("train")
             self._evaluate(self._advance(min(self._step + self._every, self._steps)))
         result = self._result()
         if self._folder:
@@ -151,7 +149,7 @@ class TrainingRun:
 
     def _evaluate(self, train_loss: float | None) -> None:
         """Add a point to the curve, and write a checkpoint."""
-        self._mode("eval")
+        self.mode("eval")
         valid_loss, metric = self.learner.evaluate()
         point = strict({
             "step": self._step, "train_loss": train_loss, "valid_loss": valid_loss,
@@ -166,7 +164,7 @@ class TrainingRun:
             numbers = {name: value for name, value in point.items() if isinstance(value, float)}
             self._fabric.log_dict({**numbers, **point["hyper"]}, self._step)
 
-    def _mode(self, mode: Literal["train", "eval"]) -> None:
+    def mode(self, mode: Literal["train", "eval"]) -> None:
         """Switch an optimizer that averages weights; checkpoints are of mode "eval"."""
         getattr(self.optimizer, mode, lambda: None)()
 
@@ -198,7 +196,6 @@ class TrainingRun:
 
     def _result(self) -> RunResult:
         c = self._config
-        versions = {"torch": torch.__version__, "untuned": untuned.__version__}
         return RunResult(
             c.workload, c.size, c.optimizer, c.schedule, c.seed, self._steps,
             status="diverged" if self._diverged() else "done",
@@ -206,5 +203,5 @@ class TrainingRun:
             ms_per_step=1e3 * self._seconds / max(self._step, 1),
             state_bytes=state_bytes(self.optimizer), peak_mb=peak_mb(self._fabric.device),
             metric_name=self.task.metric_name,
-            versions={**versions, "python": platform.python_version()}, command=c.command(),
+            versions=versions(), command=c.command(),
         )  # fmt: skip
