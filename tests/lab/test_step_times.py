@@ -1,14 +1,18 @@
 """The time of a training step: of work that is known, and what a comparison makes of it by hand."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
+from rich.console import Console
 
 from untuned.lab.baselines.table import BASELINES, Baseline
 from untuned.lab.comparison import step_times
 from untuned.lab.comparison.contestants import REFERENCE, contestant_of
 from untuned.lab.comparison.plan import Comparison, Problem, tuning
+from untuned.lab.comparison.progress import time_untimed
 from untuned.lab.comparison.standings import standings, untimed
 from untuned.lab.comparison.step_times import StepTime, StepTimes, TimeKey, Turns, time_steps
 from untuned.lab.comparison.trials import Trial
@@ -91,6 +95,23 @@ def test_times_come_back_with_five_digits_and_the_later_counts(tmp_path):
     times.path.write_text('{"workload": "fcn2-digits"}\n')
     with pytest.raises(ValueError, match=r"times\.jsonl, line 1 is no time"):
         StepTimes(times.path)
+
+
+class Thread(ThreadPoolExecutor):
+    """An executor within this process."""
+
+    slots = 1
+    close = ThreadPoolExecutor.shutdown
+
+
+def test_what_cannot_be_timed_is_told_of_and_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(step_times, "SECONDS", 0.0)
+    times, console = StepTimes(tmp_path / "times.jsonl"), Console(width=200)
+    missing = [Turns("fcn2-digit", "small", ("agd",)), Turns("fcn2-digits", "small", ("agd",))]
+    with console.capture() as told:
+        time_untimed(times, missing, partial(Thread, 1), console)
+    assert "not timed: fcn2-digit: UnknownNameError: workload 'fcn2-digit'" in told.get()
+    assert list(StepTimes(times.path)) == [TimeKey("fcn2-digits", "small", "agd")]
 
 
 def ended(key, losses):
