@@ -14,7 +14,7 @@ from untuned.inference import turns as rule_of_turns
 
 @pytest.fixture(autouse=True)
 def small_counts_as_large(monkeypatch):
-    monkeypatch.setattr(rule_of_turns, "LARGE", 4)
+    monkeypatch.setattr(rule_of_turns, "WIDE", 4)
 
 
 def train(net, opt, batches):

@@ -25,7 +25,7 @@ from untuned.inference.counted import device_of, groups_of_copies
 
 PAID = 0.5  # of the operations of the passes
 MOST = 4
-LARGE = 256  # m of a matrix whose operations, not their calls, take the time
+WIDE = 256  # m of a matrix whose operations, not their calls, take the time
 
 
 def rows_of(inputs: Tensor, layer: Layer) -> int:
@@ -89,4 +89,4 @@ def _operations(layer: Layer, shape: tuple[int, ...]) -> float:
     view = layer.blocks(shape)
     rows, *columns = [view.shape[dim] for dim in view.dims]
     m, n = sorted((rows, math.prod(columns)))
-    return float(math.prod(view.stack) * ITERATIONS * (4 * m * m * n + 2 * m**3)) * (m >= LARGE)
+    return float(math.prod(view.stack) * ITERATIONS * (4 * m * m * n + 2 * m**3)) * (m >= WIDE)
