@@ -28,8 +28,14 @@ THEIRS = {
     "adamw": Traffic(7, "read g, w, m, v; write w, m, v"),
     "sgdm": Traffic(5, "read g, w, m; write w, m"),
     "muon": Traffic(5, "read g, w, m; write w, m (AdamW, for the rest: 7); its products compute"),
+    "soap": Traffic(7, "read g, w, m, v; write w, m, v; its products and two bases more compute"),
     "schedulefree": Traffic(7, "read g, v, both averages; write v, both averages"),
     "prodigy": Traffic(13, "read g, w, w0, m, v, s; write m, v, s; new d: read w, m, v; write w"),
+}
+# Of matrices; W: the iterate, of which the weight is the average
+AUTO = {
+    True: Traffic(6, "read g; read g, w, m; write w, m; its products compute"),
+    False: Traffic(8, "read g; read g, w, m, W; write w, m, W; its products compute"),
 }
 # Tensors of a weight's size in the state; momentum: one more
 MOMENTS: dict[type[Tunable], int] = {SGD: 0, AdaGrad: 1, RMSProp: 1, Adam: 2}
@@ -42,7 +48,9 @@ def least_traffic(text: str) -> Traffic | None:
     if name in BASELINES:
         plain = name == "sgdm" and "momentum=0" in text.replace(" ", "")
         return THEIRS.get("sgd(fused)" if plain else name)
-    return _ours(tower_of(text)) if name != "auto" else None
+    if name == "auto":
+        return AUTO["average=false" in text.replace(" ", "").lower()]
+    return _ours(tower_of(text))
 
 
 def _ours(tower: Tower) -> Traffic | None:
