@@ -4,14 +4,15 @@ python benchmarks/training_step.py --output runs/training-step.md
 python benchmarks/training_step.py --chains 256x4x128 --gpt2 --resnet50
 
 A chain of WIDTHxDEPTHxBATCH has DEPTH square dense layers with biases, and ReLU between them. The
-optimizers take turns in one process, each on a network of its own; a ratio is the median of all
-turns. Seconds are the processor's, so that other programs do not count.
+optimizers take turns in one process, each on a network of its own. Times are means over rounds of
+steps, in which Auto's matrices take all their turns: the least of all rounds, and a ratio is their
+median. Seconds are the processor's, so that other programs do not count.
 """
 
 import copy
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +24,13 @@ from torch import Tensor, nn
 from untuned.lab.baselines.methods import method_of
 from untuned.lab.bench.models import GPT2
 from untuned.lab.bench.tables import machine
+from untuned.lab.comparison.step_times import ROUND, SETTLED
 
 REFERENCE = "adamw(fused=True)"
 CHAINS = (
     "64x8x16", "64x8x64", "64x8x1024", "128x8x64", "256x4x16", "256x4x128", "256x4x1024",
     "512x4x128", "512x4x1024", "1024x3x128", "1024x3x1024", "2048x3x128", "2048x3x1024",
 )  # fmt: skip
-WARM_UP = 12  # steps: Auto looks at its inputs in the first eight
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,23 @@ class Contender:
         return middle - start, time.process_time() - middle
 
 
+def _mean(steps: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of forward and backward, and of the step, over a round, in which matrices take all turns."""
+    return statistics.fmean(step[0] for step in steps), statistics.fmean(step[1] for step in steps)
+
+
 def row(name: str, model: nn.Module, loss: Loss, options: Options) -> str:
     """A line of the table."""
     texts = (REFERENCE, *options.optimizers)
     contenders = [Contender(text, model, loss) for text in texts]
     turns: list[list[tuple[float, float]]] = []
+    for _ in range(SETTLED):
+        for each in contenders:
+            each.seconds()
     until = time.perf_counter() + options.seconds
-    for turn in range(10**6):
-        if turn >= WARM_UP + 3 and time.perf_counter() > until:
-            break
-        found = [each.seconds() for each in contenders]
-        if turn >= WARM_UP:
-            turns.append(found)
+    while len(turns) < 2 or time.perf_counter() < until:
+        steps = [[each.seconds() for each in contenders] for _ in range(ROUND)]
+        turns.append([_mean(own) for own in zip(*steps, strict=True)])
     cells = [name, f"{1e3 * min(turn[0][0] for turn in turns):.3g}"]
     for place in range(len(texts)):
         cells.append(f"{1e3 * min(turn[place][1] for turn in turns):.3g}")
