@@ -204,6 +204,13 @@ def test_the_tables_say_what_is_saved_by_hand(comparison, trials):
     assert [cell.text for cell in own["agd"][4:8]] == ["2.00", "1.25", "10", "3.2"]
 
 
+def test_who_reaches_the_loss_but_is_not_timed_has_no_mean_of_seconds(comparison, trials):
+    known = [time_of("adamw(lr=0.001)", 2.0, 1.0)]
+    found = standings(comparison, trials, {time.key: time for time in known})
+    rows = {row[0].text: [cell.text for cell in row[1:5]] for row in overview(found).rows}
+    assert rows["agd"] == ["2.00", "2.00", "\u2013", "\u2013"]
+
+
 def test_means_over_workloads_count_failures(comparison):
     problems = [PROBLEM, Problem("fcn8-digits", "small", 20)]
     both = Comparison(comparison.contestants, problems, 1)
