@@ -72,10 +72,16 @@ _FLOATS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 
 def as_number(value: Any) -> Any:
     """A 0-d tensor that the host may read as a float, read as `peek` reads; all else as it is."""
-    if type(value) is not Tensor or value.device.type != "cpu" or torch.compiler.is_compiling():
+    if not readable(value):
         return value
     kind = _FLOATS.get(value.dtype) if value.ndim == 0 else None
     return value if kind is None else kind.from_address(value.data_ptr()).value
+
+
+def known_number(value: Any) -> float | None:
+    """A number that the host can read; None: it is on a device, or none at all."""
+    value = as_number(value)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def derivatives(
@@ -99,7 +105,7 @@ def differentiable(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def readable(tensor: Tensor) -> bool:
-    """Whether the host can read a tensor without a synchronisation or a graph break."""
-    plain = type(tensor) is Tensor and tensor.device.type == "cpu"
+def readable(value: Any) -> bool:
+    """Whether it is a tensor that the host can read without a synchronisation or a graph break."""
+    plain = type(value) is Tensor and value.device.type == "cpu"
     return plain and not torch.compiler.is_compiling()

@@ -49,6 +49,7 @@ class BlockwiseExecutor(Executor):
         self._radial: Tensor | None = None
         self._counter: Tensor | None = None
         self._along: list[Tensor] = []  # <gradient, state> and the state's norm, (blocks,) each
+        self._projected: Tensor | None = None  # what follows from these, (blocks,)
 
     def begin(self, states: Sequence[State]) -> None:
         super().begin(states)
@@ -127,17 +128,13 @@ class BlockwiseExecutor(Executor):
 
     def leaves(self) -> Leaves:
         """The group as `Rule.plan_step` sees it: measures of whole blocks."""
+        if self._along:
+            dots, norms = self._along
+            self._projected = dots / norms.square().clamp(min=torch.finfo(norms.dtype).tiny)
         return Leaves(
             self.blocks.unsharded, self.grads, self.sizes, self.states, self._radial,
-            self._counter, self._projections(),
+            self._counter, self._projected,
         )  # fmt: skip
-
-    def _projections(self) -> Tensor | None:
-        """Of gradients on the state that the rule names, in its length, (blocks,)."""
-        if not self._along:
-            return None
-        dots, norms = self._along
-        return dots / norms.square().clamp(min=torch.finfo(norms.dtype).tiny)
 
     def _gain(self, last: StepInputs) -> Callable[..., tuple[Tensor, Tensor]]:
         """<last step, gradients>, 0-d, as a function of the tuned values: replays the last step."""
@@ -171,7 +168,7 @@ class BlockwiseExecutor(Executor):
         if self._fresh:
             self._start()
         rule, sizes = self.rule, self.blocks.local_entries(self.sizes)
-        along = self._projections()
+        along = self._projected
         leaves = Leaves(
             self.blocks, self.grads, sizes, self.states,
             along=None if along is None else self.blocks.local_entries(along),

@@ -62,7 +62,7 @@ def _add_(weights: Sequence[Tensor], step: Step, blocks: BlockVector) -> None:
     stay = [i for i, direction in enumerate(step.directions) if direction is None]
     if len(stay) == len(weights):
         return
-    views, along = blocks.views(weights), blocks.views(_or(weights, step.directions))
+    views, along = blocks.views(weights), blocks.views(_directions(weights, step))
     each = blocks.per_view(step.coefficients)
     if step.decay is not None:
         decays = blocks.per_view(step.decay)
@@ -75,9 +75,9 @@ def _add_(weights: Sequence[Tensor], step: Step, blocks: BlockVector) -> None:
     torch._foreach_addcmul_(views, along, each)
 
 
-def _or(weights: Sequence[Tensor], directions: Sequence[Tensor | None]) -> list[Tensor]:
-    """Directions, with weights in the place of those that are None."""
-    return [w if d is None else d for w, d in zip(weights, directions, strict=True)]
+def _directions(weights: Sequence[Tensor], step: Step) -> list[Tensor]:
+    """A step's directions, with weights in the place of those that are None."""
+    return [w if d is None else d for w, d in zip(weights, step.directions, strict=True)]
 
 
 def _without(indices: Sequence[int], *lists: list[Tensor]) -> tuple[list[Tensor], ...]:
@@ -113,11 +113,12 @@ def _add_in_pieces_(
     if writer.projection is not None:
         moved = (step.coefficients != 0) & (leaves.sizes > 0)
         moved = None if how.finite is True and peek(moved.all()) else moved
+    directions = _directions(weights, step)
     alone = {i for i, direction in enumerate(step.directions) if direction is not None}
     for batch in blocks.runs:
         together = alone.issuperset(batch.indices) and step.decay is None
         if len(batch.indices) > 1 and how.key is None and together:
-            _add_batch_(writer, batch, weights, step, moved)
+            _add_batch_(writer, batch, weights, directions, step.coefficients, moved)
             alone.difference_update(batch.indices)
     if not alone:
         return
@@ -125,19 +126,17 @@ def _add_in_pieces_(
     decays = None if step.decay is None else blocks.per_view(step.decay)
     masks = None if moved is None else blocks.per_view(moved)
     for i in sorted(alone):
-        direction = step.directions[i]
-        assert direction is not None
-        view, along = blocks.view(i, weights[i]), blocks.view(i, direction)
+        view, along = blocks.view(i, weights[i]), blocks.view(i, directions[i])
         for piece in writer.pieces(i, view, None if masks is None else masks[i]):
-            going = how.sane(along[piece.place])
+            direction = how.sane(along[piece.place])
             if decays is not None:
                 decay = piece.of(decays[i])
                 moving = step.moving[i] if step.moving else None
                 if moving is not None:
                     moves = blocks.view(i, moving)[piece.place] != 0
-                    decay, going = _where_moving(moves, decay, going)
+                    decay, direction = _where_moving(moves, decay, direction)
                 piece.exact.mul_(decay)
-            piece.exact.addcmul_(going, piece.of(each[i]))
+            piece.exact.addcmul_(direction, piece.of(each[i]))
             writer.close(piece)
 
 
@@ -145,13 +144,13 @@ def _add_batch_(
     writer: PieceWriter,
     batch: RowBatch,
     weights: Sequence[Tensor],
-    step: Step,
+    directions: Sequence[Tensor],
+    coefficients: Tensor,
     moved: Tensor | None,
 ) -> None:
     """Small tensors, side by side."""
     rows = batch.rows(weights)
-    directions = batch.rows(_or(weights, step.directions))
-    rows.addcmul_(writer.how.sane(directions), batch.of(step.coefficients))
+    rows.addcmul_(writer.how.sane(batch.rows(directions)), batch.of(coefficients))
     if writer.projection is not None and batch.length > 1:
         sums = writer.projection.moments(rows, (1,))
         mask = None if moved is None else batch.of(moved)

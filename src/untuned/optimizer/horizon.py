@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from untuned._tensors import as_number
+from untuned._tensors import known_number
 from untuned.errors import DomainError, HorizonWarning, warn
 from untuned.rules.auto import STEP
 
 
 def check_multiplier(lr: Tensor | float) -> None:
     """Raise `DomainError` for an lr whose steps are longer than the unit: a horizon was meant."""
-    value = _known(lr)
+    value = known_number(lr)
     if value is not None and value * STEP > 1:
         raise DomainError(
             f"lr={value:g} multiplies every step, and 1.0 is the default; if it is the total "
@@ -49,7 +49,7 @@ class HorizonWatch:
 
     def step(self, steps: int, horizon: Any) -> None:
         """Look at the number of steps so far, counted on the host."""
-        total = _known(horizon)
+        total = known_number(horizon)
         if self._passed or not total or steps <= total:
             return
         self._passed = True
@@ -58,9 +58,3 @@ class HorizonWatch:
             "State the new total, untuned.Auto(model, horizon=...), also where a run is resumed",
             HorizonWarning,
         )
-
-
-def _known(value: Any) -> float | None:
-    """A number that the host can read; None: it is on a device, or none at all."""
-    value = as_number(value)
-    return float(value) if isinstance(value, int | float) else None

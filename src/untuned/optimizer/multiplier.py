@@ -7,7 +7,7 @@ a warm-up, late in a decay, or 0. So what counts is the largest that is seen or 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from untuned._tensors import as_number
+from untuned._tensors import known_number
 from untuned.errors import HorizonWarning, LearningRateWarning, warn
 
 SMALLEST = 0.02 - 1e-6  # as the largest lr of a training; 0.02 in 32 bits is less than in 64
@@ -69,8 +69,8 @@ class MultiplierWatch:
 
 def _number(lr: Any) -> float:
     """The value of lr; of one on a device, which only the device knows, a plausible one."""
-    value = as_number(lr)
-    return value if isinstance(value, int | float) else 1.0
+    value = known_number(lr)
+    return 1.0 if value is None else value
 
 
 def _announced(group: Mapping[str, Any]) -> float:

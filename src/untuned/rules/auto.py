@@ -195,27 +195,27 @@ class Auto(Blockwise):
         before = list(map(operator.itemgetter("momentum"), leaves.states))
         grads = list(map(Tensor.to, leaves.grads, before))
         momentum = torch._foreach_lerp(before, grads, 1 - MOMENTUM)
-        ahead = list(torch._foreach_lerp(momentum, grads, 1 - MOMENTUM))  # Nesterov's
         new: list[State] = [{"momentum": m} for m in momentum]
+        moving = list(compress(count(), turn))
+        m, g = list(map(momentum.__getitem__, moving)), list(map(grads.__getitem__, moving))
+        nesterov = torch._foreach_lerp(m, g, 1 - MOMENTUM) if moving else ()
+        ahead = dict(zip(moving, nesterov, strict=True))
         matrices = leaves.blocks.layers_with(is_spectral)
-        spectral = list(compress(count(), map(operator.and_, matrices, map(bool, turn))))
+        spectral = list(filter(matrices.__getitem__, moving))
         if not all(matrices):
             _by_roots_(grads, ahead, leaves.states, new)
-        directions: list[Tensor | None] = list(ahead)
         assert leaves.orthogonalise is not None
         found = leaves.orthogonalise(spectral, list(map(ahead.__getitem__, spectral)))
         norms = list(map(operator.itemgetter("v"), leaves.states))  # to be replaced, all of them
         for i, direction, norm in zip(spectral, *found, strict=True):
-            directions[i], norms[i] = direction, norm
-        for i in compress(count(), map(operator.not_, turn)):
-            directions[i] = None
+            ahead[i], norms[i] = direction, norm
         sizes = leaves.blocks.gather(norms).to(leaves.sizes)
         known = leaves.blocks.of_layers(is_spectral, sizes) > 0
-        return new, directions, torch.where(known, sizes, 1.0)
+        return new, list(map(ahead.get, range(len(turn)))), torch.where(known, sizes, 1.0)
 
 
 def _by_roots_(
-    grads: Sequence[Tensor], ahead: list[Tensor], states: Sequence[State], new: list[State]
+    grads: Sequence[Tensor], ahead: dict[int, Tensor], states: Sequence[State], new: list[State]
 ) -> None:
     """Where there are mean squares: renew them, and put `ahead` in units of their roots.
 

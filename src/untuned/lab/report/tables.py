@@ -29,7 +29,7 @@ def overview(standings: Sequence[Standing], title: str = "") -> Table:
     reference = {s.problem: s for s in standings if s.contestant.name == REFERENCE}
     for contestant, own in _by_contestant(standings).items():
         steps = summary([s.reduction for s in own])
-        # the failures of a contestant whose steps nobody timed are no mean of its seconds
+        # without a timed step, failures alone would make the mean of its seconds
         timed = steps.failures == steps.workloads or any(math.isfinite(s.ratio) for s in own)
         seconds = summary([s.time_reduction for s in own if timed])
         memory = [_memory(s, reference.get(s.problem)) for s in own]
