@@ -13,9 +13,11 @@ from torch.distributed.checkpoint.state_dict import (
 
 import untuned
 from support.neurons import rows
+from support.polar import polar
+from support.twins import TWINS
 from untuned.errors import NonFiniteGradientWarning
 from untuned.geometry import Vector
-from untuned.rules import SGD, AdaGrad, Adam, RMSProp
+from untuned.rules import Adam
 
 ELEMENTWISE = [
     *("sgd(lr=0.1, momentum=0.9)", "adam(lr=0.01)", "adagrad(lr=0.1)", "rmsprop(lr=0.01)"),
@@ -66,18 +68,8 @@ def train(net, opt, steps):
     return losses
 
 
-TORCH = {
-    "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
-    "momentum": (SGD(0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
+TORCH = TWINS | {
     "adam": (Adam(0.01), lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.0)),
-    "adagrad": (
-        AdaGrad(0.1),
-        lambda p: torch.optim.Adagrad(p, 0.1, initial_accumulator_value=0.1, eps=0.0),
-    ),
-    "rmsprop": (
-        RMSProp(0.01, gamma=0.95),
-        lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.95, eps=0.0),
-    ),
 }
 
 
@@ -173,17 +165,6 @@ def test_neros_neurons_of_one_complex_weight_are_not_balanced():
     untuned.Nero([weight, column])
     assert torch.equal(weight, before[0])
     assert torch.equal(column, before[1])
-
-
-def polar(matrix):
-    """Five steps of the quintic, on one complex matrix."""
-    X = matrix / matrix.norm()
-    if X.shape[0] > X.shape[1]:
-        return polar(matrix.mH).mH
-    for _ in range(5):
-        S = X @ X.mH
-        X = 3.4445 * X - 4.7750 * S @ X + 2.0315 * S @ S @ X
-    return X
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5), (4, 4)])

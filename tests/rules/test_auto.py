@@ -9,17 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import untuned
-
-
-def polar(matrix):
-    """Five steps of the quintic, on one matrix."""
-    X = matrix / matrix.norm()
-    if X.shape[0] > X.shape[1]:
-        return polar(matrix.T).T
-    for _ in range(5):
-        S = X @ X.T
-        X = 3.4445 * X - 4.7750 * S @ X + 2.0315 * S @ S @ X
-    return X
+from support.polar import polar
 
 
 class Plain:

@@ -5,22 +5,13 @@ import torch
 from torch import nn
 
 import untuned
+from support.twins import TWINS
 from support.walks import tensors, walk
 from untuned.execution.buckets import CHUNK, LARGE
-from untuned.rules import SGD, AdaGrad, Adam, RMSProp
+from untuned.rules import SGD, Adam
 
-TORCH = {
-    "sgd": (SGD(0.1), lambda p: torch.optim.SGD(p, 0.1)),
-    "momentum": (SGD(0.1, momentum=0.9), lambda p: torch.optim.SGD(p, 0.1, momentum=0.9)),
+TORCH = TWINS | {
     "adam": (Adam(0.01, betas=(0.8, 0.99)), lambda p: torch.optim.Adam(p, 0.01, (0.8, 0.99))),
-    "adagrad": (
-        AdaGrad(0.1),
-        lambda p: torch.optim.Adagrad(p, 0.1, initial_accumulator_value=0.1, eps=0.0),
-    ),
-    "rmsprop": (
-        RMSProp(0.01, gamma=0.95),
-        lambda p: torch.optim.RMSprop(p, 0.01, alpha=0.95, eps=0.0),
-    ),
 }
 SMALL = [(7, 5), (), (3,), (4, 2, 3, 3), (0, 3), (1,)]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from untuned.geometry.layer import BlockView, Layer, Shape
+from untuned.geometry.layer import BlockView, Layer, Shape, Wrapper
 from untuned.geometry.orthogonal import Duals, spectral_duals
 
 
@@ -24,44 +24,30 @@ def as_real(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Complex(Layer):
+class Complex(Wrapper):
     """A complex layer of any `kind`, whose tensor is seen as pairs, (*shape, 2)."""
 
-    kind: Layer
+    def inner(self, shape: Shape) -> Shape:
+        return shape[:-1]
 
     def blocks(self, shape: Shape) -> BlockView:
-        return _paired(self.kind.blocks(shape[:-1]))
+        return _paired(self.inside.blocks(self.inner(shape)))
 
     def neurons(self, shape: Shape) -> BlockView:
-        view = self.kind.neurons(shape[:-1])
+        view = self.inside.neurons(self.inner(shape))
         alone = math.prod([view.shape[dim] for dim in view.dims]) == 1
         return BlockView((*view.shape, 2), view.dims) if alone else _paired(view)
 
     def radius(self, shape: Shape) -> float:
-        radius = self.kind.radius(shape[:-1])
-        return radius if self.kind.multiplies() else math.sqrt(2) * radius
-
-    def offsets(self, shape: Shape) -> float:
-        return self.kind.offsets(shape[:-1])
+        radius = super().radius(shape)
+        return radius if self.multiplies() else math.sqrt(2) * radius
 
     def inputs(self, shape: Shape) -> float:
-        return 2 * self.kind.inputs(shape[:-1])
+        return 2 * super().inputs(shape)
 
     def by_entry(self, shape: Shape) -> float | None:
-        step = self.kind.by_entry(shape[:-1])
+        step = super().by_entry(shape)
         return step / 2 if step is not None and self.is_head() else step  # of twice the inputs
-
-    def multiplies(self) -> bool:
-        return self.kind.multiplies()
-
-    def sees_inputs(self) -> bool:
-        return self.kind.sees_inputs()
-
-    def is_head(self) -> bool:
-        return self.kind.is_head()
-
-    def depth(self) -> int:
-        return self.kind.depth()
 
 
 def _paired(view: BlockView) -> BlockView:

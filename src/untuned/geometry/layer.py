@@ -110,3 +110,48 @@ class Layer:
             False, and the weight unchanged, if the layer defines no initialisation.
         """
         return False
+
+
+@dataclass(frozen=True)
+class Wrapper(Layer):
+    """A layer of another kind, whose tensor is seen with one dimension more.
+
+    Args:
+        kind: the other layer, whose answers are this one's, but for what a subclass changes.
+    """
+
+    kind: Layer | None = None
+
+    def inner(self, shape: Shape) -> Shape:
+        """The shape of the other layer's tensor."""
+        raise NotImplementedError
+
+    @property
+    def inside(self) -> Layer:
+        """The other layer, which is known: an optimizer asks for `of_shape` first."""
+        assert self.kind is not None
+        return self.kind
+
+    def radius(self, shape: Shape) -> float:
+        return self.inside.radius(self.inner(shape))
+
+    def offsets(self, shape: Shape) -> float:
+        return self.inside.offsets(self.inner(shape))
+
+    def inputs(self, shape: Shape) -> float:
+        return self.inside.inputs(self.inner(shape))
+
+    def by_entry(self, shape: Shape) -> float | None:
+        return self.inside.by_entry(self.inner(shape))
+
+    def multiplies(self) -> bool:
+        return self.inside.multiplies()
+
+    def sees_inputs(self) -> bool:
+        return self.inside.sees_inputs()
+
+    def is_head(self) -> bool:
+        return self.inside.is_head()
+
+    def depth(self) -> int:
+        return self.inside.depth()

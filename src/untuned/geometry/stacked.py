@@ -7,59 +7,31 @@ import torch
 from torch import Tensor
 
 from untuned.geometry.assignment import by_shape
-from untuned.geometry.layer import BlockView, Layer, Shape
+from untuned.geometry.layer import BlockView, Layer, Shape, Wrapper
 
 
 @dataclass(frozen=True)
-class Stacked(Layer):
+class Stacked(Wrapper):
     """Tensors of several networks along the first dimension (`torch.func.stack_module_state`).
 
     Args:
         kind: the geometry of one network's tensor; None: by its shape.
     """
 
-    kind: Layer | None = None
-
     def of_shape(self, shape: Shape) -> Layer:
-        return Stacked(self.kind or by_shape(shape[1:]))
+        return Stacked(self.kind or by_shape(self.inner(shape)))
 
-    @property
-    def _kind(self) -> Layer:
-        assert self.kind is not None  # an optimizer asks for `of_shape` first
-        return self.kind
+    def inner(self, shape: Shape) -> Shape:
+        return shape[1:]
 
     def blocks(self, shape: Shape) -> BlockView:
-        return _stacked(shape[0], self._kind.blocks(shape[1:]))
+        return _stacked(shape[0], self.inside.blocks(self.inner(shape)))
 
     def neurons(self, shape: Shape) -> BlockView:
-        return _stacked(shape[0], self._kind.neurons(shape[1:]))
-
-    def radius(self, shape: Shape) -> float:
-        return self._kind.radius(shape[1:])
-
-    def offsets(self, shape: Shape) -> float:
-        return self._kind.offsets(shape[1:])
-
-    def inputs(self, shape: Shape) -> float:
-        return self._kind.inputs(shape[1:])
-
-    def by_entry(self, shape: Shape) -> float | None:
-        return self._kind.by_entry(shape[1:])
-
-    def multiplies(self) -> bool:
-        return self._kind.multiplies()
-
-    def sees_inputs(self) -> bool:
-        return self._kind.sees_inputs()
-
-    def is_head(self) -> bool:
-        return self._kind.is_head()
-
-    def depth(self) -> int:
-        return self._kind.depth()
+        return _stacked(shape[0], self.inside.neurons(self.inner(shape)))
 
     def initialise_(self, weight: Tensor, generator: torch.Generator | None) -> bool:
-        return all([self._kind.initialise_(each, generator) for each in weight])
+        return all([self.inside.initialise_(each, generator) for each in weight])
 
 
 def _stacked(count: int, view: BlockView) -> BlockView:
