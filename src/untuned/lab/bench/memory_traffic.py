@@ -33,10 +33,8 @@ THEIRS = {
     "prodigy": Traffic(13, "read g, w, w0, m, v, s; write m, v, s; new d: read w, m, v; write w"),
 }
 # Of matrices; W: the iterate, of which the weight is the average
-AUTO = {
-    True: Traffic(6, "read g; read g, w, m; write w, m; its products compute"),
-    False: Traffic(8, "read g; read g, w, m, W; write w, m, W; its products compute"),
-}
+AVERAGED = Traffic(8, "read g; read g, w, m, W; write w, m, W; its products compute")
+NOT_AVERAGED = Traffic(6, "read g; read g, w, m; write w, m; its products compute")
 # Tensors of a weight's size in the state; momentum: one more
 MOMENTS: dict[type[Tunable], int] = {SGD: 0, AdaGrad: 1, RMSProp: 1, Adam: 2}
 
@@ -49,7 +47,8 @@ def least_traffic(text: str) -> Traffic | None:
         plain = name == "sgdm" and "momentum=0" in text.replace(" ", "")
         return THEIRS.get("sgd(fused)" if plain else name)
     if name == "auto":
-        return AUTO["average=false" in text.replace(" ", "").lower()]
+        averages = "average=false" not in text.replace(" ", "").lower()
+        return AVERAGED if averages else NOT_AVERAGED
     return _ours(tower_of(text))
 
 
