@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import untuned
 from support.networks import equal, perceptron, same, snapshot, train
@@ -26,6 +28,38 @@ def test_a_state_of_before_there_were_versions_goes_on_as_it_would_have(name):
     opt.load_state_dict(saved["opt"])
     train(model, opt, 5)
     torch.testing.assert_close(dict(model.state_dict()), saved["after"], rtol=0, atol=2e-7)
+
+
+class Net(nn.Module):
+    """Tensors of several geometries, the head declared first."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.table = nn.Linear(5, 3), nn.Embedding(7, 4)
+        self.conv, self.lstm = nn.Conv1d(4, 6, 3, padding=1), nn.LSTM(6, 5, batch_first=True)
+        self.norm = nn.LayerNorm(5)
+
+    def forward(self, x):
+        return self.head(self.norm(self.lstm(self.conv(self.table(x).mT).mT)[0][:, -1]))
+
+
+def test_a_state_of_when_modules_were_a_group_for_each_geometry_goes_on_as_it_would_have():
+    """Saved as the others, with batches from the steps' numbers."""
+    saved = torch.load(FOLDER / "groups_by_layer.pt", weights_only=True)
+    assert len(saved["opt"]["param_groups"]) == 6
+    model = Net()
+    opt = untuned.Auto([{"params": model}])
+    model.load_state_dict(saved["model"])
+    opt.load_state_dict(saved["opt"])
+    assert len(opt.param_groups) == 1
+    assert opt.param_groups[0]["lr"] == 0.5
+    for step in range(5, 10):
+        torch.manual_seed(step)
+        tokens, labels = torch.randint(7, (8, 6)), torch.randint(3, (8,))
+        opt.zero_grad()
+        F.cross_entropy(model(tokens), labels).backward()
+        opt.step()
+    torch.testing.assert_close(dict(model.state_dict()), saved["after"], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("version", [saving.VERSION + 1, torch.tensor([saving.VERSION + 1])])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import untuned
-from support.networks import equal, perceptron, same, snapshot, train
+from support.networks import equal, layers, perceptron, same, snapshot, train
 from untuned.errors import StateError
 from untuned.rules import SGD, AdaGrad, Adam, FreeNero, RMSProp
 
@@ -71,12 +71,13 @@ def is_refused(kind, steps, state, match):
     """Whether a state is refused, and the optimizer goes on as if it had not been given any."""
     (model, opt), (twin, its) = trained(kind, steps), trained(kind, steps)
     groups, saved = [dict(group) for group in opt.param_groups], copy.deepcopy(opt.state_dict())
+    geometry = layers(opt)
     before, given = snapshot(model), copy.deepcopy(state)
     with pytest.raises(StateError, match=match):
         opt.load_state_dict(state)
     assert equal(state, given)
     assert all(a.keys() == b.keys() for a, b in zip(opt.param_groups, groups, strict=True))
-    assert [g["layer"] for g in opt.param_groups] == [g["layer"] for g in groups]
+    assert layers(opt) == geometry
     assert same(model, before)
     assert equal(opt.state_dict(), saved)
     assert train(model, opt, 3) == train(twin, its, 3)

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.utils.checkpoint import checkpoint
 
 import untuned
-from support.networks import equal
+from support.networks import equal, layers
 from untuned.geometry import Dense, Head
 
 
@@ -21,9 +21,9 @@ def heads(opt):
     """The names of what moves as a head does."""
     return [
         name
-        for group in opt.param_groups
-        if isinstance(group["layer"], Head)
-        for name in group["param_names"]
+        for group, its in zip(opt.param_groups, layers(opt), strict=True)
+        for name, layer in zip(group["param_names"], its, strict=True)
+        if isinstance(layer, Head)
     ]
 
 
@@ -266,15 +266,15 @@ def test_of_two_modules_one_has_the_head():
 
 
 def test_learning_rates_stay_with_their_tensors():
-    """The head is exchanged within its own group of the user's."""
+    """And with their groups, wherever the head is found."""
     net = Chain([2, 1, 0])
     one, other = nn.ModuleList([net.layer1]), nn.ModuleList([net.layer2, net.layer0])
     opt = untuned.Auto([{"params": one, "lr": 2.0}, {"params": other, "lr": 3.0}])
     train(net, opt, 2)
-    for layer, lr in ((net.layer0, 3), (net.layer1, 2), (net.layer2, 3)):
-        (group,) = (g for g in opt.param_groups if any(layer.weight is p for p in g["params"]))
-        assert group["lr"] == lr
-        assert isinstance(group["layer"], Head) == (layer is net.layer2)
+    assert [group["lr"] for group in opt.param_groups] == [2.0, 3.0]
+    assert opt.param_groups[0]["params"] == [net.layer1.weight]
+    assert opt.param_groups[1]["params"] == [net.layer2.weight, net.layer0.weight]
+    assert heads(opt) == ["0.weight"]  # of the second group
     assert degree(opt) == pytest.approx(3, rel=1e-6)
 
 

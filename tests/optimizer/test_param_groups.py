@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import untuned
-from support.networks import backward, perceptron, same, snapshot, train
+from support.networks import backward, layers, perceptron, same, snapshot, train
 from untuned.geometry import Dense, Embedding
 from untuned.rules import Adam
 
@@ -46,7 +46,7 @@ def test_every_form_of_params_takes_the_same_step(give):
         torch.testing.assert_close(a, b)
 
 
-def test_a_module_becomes_a_group_for_each_geometry_that_its_shapes_do_not_tell():
+def test_a_module_is_one_group_whose_tensors_have_a_geometry_each():
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -54,12 +54,11 @@ def test_a_module_becomes_a_group_for_each_geometry_that_its_shapes_do_not_tell(
 
     model = Net()
     opt = untuned.AGD(model)
-    layers = [group["layer"] for group in opt.param_groups]
-    assert layers[0] is None
-    assert {Embedding(), Dense(parts=4)} <= set(layers)
-    assert opt.param_groups[0]["param_names"] == ["head.weight", "head.bias"]
-    named = {p for group in opt.param_groups for p in group["params"]}
-    assert named == set(model.parameters())
+    assert opt.param_groups[0]["params"] == list(model.parameters())
+    assert opt.param_groups[0]["param_names"] == [name for name, _ in model.named_parameters()]
+    (found,) = layers(opt)
+    assert found[:2] == [Embedding(), Dense(parts=4)]
+    assert found[-2:] == [None, None]  # as their shapes tell
 
 
 def test_a_group_may_say_its_layer():
@@ -70,6 +69,32 @@ def test_a_group_may_say_its_layer():
     opt.step()
     moved = (weight.detach() - before).norm(dim=1) / float(opt.param_groups[0]["effective_lr"])
     torch.testing.assert_close(moved, torch.full((6,), 2.0))  # each row its own
+
+
+def test_geometry_follows_tensors_that_take_others_places():
+    """As FSDP2 and Accelerate replace them, a user grows a table, or prunes a layer."""
+
+    def trained(change):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"table": nn.Embedding(9, 4), "gates": nn.LSTM(4, 5)})
+        opt = untuned.AGD(model)
+        group = opt.param_groups[0]
+        group["params"] = change(group["params"])
+        for param in group["params"]:
+            param.grad = torch.ones_like(param)
+        opt.step()
+        return layers(opt)[0]
+
+    def anew(params):
+        return [nn.Parameter(param.detach().clone()) for param in params]
+
+    def grown(params):
+        return [nn.Parameter(torch.zeros(12, 4)), *params[1:]]
+
+    same = trained(list)
+    assert trained(anew) == trained(grown) == same
+    assert trained(lambda params: params[2:]) == same[2:]
+    assert trained(lambda params: [*params, torch.zeros(3, requires_grad=True)]) == [*same, None]
 
 
 def test_groups_can_be_added_late_named_or_not():
@@ -130,14 +155,24 @@ def test_a_module_may_be_given_a_layer_as_a_whole():
     assert [group["layer"] for group in opt.param_groups] == [Dense(parts=3)]
 
 
-def test_a_groups_name_stays_and_is_no_other_groups():
-    """Monitors of learning rates refuse a name that comes twice."""
+def test_a_groups_name_stays():
     model = nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 2))
-    opt = untuned.AGD([{"params": model, "name": "body"}])
-    names = [group["name"] for group in opt.param_groups]
-    assert len(set(names)) == len(names) > 2
-    assert "body" in names
-    assert all(name.startswith("body") for name in names)
+    opt = untuned.AGD([{"params": model[0], "name": "body"}, {"params": model[1]}])
+    assert [group.get("name") for group in opt.param_groups] == ["body", None]
+
+
+@pytest.mark.parametrize("rule", ["auto", "agd", "nero", "adam", "nero / sgd"])
+def test_schedules_and_their_lists_have_an_entry_for_each_group_of_the_users(rule):
+    """As of `torch.optim`, whatever geometries the modules need."""
+    body, head = nn.Sequential(nn.Embedding(9, 4), nn.LSTM(4, 5)), nn.Linear(5, 9)
+    groups = [{"params": body, "lr": 0.5}, {"params": head, "lr": 1.0}]
+    opt = untuned.Optimizer(groups, rule)
+    schedule = torch.optim.lr_scheduler.LambdaLR(opt, [lambda t: 1.0, lambda t: 0.5**t])
+    assert schedule.get_last_lr() == [0.5, 1.0]
+    opt.step()
+    schedule.step()
+    assert schedule.get_last_lr() == [0.5, 0.5]
+    assert len(opt.hyperparameters()) == 2
 
 
 NUMPY = [np.array(0.25), np.array(0.25, dtype=np.float32), np.float32(0.25), np.float64(0.25)]

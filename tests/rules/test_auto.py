@@ -16,11 +16,12 @@ class Plain:
     """The equations, tensor by tensor and block by block.
 
     `matrices` are (tensor, radius, how it falls into matrices, and is put together of them);
-    `others` are (tensor, size of an entry's step). Matrices take `turns` in the order of `places`.
+    `others` are (tensor, size of an entry's step).
+    Matrices take `turns` in their order here.
     """
 
-    def __init__(self, matrices, others, head, inputs, horizon, average, turns=1, places=None):
-        self.turns, self.places = turns, places or {}
+    def __init__(self, matrices, others, head, inputs, horizon, average, turns=1):
+        self.turns, self.places = turns, {entry[0]: i for i, entry in enumerate(matrices)}
         self.horizon, self.reversals, self.average = horizon, {}, average
         self.q = 2.0**-8
         self.matrices, self.others, self.head, self.inputs = matrices, others, head, inputs
@@ -32,11 +33,10 @@ class Plain:
 
     def turn_of(self, tensor):
         """How many steps the matrix takes in this one; the first forty are taken one by one."""
-        number, index = self.places[tensor]
-        turn = self.t - 1 + number
+        turn = self.t - 1
         if self.turns == 1 or turn < 40:
             return 1
-        return self.turns if (turn + index) % self.turns == 0 else 0
+        return self.turns if (turn + self.places[tensor]) % self.turns == 0 else 0
 
     def confirmed(self):
         """How much of each matrix's momentum the gradient confirms."""
@@ -131,7 +131,7 @@ def one(blocks):
     return blocks[0]
 
 
-def plain(net, inputs, horizon, average, turns, places):
+def plain(net, inputs, horizon, average, turns):
     def offsets(tensor):
         return [tensor[:, :, k] for k in range(tensor.shape[2])]
 
@@ -152,17 +152,7 @@ def plain(net, inputs, horizon, average, turns, places):
     biases = [net.conv.bias, lstm["bias_ih_l0"], lstm["bias_hh_l0"], *net.norm.parameters()]
     others = [(tensor, 0.4) for tensor in (net.table.weight, *biases, net.beside.bias)]
     others += [(net.head.weight, 0.4 * 75 / 5), (net.head.bias, 0.4)]
-    return Plain(matrices, others, net.head.weight, inputs, horizon, average, turns, places)
-
-
-def by_turns(opt, turns, net, other):
-    """Let matrices take turns; the copies' places: their group's number, and theirs in it."""
-    names = {tensor: name for name, tensor in net.named_parameters()}
-    copies, places = dict(other.named_parameters()), {}
-    for number, group in enumerate(opt.param_groups):
-        group["turns"] = turns
-        places |= {copies[names[w]]: (number, i) for i, w in enumerate(group["params"])}
-    return places
+    return Plain(matrices, others, net.head.weight, inputs, horizon, average, turns)
 
 
 @pytest.mark.filterwarnings("ignore::untuned.errors.HorizonWarning")
@@ -176,7 +166,8 @@ def test_steps_are_the_equations(horizon, average, turns):
     other = copy.deepcopy(net)
     numbers = 0.01 * torch.randn(40, 8, 3, dtype=torch.float64)
     opt = untuned.Auto(net, horizon=horizon, average=average)
-    reference = plain(other, {}, horizon, average, turns, by_turns(opt, turns, net, other))
+    opt.param_groups[0]["turns"] = turns
+    reference = plain(other, {}, horizon, average, turns)
     for t in range(40 if turns == 1 else 50):
         size = numbers[: min(t + 1, 8)].square().mean().sqrt()  # of the first eight steps
         reference.inputs[other.beside.weight] = float(size)

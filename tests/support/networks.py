@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from untuned.optimizer.group_layers import geometry_of
+
 
 def gpt2(vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=2):
     """A GPT-2 of the transformers library."""
@@ -141,3 +143,8 @@ def train(model, opt, steps):
 def numbers(opt):
     """Every hyperparameter of every floor and group."""
     return [v for floors in opt.hyperparameters() for floor in floors for v in floor.values()]
+
+
+def layers(opt):
+    """Each tensor's geometry, group by group; None: by its shape."""
+    return [geometry_of(group) for group in opt.param_groups]

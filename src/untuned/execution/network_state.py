@@ -42,14 +42,3 @@ def write_network_state_(
     for name, value in new.items():
         old = group.setdefault(f"floor{level}/network.{name}", torch.zeros_like(value))
         old.copy_(torch.where(finite, value, old) if isinstance(finite, Tensor) else value)
-
-
-def gather_network_state_(groups: Sequence[dict[str, Any]]) -> None:
-    """Bring what is remembered of the network to the first group.
-
-    torch's distributed loading takes a group's options from the group that had its parameters; a
-    head that was exchanged since has another place.
-    """
-    for group in groups[1:]:
-        for name in [name for name in group if "/network." in name]:
-            groups[0][name] = group.pop(name)

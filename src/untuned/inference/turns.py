@@ -69,15 +69,14 @@ class RowCount:
         return float(least)
 
 
-def turns_of(passes: float, groups: Iterable[Mapping[str, Any]]) -> int:
+def turns_of(passes: float, moving: Iterable[tuple[Layer | None, Tensor]]) -> int:
     """k: how many matrices take turns; 1: all move in each step.
 
     Args:
         passes: the operations of the passes of a step; 0: not known.
-        groups: the parameter groups.
+        moving: the tensors that move, with their geometry; None: by shape.
     """
-    params = [(group["layer"], w) for group in groups for w in group["params"] if w.requires_grad]
-    each = [(layer, tuple(w.shape)) for layer, w in params]
+    each = [(layer, tuple(weight.shape)) for layer, weight in moving]
     duals = sum(_operations(layer or by_shape(shape), shape) for layer, shape in each)
     return min(MOST, max(1, math.ceil(duals / (PAID * passes)))) if passes else 1
 

@@ -2,7 +2,7 @@
 
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,20 +11,16 @@ from torch import Tensor
 from untuned import rules
 from untuned._tensors import readable
 from untuned.averaging.weight_average import AVERAGED, WeightAverage
-from untuned.errors import AverageWarning, ParameterError, StateError
+from untuned.errors import AverageWarning, ParameterError
+from untuned.geometry.layer import Layer
 from untuned.inference.input_scale import HAS_MOVED, InputScale
 from untuned.inference.turns import turns_of
-from untuned.optimizer.heads import (
-    arrange_as_saved_,
-    arrange_by_states_,
-    correct_heads_,
-    restore_names_,
-)
+from untuned.optimizer.group_layers import geometry_of
+from untuned.optimizer.heads import correct_heads_, restore_heads_
 from untuned.optimizer.horizon import HorizonWatch, check_multiplier, keep_stated
 from untuned.optimizer.owner import module_of, warn_of_bare
 from untuned.optimizer.plan import BEGUN
 from untuned.optimizer.shell import Optimizer, Params
-from untuned.optimizer.state_dict import check
 from untuned.optimizer.summary import inferred, summary
 from untuned.rules.auto import MOMENTUM
 
@@ -106,17 +102,16 @@ class Auto(Optimizer):
         """As in `Optimizer`."""
         known = isinstance(param_group, Mapping)
         module = module_of(param_group.get("params")) if known else None
-        first = len(self.param_groups)
         super().add_param_group(param_group)
-        for group in self.param_groups[first:]:
-            group.pop("momentum", None)  # a default that is none: see the constructor
-            group[BEGUN] = -1  # from the start, for distributed checkpoints want equal groups
+        group = self.param_groups[-1]
+        group.pop("momentum", None)  # a default that is none: see the constructor
+        group[BEGUN] = -1  # from the start, for distributed checkpoints want equal groups
         if module is not None:
             if self._may_average:
                 self._average.watch(module)
             self._inputs.watch(module)
         elif not (self._bare or "layer" in param_group):
-            self._bare = warn_of_bare(p for g in self.param_groups[first:] for p in g["params"])
+            self._bare = warn_of_bare(group["params"])
 
     def _summary(self) -> list[str]:
         found = inferred(self.param_groups, self._average.active, self._settled)
@@ -137,21 +132,11 @@ class Auto(Optimizer):
         A horizon that this optimizer was built with stays, and a `HorizonWarning` tells where the
         state has another.
         """
-        check(state_dict, self.tower, self.param_groups)
         self._average.rest()
-        before = [dict(group) for group in self.param_groups]
-        arrange_as_saved_(self.param_groups, state_dict["param_groups"])
-        names = [group.get("param_names") for group in self.param_groups]
         horizons = [group["horizon"] for group in self.param_groups]
-        try:
-            super().load_state_dict(state_dict)
-        except StateError:
-            for group, own in zip(self.param_groups, before, strict=True):
-                group.update(own)
-            raise
+        super().load_state_dict(state_dict)
         keep_stated(self.param_groups, horizons)
-        restore_names_(self.param_groups, names)
-        arrange_by_states_(self.param_groups, self.state)
+        restore_heads_(self.param_groups, self.state)
         self._inputs.loaded(self.state)
         steps = (state.get(HAS_MOVED) for state in self.state.values())
         self._settled = any(step is not None and (step.is_meta or step > 0) for step in steps)
@@ -168,7 +153,6 @@ class Auto(Optimizer):
             found = self._inputs
             if not self._settled and found.last is not None:
                 correct_heads_(self.param_groups, found.last, found.known, self.state)
-                params = [weight for group in self.param_groups for weight in group["params"]]
             self._settled = True
             if "momentum" in self.param_groups[0]:
                 self._ignored.tell_of_cycles()
@@ -180,11 +164,18 @@ class Auto(Optimizer):
     def _count_turns(self) -> None:
         """Count the step, and let matrices take turns once it is known how many."""
         found, self._inputs.operations = self._inputs.operations, None
-        turns = None if found is None else turns_of(found, self.param_groups)
+        turns = None if found is None else turns_of(found, self._moving())
         for group in self.param_groups:
             group[BEGUN] = group.get(BEGUN, -1) + 1
             if turns and not group.get("turns"):
                 group["turns"] = turns
+
+    def _moving(self) -> Iterator[tuple[Layer | None, Tensor]]:
+        """The tensors that are not frozen, with their geometry."""
+        for group in self.param_groups:
+            for layer, weight in zip(geometry_of(group), group["params"], strict=True):
+                if weight.requires_grad:
+                    yield layer, weight
 
     def _after_step(self, moved: Sequence[Tensor], finite: bool | Tensor) -> None:
         """Average the weights that have moved, and look at the horizon."""

@@ -1,4 +1,4 @@
-"""Parameter groups, each of one geometry, from a user's `params`; and their checks."""
+"""Parameter groups, from a user's `params`; and their checks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ from untuned.geometry.complex import Complex
 from untuned.geometry.layer import Layer
 from untuned.optimizer.bare import layer_of_bare
 from untuned.optimizer.foreign import check_steps
+from untuned.optimizer.group_layers import Layers, geometry_of
 from untuned.optimizer.owner import module_of
 from untuned.rule import Rule
 
@@ -30,7 +31,7 @@ def layer_for(layer: Layer | None, tensor: Tensor, rule: Any) -> Layer:
     """The geometry of one of a group's tensors, as `as_real` shows it.
 
     Args:
-        layer: the group's; None: each by its shape.
+        layer: the tensor's; None: by its shape.
         tensor: the tensor.
         rule: that moves it.
     """
@@ -53,16 +54,13 @@ def listed(params: Any) -> list[Any]:
     return list(params)
 
 
-def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
-    """A user's group as groups of tensors with one `layer` each (None: each by its shape)."""
+def group_of(group: Mapping[str, Any], rule: Rule) -> Group:
+    """A user's group with its tensors, and with their `layer`: one for all, or `Layers`."""
     if not isinstance(group, Mapping) or "params" not in group:
         raise ParameterTypeError(f"a parameter group is a dict with 'params', not {group!r}")
     module = module_of(group["params"])
     if module is not None and "layer" not in group:
-        return [
-            {**_renamed(group, layer), "params": pairs, "layer": layer}
-            for layer, pairs in _by_layer(module, rule).items()
-        ]
+        return {**group, **_assigned(module, rule)}
     params = group["params"] if module is None else list(module.named_parameters())
     tensors = [params] if isinstance(params, Tensor) else listed(params)
     once: dict[int, Any] = {}  # a tensor listed twice, by layers that share it, is one parameter
@@ -70,70 +68,70 @@ def groups_of(group: Mapping[str, Any], rule: Rule) -> list[Group]:
         once.setdefault(id(given[1] if _is_pair(given) else given), given)
     params = list(once.values())
     layer = group["layer"] if "layer" in group else layer_of_bare(params, rule)
-    return [{**group, "layer": layer, "params": params}]
+    return {**group, "layer": layer, "params": params}
 
 
-def _renamed(group: Mapping[str, Any], layer: Layer | None) -> Mapping[str, Any]:
-    """The group, its "name" extended by the layer: monitors want no name twice."""
-    name = group.get("name")
-    return group if layer is None or name is None else {**group, "name": f"{name}, {layer}"}
-
-
-def named(groups: Sequence[Group], old: Sequence[Group]) -> list[Group]:
-    """The groups, their tensors named if those of `old` groups are: torch wants all or none."""
+def named(group: Group, old: Sequence[Group]) -> Group:
+    """The group, its tensors named if those of `old` groups are: torch wants all or none."""
     if not old:
-        return list(groups)
-    wanted = "param_names" in old[0]
-
-    def alike(place: int, group: Group) -> Group:
-        params = [
-            pair if isinstance(pair, tuple) else (f"param_groups[{place}].{i}", pair)
-            for i, pair in enumerate(group["params"])
-        ]
-        if not wanted:
-            return {**group, "params": [tensor for _, tensor in params]}
-        # torch takes the names from the tensors, and where there are none it sees none
-        return {**group, "params": params} | ({} if params else {"param_names": []})
-
-    return [alike(place, group) for place, group in enumerate(groups, start=len(old))]
+        return group
+    if "param_names" not in old[0]:
+        return {**group, "params": tensors_of(group)}
+    params = [
+        given if _is_pair(given) else (f"param_groups[{len(old)}].{i}", given)
+        for i, given in enumerate(group["params"])
+    ]
+    # torch takes the names from the tensors, and where there are none it sees none
+    return {**group, "params": params} | ({} if params else {"param_names": []})
 
 
-def _by_layer(module: nn.Module, rule: Rule) -> dict[Layer | None, list[tuple[str, Tensor]]]:
-    """The named parameters of a module by geometry; None: by shape."""
-    parts: dict[Layer | None, list[tuple[str, Tensor]]] = {None: []}
+def _assigned(module: nn.Module, rule: Rule) -> Group:
+    """The named parameters of a module, and the geometry of each."""
+    pairs: list[tuple[str, Tensor]] = []
+    layers: list[Layer | None] = []
     for name, tensor, layer in rule.assign(module):
         if is_lazy(tensor):
             raise ParameterTypeError(f"{name!r} has no shape yet: run the model once first")
-        told = layer == rule.by_shape(tuple(tensor.shape))
-        parts.setdefault(None if told else layer, []).append((name, tensor))
-    return {layer: pairs for layer, pairs in parts.items() if pairs} or {None: []}
+        pairs.append((name, tensor))
+        layers.append(None if layer == rule.by_shape(tuple(tensor.shape)) else layer)
+    by_shape = layers.count(None) == len(layers)
+    return {
+        "params": pairs,
+        "layer": None if by_shape else Layers([tensor for _, tensor in pairs], layers),
+    }
 
 
-def check_groups(new: Sequence[Group], old: Sequence[Group], rule: Rule) -> None:
-    """Validate new groups before any is added; errors name the parameter."""
+def check_group(new: Group, old: Sequence[Group], rule: Rule) -> None:
+    """Validate a new group before it is added; errors name the parameter."""
     taken = {tensor for group in old for tensor in group["params"]}
-    every = [*taken, *tensors_of(new)]
+    given, tensors = new["params"], tensors_of(new)
+    every = [*taken, *tensors]
     device = getattr(every[0], "device", None) if every else None  # or it is no tensor
-    for group in new:
-        given, tensors = group["params"], tensors_of([group])
-        names = [repr(g[0]) if _is_pair(g) else f"params[{i}]" for i, g in enumerate(given)]
-        for name, tensor in zip(names, tensors, strict=True):
-            _check_tensor(name, tensor)
-            if tensor in taken:
-                raise ParameterError(f"{name} is given twice: each tensor belongs to one group")
-            if tensor.device != device:
-                raise ParameterError(
-                    f"{name} is on {tensor.device}, and others on {device}: a step looks at all "
-                    "at once; give each device's parameters an optimizer of their own"
-                )
-        check_options(group, rule)
-        _check_layer(group["layer"], names, tensors, rule)
-        rule.check_group(names, tensors)
+    names = [repr(g[0]) if _is_pair(g) else f"params[{i}]" for i, g in enumerate(given)]
+    for name, tensor in zip(names, tensors, strict=True):
+        _check_tensor(name, tensor)
+        if tensor in taken:
+            raise ParameterError(f"{name} is given twice: each tensor belongs to one group")
+        if tensor.device != device:
+            raise ParameterError(
+                f"{name} is on {tensor.device}, and others on {device}: a step looks at all "
+                "at once; give each device's parameters an optimizer of their own"
+            )
+    check_options(new, rule)
+    if not isinstance(new["layer"], Layer | Layers | None):
+        raise ParameterTypeError(
+            f"layer={new['layer']!r}: give a layer of untuned.geometry, such as Dense(parts=3)"
+        )
+    for name, tensor, layer in zip(
+        names, tensors, geometry_of(new | {"params": tensors}), strict=True
+    ):
+        _check_layer(layer, name, tensor, rule)
+    rule.check_group(names, tensors)
 
 
-def tensors_of(groups: Iterable[Group]) -> list[Tensor]:
-    """The tensors of groups, whether named or not."""
-    return [pair[1] if _is_pair(pair) else pair for group in groups for pair in group["params"]]
+def tensors_of(group: Group) -> list[Tensor]:
+    """The tensors of a group, whether named or not."""
+    return [given[1] if _is_pair(given) else given for given in group["params"]]
 
 
 def _is_pair(given: Any) -> bool:
@@ -168,18 +166,11 @@ def check_options(group: Group, rule: Rule) -> None:
     check_steps(group, rule)
 
 
-def _check_layer(
-    layer: Layer | None, names: Sequence[str], tensors: Sequence[Tensor], rule: Rule
-) -> None:
-    if not isinstance(layer, Layer | None):
-        raise ParameterTypeError(
-            f"layer={layer!r}: give a layer of untuned.geometry, such as Dense(parts=3)"
-        )
-    for name, tensor in zip(names, tensors, strict=True):
-        shape = tuple(tensor.shape)
-        try:
-            own = (layer or rule.by_shape(shape)).of_shape(shape)
-            own.blocks(shape)
-            own.radius(shape if tensor.numel() else (1,) * tensor.ndim)
-        except (ParameterError, IndexError, ZeroDivisionError) as error:
-            raise ParameterError(f"{name} does not fit {layer}: {error}") from error
+def _check_layer(layer: Layer | None, name: str, tensor: Tensor, rule: Rule) -> None:
+    shape = tuple(tensor.shape)
+    try:
+        own = (layer or rule.by_shape(shape)).of_shape(shape)
+        own.blocks(shape)
+        own.radius(shape if tensor.numel() else (1,) * tensor.ndim)
+    except (ParameterError, IndexError, ZeroDivisionError) as error:
+        raise ParameterError(f"{name} does not fit {layer}: {error}") from error

@@ -24,6 +24,7 @@ from untuned.errors import SparseGradientError
 from untuned.execution import Executor, StepInputs, executor_of
 from untuned.execution.stochastic_rounding import SHORT, Write, key_of
 from untuned.geometry.complex import as_real
+from untuned.optimizer.group_layers import follow_, geometry_of
 from untuned.optimizer.param_groups import layer_for, name_of
 from untuned.optimizer.turns import note_turn
 from untuned.rule import State, States
@@ -71,7 +72,9 @@ class GroupPlan:
         self._read_options()
         tuned = list(self.tower.tuned(0))
         self._lr_multiplies = self.tower.lr_multiplies
-        layers = [layer_for(self.group["layer"], param, self.rule) for param in self.params]
+        self._layer = self.group["layer"]
+        known = dict(zip(self.group["params"], geometry_of(self.group), strict=True))
+        layers = [layer_for(known[param], param, self.rule) for param in self.params]
         self.executor: Executor = executor_of(
             self.rule, tuned, self._weights(), self.shards, layers, self.compile
         )
@@ -82,7 +85,8 @@ class GroupPlan:
 
     def serves(self, group: dict[str, Any], params: Sequence[Tensor]) -> bool:
         """Whether the plan is one of these tensors of the group, as they are now."""
-        same = group is self.group and len(params) == len(self.params)
+        same = group is self.group and group["layer"] is self._layer
+        same = same and len(params) == len(self.params)
         same = same and all(map(operator.is_, params, self.params))
         return same and facts_of(params) == self._facts
 
@@ -257,6 +261,7 @@ class Plans:
         plan = self.made.get(number)
         tracing = torch.compiler.is_compiling()  # a plan made while tracing must not outlive it
         if plan is None or tracing or not plan.serves(group, params):
+            follow_(group)
             plan = GroupPlan(self.tower, self.compile, group, number, params)
             if not tracing:
                 self.made[number] = plan

@@ -15,6 +15,7 @@ from untuned.errors import ParameterTypeError
 from untuned.geometry.complex import Complex, as_real
 from untuned.geometry.layer import Layer
 from untuned.inference.input_scale import LOOKED, MEASURED
+from untuned.optimizer.group_layers import geometry_of
 from untuned.optimizer.param_groups import layer_for, name_of
 from untuned.optimizer.shell import Optimizer
 from untuned.rule import State
@@ -134,8 +135,9 @@ def network_numbers(opt: Optimizer, *names: str) -> list[Tensor]:
 def parameters_of(opt: Optimizer) -> Iterator[tuple[str, Layer, Tensor, State]]:
     """Each parameter: its name, its geometry, itself, its state."""
     for group in opt.param_groups:
-        for i, weight in enumerate(group["params"]):
-            layer = layer_for(group["layer"], weight, opt.tower.floors[0].rule)
+        each = zip(group["params"], geometry_of(group), strict=True)
+        for i, (weight, own) in enumerate(each):
+            layer = layer_for(own, weight, opt.tower.floors[0].rule)
             yield name_of(group, i).strip("'"), layer, as_real(weight), opt.state.get(weight, {})
 
 

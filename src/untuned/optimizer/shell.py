@@ -1,9 +1,8 @@
 """The shell: a `torch.optim.Optimizer` that runs any rule.
 
 It alone holds state. A parameter group holds what its parameters have in common: their `params`,
-`lr`, the rule's hyperparameters, `effective_lr`, and `layer`, the geometry that they share (None:
-each by its shape). So geometry follows a parameter wherever PyTorch moves or swaps it, and a
-module whose parameters need several geometries becomes several groups.
+`lr`, the rule's hyperparameters, `effective_lr`, and `layer`, their geometry (None: each by its
+shape; `Layers`: each its own), which follows parameters wherever PyTorch moves or swaps them.
 """
 
 import sys
@@ -19,19 +18,20 @@ from untuned.distributed.unsupported import check_whole
 from untuned.elementwise import Elementwise
 from untuned.errors import ParameterError
 from untuned.execution.blockwise import block_vector_for
-from untuned.execution.network_state import gather_network_state_
 from untuned.execution.project import project_all_
 from untuned.execution.stochastic_rounding import key_of
 from untuned.geometry.complex import as_real
 from untuned.notation import tower_of
 from untuned.optimizer import state_dict as saving
 from untuned.optimizer.foreign import IgnoredOptions, check_foreign
+from untuned.optimizer.group_layers import geometry_of
 from untuned.optimizer.multiplier import MultiplierWatch
 from untuned.optimizer.nonfinite import NonFiniteGuard
+from untuned.optimizer.older_states import regrouped
 from untuned.optimizer.param_groups import (
-    check_groups,
+    check_group,
     check_options,
-    groups_of,
+    group_of,
     layer_for,
     listed,
     named,
@@ -72,9 +72,7 @@ class Optimizer(torch.optim.Optimizer):
             `betas`, `eps`, `fused` and `foreach`, also in groups: they are ignored, and an
             `IgnoredWarning` names them. Those that ask for another step are errors.
 
-    A module whose parameters need several geometries becomes several groups, so that there may be
-    more `param_groups` than you gave (schedulers that take a list want one entry for each); lists
-    of tensors stay the groups that they are.
+    Your groups stay your groups: a module is one, whatever geometries its parameters have.
 
     A complex parameter is a pair of reals, as in `torch.optim`, with the geometry of its shape.
     A parameter without a gradient stays where it is and does not count as a layer. If any
@@ -167,21 +165,19 @@ class Optimizer(torch.optim.Optimizer):
         return rule
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group as the constructor takes it: one for each geometry, if it is a module."""
+        """Add a group as the constructor takes it."""
         self._ignored.tell([param_group] if isinstance(param_group, Mapping) else [])
-        groups = groups_of(param_group, self._ground)
-        check_groups(groups, self.param_groups, self._ground)
+        group = group_of(param_group, self._ground)
+        check_group(group, self.param_groups, self._ground)
         if len(self.tower.floors) > 1 or not isinstance(self._ground, Elementwise):
-            check_whole(str(self.tower), tensors_of(groups))
-        for group in groups:
-            self.tower.of_group(group).floors[0].check(self.tower.tuned(0))
-        for group in named(groups, self.param_groups):
-            super().add_param_group({"effective_lr": 0.0, **group})
-            if self.tower.tuned(0):
-                from untuned.towers.state import begin  # a lone rule needs no towers
+            check_whole(str(self.tower), tensors_of(group))
+        self.tower.of_group(group).floors[0].check(self.tower.tuned(0))
+        super().add_param_group({"effective_lr": 0.0, **named(group, self.param_groups)})
+        if self.tower.tuned(0):
+            from untuned.towers.state import begin  # a lone rule needs no towers
 
-                begin(self.tower, self.param_groups[-1])
-            self._project_(self.param_groups[-1])
+            begin(self.tower, self.param_groups[-1])
+        self._project_(self.param_groups[-1])
 
     def _project_(self, group: dict[str, Any]) -> None:
         """Project the weights of a new group, if the rule wants them anywhere."""
@@ -190,10 +186,11 @@ class Optimizer(torch.optim.Optimizer):
         if projection is None:
             return
         assert isinstance(rule, Blockwise)
-        params = [param for param in group["params"] if param.requires_grad]
-        shards = [shard_of(param) for param in params]
-        weights = [as_real(local(param)) for param in params]
-        layers = [layer_for(group["layer"], param, rule) for param in params]
+        pairs = zip(geometry_of(group), group["params"], strict=True)
+        moving = [(layer, param) for layer, param in pairs if param.requires_grad]
+        shards = [shard_of(param) for _, param in moving]
+        weights = [as_real(local(param)) for _, param in moving]
+        layers = [layer_for(layer, param, rule) for layer, param in moving]
         blocks = block_vector_for(rule, layers, weights, shards)
         key = key_of(torch.full((), -1), group["seed"], len(self.param_groups) - 1)
         project_all_(weights, blocks, shards, key, projection)
@@ -240,6 +237,8 @@ class Optimizer(torch.optim.Optimizer):
         """
         layers = [group["layer"] for group in self.param_groups]
         given: dict[str, Any] = {}
+        if saving.has_groups(state_dict):
+            state_dict = regrouped(state_dict, self.param_groups)
 
         def check(_: torch.optim.Optimizer, loaded: dict[str, Any]) -> None:
             saving.check(loaded, self.tower, self.param_groups)
@@ -258,7 +257,6 @@ class Optimizer(torch.optim.Optimizer):
             for name in ("rule", "version"):
                 group.pop(name, None)
             group.update({**own, "effective_lr": 0.0, **group, "layer": layer})
-        gather_network_state_(self.param_groups)
         saving.restore_(self, given)
         if self._multiplier is not None and saving.has_moved(given):
             self._multiplier.loaded()

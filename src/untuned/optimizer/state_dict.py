@@ -11,6 +11,7 @@ from untuned.errors import StateError
 from untuned.geometry.complex import as_real
 from untuned.geometry.layer import Layer, Shape
 from untuned.geometry.layers import Dense, Embedding
+from untuned.optimizer.group_layers import geometry_of
 from untuned.optimizer.param_groups import layer_for, name_of
 from untuned.tower import Tower
 from untuned.tunable import Tunable
@@ -41,12 +42,12 @@ def check(state_dict: dict[str, Any], tower: Tower, groups: Sequence[Mapping[str
         tower: of this optimizer.
         groups: its parameter groups.
     """
-    saved = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
-    if not isinstance(saved, Sequence) or not all(isinstance(group, Mapping) for group in saved):
+    if not has_groups(state_dict):
         raise StateError(
             "the state to load is no optimizer's: it has no param_groups; give what "
             "opt.state_dict() returned"
         )
+    saved = state_dict["param_groups"]
     _check_rules(saved, tower)
     theirs, ours = ([len(g["params"]) for g in each] for each in (saved, groups))
     if theirs != ours:
@@ -54,6 +55,12 @@ def check(state_dict: dict[str, Any], tower: Tower, groups: Sequence[Mapping[str
             f"the state to load is of groups with {theirs} parameters, this optimizer's have "
             f"{ours}: build it from the same parameters, in the same groups"
         )
+
+
+def has_groups(state_dict: Any) -> bool:
+    """Whether it is a state dict at all."""
+    saved = state_dict.get("param_groups") if isinstance(state_dict, Mapping) else None
+    return isinstance(saved, Sequence) and all(isinstance(group, Mapping) for group in saved)
 
 
 def _check_rules(saved: Sequence[Mapping[str, Any]], tower: Tower) -> None:
@@ -88,8 +95,9 @@ def check_shapes(
         groups: this optimizer's parameter groups.
     """
     for group, saved in zip(groups, state_dict["param_groups"], strict=True):
-        for place, (weight, index) in enumerate(zip(group["params"], saved["params"], strict=True)):
-            shapes = _shapes(rule, group["layer"], weight)
+        each = zip(group["params"], geometry_of(group), saved["params"], strict=True)
+        for place, (weight, layer, index) in enumerate(each):
+            shapes = _shapes(rule, layer, weight)
             for name, value in state_dict.get("state", {}).get(index, {}).items():
                 own = isinstance(value, Tensor) and "." not in name
                 if own and tuple(value.shape) not in shapes:

@@ -10,6 +10,7 @@ from untuned._tensors import as_number
 from untuned.geometry import by_shape
 from untuned.geometry.layer import Layer
 from untuned.geometry.layers import Head
+from untuned.optimizer.group_layers import geometry_of
 from untuned.optimizer.param_groups import name_of
 
 Groups = Sequence[Mapping[str, Any]]
@@ -24,9 +25,9 @@ def summary(kind: str, groups: Groups, options: Iterable[str]) -> Iterator[str]:
         options: those of groups that are listed.
     """
     every = [
-        (group["layer"] or by_shape(tuple(param.shape)), param)
+        (layer or by_shape(tuple(param.shape)), param)
         for group in groups
-        for param in group["params"]
+        for layer, param in zip(geometry_of(group), group["params"], strict=True)
     ]
     kinds = Counter(type(_kind(layer)).__name__ for layer, _ in every)
     entries = sum(param.numel() for _, param in every)
@@ -52,8 +53,8 @@ def inferred(groups: Groups, averaged: bool, settled: bool) -> Iterator[str]:
     heads = [
         name_of(group, i).strip("'")
         for group in groups
-        for i in range(len(group["params"]))
-        if isinstance(group["layer"], Head)
+        for i, layer in enumerate(geometry_of(group))
+        if isinstance(layer, Head)
     ]
     sure = "" if settled or not heads else " (declared last; the first pass may show another)"
     yield "head: " + (", ".join(heads) or "none") + sure

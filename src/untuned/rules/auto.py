@@ -55,7 +55,7 @@ import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, count
+from itertools import accumulate, compress, count
 from typing import ClassVar
 
 import torch
@@ -183,7 +183,8 @@ class Auto(Blockwise):
         if k <= 1 or leaves.turn < PATIENCE:
             return [1] * len(leaves.states)
         matrices = leaves.blocks.layers_with(is_spectral)
-        return [k * (i % k == 0) if own else 1 for i, own in enumerate(matrices, leaves.turn)]
+        numbers = accumulate(matrices, initial=leaves.turn)  # biases between them take no turns
+        return [k * (i % k == 0) if own else 1 for i, own in zip(numbers, matrices, strict=False)]
 
     def _directions(
         self, leaves: Leaves, turn: Sequence[int]
