@@ -24,7 +24,7 @@ from support.averages import (
     train,
     trained,
 )
-from support.networks import equal, perceptron
+from support.networks import by_shape, equal, perceptron
 from untuned.errors import ParameterError
 
 
@@ -79,7 +79,6 @@ def test_the_state_is_two_tensors_for_a_matrix_and_three_elsewhere():
         assert all(v.numel() <= 2 for v in opt.state[p].values() if v.shape != p.shape), name
 
 
-@pytest.mark.filterwarnings("ignore::untuned.errors.BareTensorsWarning")
 def test_it_may_be_turned_off_and_needs_a_module():
     model, opt = trained(lambda model: untuned.Auto(model, average=False))
     assert not any(ITERATE in state for state in opt.state.values())
@@ -88,8 +87,8 @@ def test_it_may_be_turned_off_and_needs_a_module():
     assert equal(averages(model), before)
     assert {group["power"] for group in opt.param_groups} == {1.0}
     with pytest.raises(ParameterError, match="average=True needs the module"):
-        untuned.Auto(list(model.parameters()), average=True)
-    assert "average.iterate" not in str(untuned.Auto(list(model.parameters())).state_dict())
+        untuned.Auto(by_shape(model), average=True)
+    assert "average.iterate" not in str(untuned.Auto(by_shape(model)).state_dict())
 
 
 def read_by_evaluating(model):

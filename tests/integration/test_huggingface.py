@@ -115,10 +115,22 @@ def test_the_trainers_own_decay_beside_a_horizon_warns(passages):
         both.train()
 
 
-def test_the_class_itself_warns_of_what_it_loses(passages):
-    bare = trainer(language_model(), passages, (untuned.Auto, {}), max_steps=1)
-    with pytest.warns(untuned.errors.BareTensorsWarning):
-        bare.train()
+def test_the_class_itself_finds_the_module_that_has_the_trainers_groups(passages):
+    models = language_model(dropout=0), language_model(dropout=0)
+    models[1].load_state_dict(models[0].state_dict())
+    ways = (untuned.Auto, {}), PLAIN
+    runs = [trainer(m, passages, way, max_steps=3) for m, way in zip(models, ways, strict=True)]
+    found = []
+    for run in runs:
+        run.train()
+        pairs = zip(run.optimizer.param_groups, layers(run.optimizer), strict=True)
+        found.append(
+            {n: x for group, own in pairs for n, x in zip(group["param_names"], own, strict=True)}
+        )
+    assert len(runs[0].optimizer.param_groups) == 2  # with and without decay
+    assert found[0] == found[1]
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
 AUTO = (lambda: untuned.Auto, {"horizon": STEPS})

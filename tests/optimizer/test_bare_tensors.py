@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state
 
 import untuned
-from support.networks import equal
+from support.networks import by_shape, equal
 from untuned.errors import GeometryWarning
 from untuned.geometry import Conv, Dense, Stacked, Vector
 from untuned.rules import AGD
@@ -66,8 +66,7 @@ def test_stacked_networks_end_where_each_ends_alone(given):
     assert [group["layer"] for group in opt.param_groups] == [Stacked()]
     ends = train(output, opt, 300)
     alone = [
-        train(lambda x, m=m: m(x)[None], untuned.Auto(list(m.parameters())), 300).item()
-        for m in models
+        train(lambda x, m=m: m(x)[None], untuned.Auto(by_shape(m)), 300).item() for m in models
     ]
     assert ends.max() < 0.01  # of a variance of about 0.4
     assert ends.tolist() == pytest.approx(alone, rel=0.2)
@@ -81,7 +80,7 @@ def test_a_step_of_stacked_networks_is_that_of_each():
     train(output, opt, 1)
     s = float(opt.param_groups[0]["effective_lr"])
     for place, model in enumerate(models):
-        its = untuned.Auto(list(model.parameters()))
+        its = untuned.Auto(by_shape(model))
         before = [p.detach().clone() for p in model.parameters()]
         train(lambda x, m=model: m(x)[None], its, 1)
         own = float(its.param_groups[0]["effective_lr"])

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.utils.checkpoint import checkpoint
 
 import untuned
-from support.networks import equal, layers
+from support.networks import by_shape, equal, layers
 from untuned.geometry import Dense, Head
 
 
@@ -199,10 +199,9 @@ def test_the_degree_is_that_of_what_moves(turn):
     assert degree(opt) == pytest.approx(6, rel=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::untuned.errors.BareTensorsWarning")
 def test_bare_tensors_have_the_degree_of_a_chain():
     net = bare_chain(6)
-    opt = untuned.Auto(list(net.parameters()))
+    opt = untuned.Auto(by_shape(net))
     train(net, opt, 3)
     assert degree(opt) == pytest.approx(6, rel=1e-6)
 
@@ -276,6 +275,21 @@ def test_learning_rates_stay_with_their_tensors():
     assert opt.param_groups[1]["params"] == [net.layer2.weight, net.layer0.weight]
     assert heads(opt) == ["0.weight"]  # of the second group
     assert degree(opt) == pytest.approx(3, rel=1e-6)
+
+
+def test_layers_that_thaw_later_are_no_heads():
+    """Each module that is given has a last matrix; what was trained before stays the head."""
+    net = bare_chain(4)
+    net[:4].requires_grad_(False)
+    opt = untuned.Auto(net[4:])
+    train(net, opt, 3)
+    for part in (net[2:4], net[:2]):
+        part.requires_grad_(True)
+        opt.add_param_group({"params": part})
+        train(net, opt, 3)
+        assert heads(opt) == ["6.weight"]
+    assert all("square" in opt.state[p] for p in net[6].parameters())
+    assert not any("square" in opt.state[p] for p in net[:6].parameters())
 
 
 def test_a_head_that_is_stated_of_bare_tensors_stays():

@@ -148,3 +148,8 @@ def numbers(opt):
 def layers(opt):
     """Each tensor's geometry, group by group; None: by its shape."""
     return [geometry_of(group) for group in opt.param_groups]
+
+
+def by_shape(model):
+    """Parameter groups in which tensors have the geometry of their shapes, and no module."""
+    return [{"params": list(model.parameters()), "layer": None}]

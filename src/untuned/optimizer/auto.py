@@ -18,7 +18,8 @@ from untuned.inference.turns import turns_of
 from untuned.optimizer.group_layers import geometry_of
 from untuned.optimizer.heads import correct_heads_, restore_heads_
 from untuned.optimizer.horizon import HorizonWatch, check_multiplier, keep_stated
-from untuned.optimizer.owner import module_of, warn_of_bare
+from untuned.optimizer.owner import module_of, warn_of_bare, with_module
+from untuned.optimizer.param_groups import listed
 from untuned.optimizer.plan import BEGUN
 from untuned.optimizer.shell import Optimizer, Params
 from untuned.optimizer.summary import inferred, summary
@@ -34,14 +35,15 @@ class Auto(Optimizer):
     Give it the module: it then knows the layers and the head (the last matrix), measures the size
     of the data in the first steps, and **averages the weights**. What the module holds whenever it
     is not training, so what is evaluated, saved, copied or exported, is the average; its passes in
-    training mode see the iterate (`averaging.weight_average`). Of bare tensors it knows the shapes
-    alone, and averages nothing. `effective_lr` in the groups is `lr` times the step
-    size. State: two tensors for each matrix (momentum, iterate), three for each vector, embedding
-    and head. `untuned.rules.Auto` has the equations, `Optimizer` the other errors raised.
+    training mode see the iterate (`averaging.weight_average`). Behind lists of a module's
+    parameters, such as groups with and without weight decay, it finds the module; of other tensors
+    it knows the shapes alone, and averages nothing. `effective_lr` in the groups is `lr` times the
+    step size. State: two tensors for each matrix (momentum, iterate), three for each vector,
+    embedding and head. `untuned.rules.Auto` has the equations, `Optimizer` the other errors raised.
 
     Args:
-        params: as in `Optimizer`; a module, if there is one. A `BareTensorsWarning` tells of a
-            module's parameters that come in lists.
+        params: as in `Optimizer`; a module, if there is one. A `BareTensorsWarning` tells of
+            parameters that no one module has.
         lr: multiplies every step; for schedulers.
         horizon: total number of optimizer steps, if known: the step size decays linearly to zero.
             Past it steps stay as short as the last one, and a `HorizonWarning` says so. None: it
@@ -78,7 +80,8 @@ class Auto(Optimizer):
         self._bare = False  # whether parameters came without their module
         check_multiplier(lr)
         rule = rules.Auto(horizon or 0)
-        super().__init__(params, rule, lr=lr, maximize=maximize, seed=seed, **others)
+        groups = with_module(listed(params))
+        super().__init__(groups, rule, lr=lr, maximize=maximize, seed=seed, **others)
         # OneCycleLR and CyclicLR refuse optimizers without; groups have one if a schedule sets it
         self.defaults["momentum"] = MOMENTUM
         if average and not self._average.watching:
@@ -101,8 +104,12 @@ class Auto(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in `Optimizer`."""
         known = isinstance(param_group, Mapping)
+        if known:  # of one module with the others, if there is one, or of one of its own
+            present = [weight for group in self.param_groups for weight in group["params"]]
+            (param_group,) = with_module(with_module([param_group], present))
         module = module_of(param_group.get("params")) if known else None
         super().add_param_group(param_group)
+        self._settled = False  # what is new may be declared a head, too
         group = self.param_groups[-1]
         group.pop("momentum", None)  # a default that is none: see the constructor
         group[BEGUN] = -1  # from the start, for distributed checkpoints want equal groups

@@ -9,6 +9,7 @@ from torch import Tensor
 from untuned.geometry import by_shape
 from untuned.geometry.layer import Layer
 from untuned.geometry.layers import Dense, Embedding, Head
+from untuned.inference.input_scale import HAS_MOVED
 from untuned.optimizer.group_layers import Layers, follow_
 from untuned.optimizer.param_groups import Group
 from untuned.rule import State, States
@@ -28,12 +29,14 @@ def correct_heads_(
         last: the matrices that come after all others, the last one first; empty if these are
             frozen.
         known: all matrices that were looked at; heads stated of bare tensors stay.
-        state: the optimizer's, of tensors that have not moved.
+        state: the optimizer's; what has moved stays what it is.
     """
     heads = [(group, tensor) for group, tensor, layer in _assigned(groups) if _is_head(layer)]
     declared = [(group, tensor) for group, tensor in heads if _among(tensor, known)]
-    wrong = [(group, tensor) for group, tensor in declared if not _among(tensor, last)]
-    if last and declared and len(wrong) == len(declared):
+    fresh = [(g, tensor) for g, tensor in declared if HAS_MOVED not in state.get(tensor, {})]
+    wrong = [(group, tensor) for group, tensor in fresh if not _among(tensor, last)]
+    new = last and HAS_MOVED not in state.get(last[0], {})
+    if new and declared and len(wrong) == len(declared):
         _declare_(*wrong.pop(0), False, state)
         for group, tensor, _ in _assigned(groups):
             if tensor is last[0]:

@@ -14,7 +14,7 @@ from untuned.geometry.layer import Layer
 from untuned.optimizer.bare import layer_of_bare
 from untuned.optimizer.foreign import check_steps
 from untuned.optimizer.group_layers import Layers, geometry_of
-from untuned.optimizer.owner import module_of
+from untuned.optimizer.owner import Part, module_of, tensor_of
 from untuned.rule import Rule
 
 Group = dict[str, Any]
@@ -60,15 +60,20 @@ def group_of(group: Mapping[str, Any], rule: Rule) -> Group:
         raise ParameterTypeError(f"a parameter group is a dict with 'params', not {group!r}")
     module = module_of(group["params"])
     if module is not None and "layer" not in group:
-        return {**group, **_assigned(module, rule)}
-    params = group["params"] if module is None else list(module.named_parameters())
-    tensors = [params] if isinstance(params, Tensor) else listed(params)
-    once: dict[int, Any] = {}  # a tensor listed twice, by layers that share it, is one parameter
-    for given in tensors:
-        once.setdefault(id(given[1] if _is_pair(given) else given), given)
-    params = list(once.values())
+        return {**group, **_assigned(module, rule, group["params"])}
+    params = group["params"] if module is None else module.named_parameters()
+    tensors = [params] if isinstance(params, Tensor) else list(params) if module else listed(params)
+    params = _once(tensors)
     layer = group["layer"] if "layer" in group else layer_of_bare(params, rule)
     return {**group, "layer": layer, "params": params}
+
+
+def _once(given: Iterable[Any]) -> list[Any]:
+    """Tensors without those listed before, by layers that share them."""
+    once: dict[int, Any] = {}
+    for each in given:
+        once.setdefault(id(tensor_of(each)), each)
+    return list(once.values())
 
 
 def named(group: Group, old: Sequence[Group]) -> Group:
@@ -85,19 +90,24 @@ def named(group: Group, old: Sequence[Group]) -> Group:
     return {**group, "params": params} | ({} if params else {"param_names": []})
 
 
-def _assigned(module: nn.Module, rule: Rule) -> Group:
-    """The named parameters of a module, and the geometry of each."""
-    pairs: list[tuple[str, Tensor]] = []
+def _assigned(module: nn.Module, rule: Rule, params: Any) -> Group:
+    """The named parameters of a module, or those of its parameters that are given, and geometry."""
+    every: list[tuple[str, Tensor, Layer | None]] = list(rule.assign(module))
+    if isinstance(params, Part):
+        known = {each[1]: each for each in every}
+        names = {tensor: name for name, tensor in module.named_parameters()}
+        given = [each if _is_pair(each) else (names[each], each) for each in params.given]
+        every = [(*pair, known.get(pair[1], (None,))[-1]) for pair in _once(given)]
     layers: list[Layer | None] = []
-    for name, tensor, layer in rule.assign(module):
+    for name, tensor, layer in every:
         if is_lazy(tensor):
             raise ParameterTypeError(f"{name!r} has no shape yet: run the model once first")
-        pairs.append((name, tensor))
         layers.append(None if layer == rule.by_shape(tuple(tensor.shape)) else layer)
+    tensors = [tensor for _, tensor, _ in every]
     by_shape = layers.count(None) == len(layers)
     return {
-        "params": pairs,
-        "layer": None if by_shape else Layers([tensor for _, tensor in pairs], layers),
+        "params": [(name, tensor) for name, tensor, _ in every],
+        "layer": None if by_shape else Layers(tensors, layers),
     }
 
 
@@ -131,7 +141,7 @@ def check_group(new: Group, old: Sequence[Group], rule: Rule) -> None:
 
 def tensors_of(group: Group) -> list[Tensor]:
     """The tensors of a group, whether named or not."""
-    return [given[1] if _is_pair(given) else given for given in group["params"]]
+    return list(map(tensor_of, group["params"]))
 
 
 def _is_pair(given: Any) -> bool:
