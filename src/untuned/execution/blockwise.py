@@ -112,10 +112,10 @@ class BlockwiseExecutor(Executor):
     def receive_sums(self, totals: list[Tensor]) -> None:
         if self._along:
             *totals, dots, squares = totals
-            self._along = [dots, squares.sqrt()]
+            self._along = [dots.to(self.sizes), squares.sqrt().to(self.sizes)]
         if self._counter is not None:
             *totals, counter, ranks = totals
-            self._counter = counter / ranks
+            self._counter = (counter / ranks).to(self.sizes)
         if self._radial is not None:
             *totals, self._radial = totals
         found = [total.sqrt().to(self.sizes) for total in totals]
