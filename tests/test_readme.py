@@ -1,28 +1,79 @@
-"""The README tells the truth: its code runs, and what it names exists."""
+"""The README and the first page tell the truth: their code runs, what they name exists."""
 
+import json
 import re
 import subprocess
 import sys
 
-from support.pages import ROOT, blocks_of
+import pytest
+import torch
+from torch import nn
+
+import untuned
+from support.pages import DOCS, ROOT, blocks_of, run_page, text_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SITUATIONS = [
+    [cell.strip() for cell in row.strip("|").split("|")]
+    for row in text_of("index").split("| your situation |")[1].split("\n\n")[0].splitlines()[2:]
+]
 
 
-def test_the_example_runs_and_learns():
-    scope: dict = {}
+def test_its_three_lines_make_an_optimizer_that_trains():
     (example,) = blocks_of(README)
-    exec(example.replace("print(", "rate = ("), scope)
-    assert 0 < float(scope["rate"]) < 1
-    assert float(scope["loss"].detach()) < 2.3
+    assert len([line for line in example.splitlines() if line]) <= 3
+    scope = {"model": nn.Linear(4, 2)}
+    exec(example, scope)
+    before = scope["model"].weight.detach().clone()
+    scope["model"](torch.ones(1, 4)).sum().backward()
+    scope["opt"].step()
+    assert (scope["model"].weight.detach() < before).all()
 
 
 def test_every_file_that_it_names_exists():
-    for path in re.findall(r"\]\(([^):#]+)\)", README):
+    places = dict(re.findall(r"^\[(\w+)\]: ([^#\s]+)", README, re.MULTILINE))
+    for path in places.values():
         assert (ROOT / path).exists(), path
-    tree = README.split("## Folders")[1].split("```")[1]
-    for name in re.findall(r"^(\S+/) ", tree, re.MULTILINE):
-        assert (ROOT / name).is_dir(), name
+    asked = set(re.findall(r"\]\[(\w+)\]", README))
+    assert asked == places.keys()
+    assert "](" not in README  # all links stand at the end
+
+
+def test_its_table_is_that_of_the_results():
+    rows = re.findall(r"^\| (.+) \| (\d+) \| ([\d.]+) \| (\d+ of 20) \|$", README, re.MULTILINE)
+    names = ["auto", "adamw-tuned", "adamw"]
+    results = text_of("results").split("## All optimizers on the first twenty")[1]
+    for name, (_, trainings, saved, reached) in zip(names, rows, strict=True):
+        row = re.search(rf"^\| {name} \| (.+) \|$", results, re.MULTILINE)[1].split(" | ")
+        assert [float(saved), reached] == [float(row[1]), row[4]]
+        assert int(trainings) == round(float(row[7]))
+    assert (
+        f"({re.search('^. auto .*', results, re.MULTILINE)[0].split(' | ')[3]} in seconds)"
+        in README
+    )
+
+
+def test_its_trainings_are_as_long_as_it_says():
+    cells = (DOCS / "results" / "cells.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [cell["steps"] for cell in map(json.loads, cells) if cell["optimizer"] == "auto"]
+    assert f"{min(steps)} to {max(steps)} steps" in README
+
+
+def test_the_first_page_makes_optimizers_with_and_without_a_horizon():
+    opt = run_page("index", slice(1), model=nn.Linear(4, 2))["opt"]
+    assert (type(opt), opt.param_groups[0]["horizon"]) == (untuned.Auto, 0)
+    opt = run_page("index", model=nn.Linear(4, 2))["opt"]
+    assert (type(opt), opt.param_groups[0]["horizon"]) == (untuned.Auto, 10_000)
+
+
+@pytest.mark.parametrize("row", SITUATIONS, ids=[row[0].split("]")[0] for row in SITUATIONS])
+def test_what_to_write_is_what_the_page_of_the_situation_writes(row):
+    """Whose code other tests run."""
+    situation, written = row
+    page = text_of(re.search(r"\]\((\S+)\.md", situation)[1])
+    for code in re.findall(r"`([^`]+)`", written):
+        assert code.removesuffix("(...)") in page
+    assert len(SITUATIONS) == 9
 
 
 def test_the_benchmark_prints_its_table():

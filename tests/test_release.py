@@ -19,8 +19,9 @@ from packaging.specifiers import SpecifierSet
 from support.pages import ROOT, blocks_of
 
 TRAINS = """
-import importlib.util, pathlib, sys
+import importlib.util, pathlib, sys, torch
 
+model = torch.nn.Linear(4, 2)
 {example}
 
 assert pathlib.Path(untuned.__file__).is_relative_to(sys.prefix), untuned.__file__

@@ -25,9 +25,13 @@ def ppo(optimizer_class, rate=None, **options):
 
 def test_the_page_learns_to_balance_the_pole():
     model = run_page("how-to/stable-baselines3")["model"]
-    assert isinstance(model.policy.optimizer, untuned.Nero)
-    assert model.policy.optimizer.param_groups[0]["lr"] == 0.01
-    untrained = ppo(untuned.Nero, rate=0.0)
+    opt = model.policy.optimizer
+    assert isinstance(opt, untuned.Auto)
+    assert {group["lr"] for group in opt.param_groups} == {1.0}
+    with opt.averaged():
+        average = snapshot(model.policy)
+    assert same(model.policy, average)  # which it saves, and plays with
+    untrained = ppo(untuned.Auto, rate=0.0)
     untrained.learn(2048)
     assert mean_length(model) > 2 * mean_length(untrained)
     saved = type(model).load("cartpole")
@@ -45,6 +49,7 @@ def test_without_a_learning_rate_it_overwrites_ours():
 @pytest.mark.parametrize(
     ("optimizer_class", "rate", "options"),
     [
+        (untuned.Auto, 1.0, {}),
         (untuned.AGD, 1.0, {}),
         (untuned.Nero, 0.01, {}),
         (untuned.Optimizer, 1.0, {"rule": "adam / sgd"}),
