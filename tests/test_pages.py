@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
@@ -119,6 +120,23 @@ def test_the_plain_loop_accumulates_and_takes_closures(model, loader):
     assert scope["opt"].skipped_steps == 0
 
 
+def test_hooks_see_each_step_and_torchs_average_is_that_of_the_iterates(model, loader):
+    run, (block,) = [], [b for b in code_of("how-to/plain-loop") if "AveragedModel" in b]
+    hook = register_optimizer_step_post_hook(lambda *_: run.append(snapshot(model)))
+    scope = {"model": model, "loader": loader, "torch": torch, "untuned": untuned}
+    exec(block, scope)
+    hook.remove()
+    mean = None
+    for weights in run:
+        now = [weight.double() for weight in weights]
+        mean = now if mean is None else [0.9 * m + 0.1 * n for m, n in zip(mean, now, strict=True)]
+    for found, expected in zip(scope["ema"].module.parameters(), mean, strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+    log = scope["log"]
+    assert [row["steps"] for row in log[1::2]] == list(range(1, len(loader) + 1))
+    assert log[-2] == scope["loss"].item() < log[0] / 2  # before the last step, and the first
+
+
 def test_the_schedule_warms_up_and_ends_at_zero(model, loader):
     rates, start = [], loss_of(model, loader)
     hook = register_optimizer_step_post_hook(
@@ -174,9 +192,12 @@ def test_the_log_has_what_its_table_names_and_a_tower_every_floor(model, loader,
     scope = run_page("how-to/logging", model=model, loader=loader)
     names = {"lr", "effective_lr", "skipped_steps", "steps", "degree", "reversals", "believed"}
     assert {f"`{name}`" for name in names} <= set(re.findall(r"`\w+`", text_of("how-to/logging")))
-    assert all(row.keys() == {"loss"} | names for row in scope["log"])
-    assert [row["steps"] for row in scope["log"]] == list(range(1, len(loader) + 1, 10))
-    assert scope["log"][-1]["loss"] < 0.5 * scope["log"][0]["loss"]
+    events = EventAccumulator("runs/digits").Reload()
+    assert set(events.Tags()["scalars"]) == {"loss"} | names
+    written = [(point.step, point.value) for point in events.Scalars("steps")]
+    assert written == [(step, step + 1) for step in range(0, len(loader), 10)]
+    losses = [point.value for point in events.Scalars("loss")]
+    assert losses[-1] < 0.5 * losses[0]
     assert list(map(float, capsys.readouterr().out.split())) == pytest.approx([1e-3, 0.9, 1e-3])
     assert untuned.metrics(scope["opt"]).keys() >= {
         f"floor{k}/{name}" for k in (0, 1) for name in ("lr", "beta1", "beta2", "eps")

@@ -1,10 +1,12 @@
 """Hugging Face: the page's Trainer does what a plain loop does, and goes on where it stopped."""
 
 import copy
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import untuned
@@ -96,7 +98,7 @@ def test_the_pages_trainers_log_what_auto_finds_and_know_the_horizon_of_epochs(p
 
     arguments = scope["TrainingArguments"](
         "runs", num_train_epochs=2, logging_steps=1, lr_scheduler_type="constant",
-        gradient_accumulation_steps=20,
+        gradient_accumulation_steps=20, report_to="tensorboard",
     )  # fmt: skip
     logging = Both(
         language_model(), arguments, train_dataset=passages, optimizer_cls_and_kwargs=PLAIN
@@ -107,6 +109,11 @@ def test_the_pages_trainers_log_what_auto_finds_and_know_the_horizon_of_epochs(p
     left = [row["effective_lr"] / row["believed"] for row in history]
     assert [row["learning_rate"] for row in history] == [1.0] * 6
     assert left == pytest.approx([0.06 * (1 - t / 6) for t in range(6)], rel=1e-4)
+    (written,) = Path("runs").rglob("events*")
+    events = EventAccumulator(str(written)).Reload().Scalars("train/effective_lr")
+    assert [each.value for each in events][:6] == pytest.approx(
+        [r["effective_lr"] for r in history]
+    )
 
 
 def test_the_trainers_own_decay_beside_a_horizon_warns(passages):

@@ -12,7 +12,7 @@ from untuned.rules.degree import degree
 
 
 @torch.no_grad()
-def metrics(opt: torch.optim.Optimizer) -> dict[str, float]:
+def metrics(opt: object) -> dict[str, float]:
     """Numbers to log, by name: `wandb.log(untuned.metrics(opt))`.
 
     Nothing is read from the device but here: call it as often as you log, not in every step.
