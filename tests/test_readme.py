@@ -53,6 +53,15 @@ def test_its_table_is_that_of_the_results():
     )
 
 
+def test_the_steps_below_its_picture_are_those_of_the_results():
+    said = re.search(r"in (\d+) steps, AGD in (\d+), AdamW\s+itself in (\d+)", README)
+    auto, agd, adamw = map(int, said.groups())
+    results = text_of("results").split("## All optimizers on the first twenty")[1]
+    row = re.search(r"^\| fcn8-digits \| (.+) \|$", results, re.MULTILINE)[1].split(" | ")
+    assert adamw / auto == pytest.approx(float(row[0].split()[0]), rel=0.01)
+    assert adamw / agd == pytest.approx(float(row[6].split()[0]), rel=0.01)
+
+
 def test_its_trainings_are_as_long_as_it_says():
     cells = (DOCS / "results" / "cells.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [cell["steps"] for cell in map(json.loads, cells) if cell["optimizer"] == "auto"]

@@ -1,7 +1,9 @@
 """What is released: the wheel alone trains, with torch and nothing else; it says what it needs."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -140,3 +142,30 @@ def test_the_import_loads_nothing_but_the_library_beside_torch():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert out.stdout.split() == ["untuned"], out.stderr
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="no make on this machine")
+def test_each_command_sets_up_what_it_needs_in_either_order(tmp_path):
+    for name in ("Makefile", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / ".venv").mkdir()
+
+    def installs(target):
+        """The extras that `make` would install first, in order."""
+        done = subprocess.run(
+            ["make", "-n", target], cwd=tmp_path, env={"PATH": os.environ["PATH"]},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return re.findall(r"--editable '\.\[(.+)\]'", done.stdout)
+
+    everything = "lab,compare,atari,docs"
+    assert installs("demo") == ["lab"]
+    assert installs("test") == installs("docs") == ["lab", everything]
+    (tmp_path / ".venv" / ".ready").touch()
+    assert installs("demo") == []
+    assert installs("test") == [everything]
+    (tmp_path / ".venv" / ".all").touch()
+    assert installs("demo") == installs("test") == []
+    (tmp_path / "pyproject.toml").touch()
+    assert installs("demo") == ["lab"]
+    assert installs("test") == ["lab", everything]
