@@ -22,8 +22,8 @@ ELSEWHERE = ("folder", "resume", "tensorboard", "wandb")
 class Config:
     """One run of a workload with an optimizer."""
 
-    workload: tyro.conf.Positional[str]  # Name of the workload; `--list` shows all
-    # As text: auto, agd, nero, "adam / sgd(lr=1e-5)", "adamw(lr=3e-4)", muon, prodigy ...
+    workload: tyro.conf.Positional[str]  # By name (`--list` shows all), or mymodule:workload
+    # As text: auto, agd, "adam / sgd(lr=1e-5)", "adamw(lr=3e-4)", muon, mymodule:factory ...
     optimizer: str = "auto"
     # small: at most half a minute on one core; full: the published setting, for a GPU
     size: Size = "small"

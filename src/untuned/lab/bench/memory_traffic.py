@@ -8,7 +8,7 @@ g = gradient, w = weight, m, v = moments.
 from typing import NamedTuple
 
 from untuned.blockwise import Blockwise
-from untuned.lab.baselines.methods import method_of
+from untuned.lab.baselines.methods import imported_path, method_of
 from untuned.lab.baselines.table import BASELINES
 from untuned.notation import tower_of
 from untuned.rules import SGD, AdaGrad, Adam, RMSProp
@@ -42,6 +42,8 @@ MOMENTS: dict[type[Tunable], int] = {SGD: 0, AdaGrad: 1, RMSProp: 1, Adam: 2}
 def least_traffic(text: str) -> Traffic | None:
     """The least traffic of a step of an optimizer, by its text; None if it is not known."""
     method_of(text)  # raises, if it is none
+    if imported_path(text):
+        return None
     name = text.split("(")[0].strip().lower()
     if name in BASELINES:
         plain = name == "sgdm" and "momentum=0" in text.replace(" ", "")

@@ -5,6 +5,7 @@ decade apart, over three decades, each constant and with warm-up and the decay t
 favour.
 """
 
+import dataclasses
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ class Contestant:
             low: its lowest exponent.
             high: its highest exponent.
         """
-        texts = [self.text.format(lr=half_decade(k)) for k in range(low, high + 1)]
+        texts = [self.text.replace("{lr}", half_decade(k)) for k in range(low, high + 1)]
         return [Candidate(text, s) for text in texts or [self.text] for s in self.schedules]
 
 
@@ -94,7 +95,7 @@ def select(
 
 
 def contestant_of(name: str) -> Contestant:
-    """A contestant of the table, or an optimizer as text, which is not tuned.
+    """A contestant of the table, or an optimizer as text, tuned as AdamW is if it has an {lr}.
 
     Raises:
         UntunedError: an unknown name (lists the nearest), or an invalid optimizer.
@@ -102,10 +103,12 @@ def contestant_of(name: str) -> Contestant:
     table = {contestant.name: contestant for contestant in CONTESTANTS}
     if name in table:
         return table[name]
+    grid = dataclasses.replace(table[REFERENCE], name=name, text=name)
+    own = grid if "{lr}" in name else Contestant(name, name)
     try:
-        method_of(name)
+        method_of(own.candidates(own.low, own.high)[0].optimizer)
     except UnknownNameError:
         if re.fullmatch(r"[\w -]+", name):
             raise unknown("optimizer", name, table) from None
         raise
-    return Contestant(name, name)
+    return own

@@ -34,9 +34,10 @@ from untuned.lab.workloads.registry import WORKLOADS, find
 class CompareOptions:
     """What to compare, and where to train."""
 
-    # Names or globs, such as 'fcn*'; `untuned train --list` shows all
+    # Names or globs, such as 'fcn*' (`untuned train --list` shows all), or mymodule:workload
     workloads: tuple[str, ...] = ("*",)
-    # Contestants by name or glob (agd, adamw-tuned, '*-tuned'), or as text: 'adamw(lr=3e-4)'
+    # Contestants by name or glob (agd, adamw-tuned, '*-tuned'), or as text: 'adamw(lr=3e-4)',
+    # 'torch.optim.RAdam(lr={lr})' with {lr} to be tuned, mymodule:factory
     optimizers: tuple[str, ...] = ("*",)
     seeds: int = 3  # Number of seeds on which all are compared; grids are searched on another seed
     # small: at most half a minute a trial on one core; full: the published setting, for a GPU

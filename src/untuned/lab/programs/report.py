@@ -7,10 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from untuned.errors import UntunedError
 from untuned.lab.comparison.plan import Comparison
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.step_times import StepTimes
 from untuned.lab.comparison.trials import Trials
+from untuned.lab.programs.exits import stop
 from untuned.lab.report.page import write_report
 from untuned.lab.report.tables import overviews
 
@@ -22,12 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = parser.parse_args(arguments).folder
     try:
         comparison = Comparison.load(folder)
+        trials = Trials(folder / "cells.jsonl")
+        times = StepTimes(folder / "times.jsonl")
+        found = standings(comparison, trials, times)
+    except UntunedError as error:
+        stop(f"error: {error}", 2)
     except FileNotFoundError:
         sys.exit(f"error: {folder} holds no comparison; make one with untuned compare")
-    trials = Trials(folder / "cells.jsonl")
-    times = StepTimes(folder / "times.jsonl")
     page = write_report(comparison, trials, times, folder)
     console = Console(highlight=False)
-    found = standings(comparison, trials, times)
     console.print(*(table.rich(console.width) for table in overviews(found)))
     console.print(f"Page: {page}")

@@ -52,7 +52,12 @@ def _default_folder(config: Config) -> Path:
     words = [config.optimizer, f"seed{config.seed}"]
     words += [config.size] if config.size != "small" else []
     words += [config.schedule] if config.schedule != "constant" else []
-    return Path("runs") / config.workload / re.sub(r"[^\w.=]+", "-", "-".join(words)).strip("-")
+    return Path("runs") / _plain(config.workload) / _plain("-".join(words))
+
+
+def _plain(text: str) -> str:
+    """A text as the name of a folder on any system."""
+    return re.sub(r"[^\w.=]+", "-", text).strip("-")
 
 
 def _list(console: Console) -> None:
@@ -67,6 +72,7 @@ def _list(console: Console) -> None:
             table.add_row(name, about)
         console.print(table)
     console.print("Optimizers of untuned: auto, agd, nero, adam, 'adam / sgd(lr=1e-5)' and so on.")
+    console.print("Your own: mymodule:workload, mymodule:factory, 'torch.optim.RAdam(lr=0.01)'.")
 
 
 def _about(held_out: bool) -> dict[str, str]:

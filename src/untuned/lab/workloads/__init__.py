@@ -1,1 +1,6 @@
-"""Networks with data, loss, budget and metric, by name."""
+"""Workloads: networks with data, a loss, a budget and a metric; here what your own are made of."""
+
+from untuned.lab.workloads.supervised import Supervised
+from untuned.lab.workloads.task import ACCURACY, Batch, Examples, Metric, Pairs, Workload
+
+__all__ = ["ACCURACY", "Batch", "Examples", "Metric", "Pairs", "Supervised", "Workload"]

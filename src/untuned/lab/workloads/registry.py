@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 
-from untuned.lab.errors import unknown
+from untuned.lab.errors import ConfigError, unknown
+from untuned.lab.own import imported
 from untuned.lab.workloads import (
     contrastive,
     cooccurrence,
@@ -52,10 +54,11 @@ def find(name: str) -> Workload:
     """The workload of a name.
 
     `fcnDEPTH-SET` stands for any depth from 2, `fcnDEPTHxWIDTH-cifar10` also for any width;
-    `-bias` and `-bBATCH` may follow the latter.
+    `-bias` and `-bBATCH` may follow the latter. `mymodule:workload` is the user's own.
 
     Raises:
         UnknownNameError: lists the nearest names.
+        ConfigError: what a module calls so is no workload.
     """
     known = WORKLOADS | PAPERS
     if name in known:
@@ -67,4 +70,20 @@ def find(name: str) -> Workload:
     if wide and int(wide[1]) >= 2 and int(wide[2]):
         depth, width, batch = int(wide[1]), int(wide[2]), int(wide[4] or 128)
         return papers.wide_chain_workload(depth, width, bool(wide[3]), batch)
+    own = re.fullmatch(r"(\w[\w.]*):(\w+)", name)
+    if own:
+        return _imported_workload(own[1], own[2])
     raise unknown("workload", name, known)
+
+
+@cache
+def _imported_workload(module: str, name: str) -> Workload:
+    """Of the user's own, made once in a process."""
+    found = imported("workload", module, name)
+    made = found() if callable(found) else found
+    if not isinstance(made, Workload):
+        raise ConfigError(
+            f"workload '{module}:{name}' is of type {type(made).__name__}: name a Workload, or a "
+            "function that makes one"
+        )
+    return made
