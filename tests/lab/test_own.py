@@ -1,7 +1,7 @@
 """Workloads and optimizers of the user's own, imported from the folder where the lab is started."""
 
+import itertools
 import json
-import subprocess
 import sys
 
 import pytest
@@ -14,7 +14,7 @@ from untuned.lab.baselines.methods import method_of
 from untuned.lab.bench.memory_traffic import least_traffic
 from untuned.lab.comparison.contestants import REFERENCE, contestant_of
 from untuned.lab.errors import ConfigError, UnknownNameError
-from untuned.lab.programs import report, train
+from untuned.lab.programs import compare, report, train
 from untuned.lab.workloads.registry import find
 
 OPTIMIZERS = """
@@ -43,15 +43,17 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     yield tmp_path
-    for name in ("mymodule", "myoptimizers"):
+    for name in ("mymodule", "mytraining", "myoptimizers"):
         sys.modules.pop(name, None)
     find.__globals__["_imported_workload"].cache_clear()
 
 
 @pytest.fixture
 def mymodule(here):
-    """What the page shows as `mymodule.py`."""
-    (here / "mymodule.py").write_text(code_of("lab")[0])
+    """What the page shows as `mymodule.py` and `mytraining.py`."""
+    module, training = code_of("lab")
+    (here / "mymodule.py").write_text(module)
+    (here / "mytraining.py").write_text(training)
 
 
 @pytest.fixture
@@ -60,28 +62,29 @@ def myoptimizers(here):
 
 
 @pytest.mark.usefixtures("mymodule", "myoptimizers")
-def test_a_workload_is_compared_in_processes_of_its_own(here):
+def test_workloads_are_compared_in_processes_of_their_own(here):
     optimizers = ["sgdm(lr=0.05)", "myoptimizers:factory(rate=0.05)"]
-    asked = ["--workloads", "mymodule:workload", "--steps", "20", "--seeds", "1", "--jobs", "1"]
-    # without -m, as the command starts it: the folder is not on Python's path
-    start = "import sys; sys.path.remove(''); from untuned.lab.__main__ import main; main()"
-    command = [sys.executable, "-c", start, "compare", *asked, "--optimizers", *optimizers]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    workloads = ["mymodule:workload", "mytraining:workload"]
+    asked = ["--workloads", *workloads, "--steps", "20", "--seeds", "1", "--jobs", "1"]
+    with pytest.raises(SystemExit) as ended:
+        compare.main([*asked, "--optimizers", *optimizers])
+    assert ended.value.code == 0
     lines = (here / "runs/compare/cells.jsonl").read_text().splitlines()
-    trials = {trial["optimizer"]: trial for trial in map(json.loads, lines)}
-    assert set(trials) == set(optimizers)
-    torchs, own = (trials[name]["curve"] for name in optimizers)
-    assert own == torchs
+    curves = {(t["workload"], t["optimizer"]): t["curve"] for t in map(json.loads, lines)}
+    assert set(curves) == set(itertools.product(workloads, optimizers))
+    for workload in workloads:
+        torchs, own = (curves[workload, optimizer] for optimizer in optimizers)
+        assert own == torchs
+        assert own["valid_loss"][-1] < 0.9 * own["valid_loss"][0]
     scope = {}
     exec(code_of("lab")[0], scope)
+    own = curves["mymodule:workload", "sgdm(lr=0.05)"]
     torch.manual_seed(1)
     network, valid = scope["network"](), scope["workload"]().at("small").valid
     start = F.cross_entropy(network(valid.inputs), valid.targets).item()
     assert own["valid_loss"][0] == pytest.approx(start, rel=1e-4)
-    assert own["valid_loss"][-1] < 0.9 * start
     page = (here / "runs/compare/report.html").read_text(encoding="utf-8")
-    assert 'id="mymodule:workload"' in page
+    assert all(f'id="{workload}"' in page for workload in workloads)
 
 
 @pytest.mark.usefixtures("mymodule")
