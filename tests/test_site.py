@@ -45,7 +45,9 @@ class Page(HTMLParser):
             self.loads.append(given["src"])
 
 
-SOURCES = ("docs", "website", "src", "mkdocs.yml", "README.md", "CHANGELOG.md", "benchmarks")
+SOURCES = (
+    "docs", "website", "src", "mkdocs.yml", "README.md", "CHANGELOG.md", "benchmarks", "examples",
+)  # fmt: skip
 
 
 def built():
