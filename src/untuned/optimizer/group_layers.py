@@ -19,7 +19,8 @@ class Layers:
     """
 
     def __init__(self, tensors: Sequence[Tensor], layers: Sequence[Layer | None]) -> None:
-        self.tensors, self.layers = tuple(tensors), tuple(layers)
+        self.tensors: tuple[Tensor, ...] = tuple(tensors)
+        self.layers: tuple[Layer | None, ...] = tuple(layers)
 
     def following(self, params: Sequence[Tensor]) -> Layers:
         """The geometry of other tensors.
