@@ -93,6 +93,6 @@ def newton_schulz(G: Tensor) -> Tensor:
     if X.is_cuda and not X.is_complex():
         X = X.bfloat16()
     for _ in range(ITERATIONS):
-        S = X @ X.mH
+        S = torch.bmm(X, X.mH)
         X = torch.baddbmm(X, torch.baddbmm(S, S, S, beta=b, alpha=c), X, beta=a)
     return X
