@@ -63,7 +63,7 @@ def main(options: Options) -> None:
         with trials.locked():
             train_missing(trials, wanted, partial(LocalExecutor, options.jobs), console, left)
         console.print(f"{workload}, {steps} steps")
-        console.print(overview(standings(comparison, trials, {})).rich())
+        console.print(overview(standings(comparison, trials, {})).rich(console.width))
 
 
 if __name__ == "__main__":

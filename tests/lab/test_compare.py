@@ -1,5 +1,6 @@
 """What a comparison trains, and that it goes on where it was stopped."""
 
+import dataclasses
 import json
 import math
 import os
@@ -87,6 +88,17 @@ def test_the_winner_is_compared_on_fresh_seeds_alone():
     (standing,) = standings(Comparison([TUNED], [PROBLEM], 3), trials, {})
     assert standing.loss == 3.0
     assert standing.trainings == sum(key.seed == 0 for key in trials) + 1
+
+
+def test_a_reference_with_a_grid_of_its_own_is_what_others_stand_beside():
+    """As where the rates of a shorter training are known (benchmarks/long.py)."""
+    narrow = dataclasses.replace(TUNED, low=-5, high=-3, schedules=("cosine",))
+    auto = contestant_of("auto")
+    trials = play([auto, narrow], lambda key: 1.0 if key.optimizer == "auto" else 1.5)
+    ours, theirs = standings(Comparison([auto, narrow], [PROBLEM], 3), trials, {})
+    assert ours.gap == -0.5
+    assert ours.reduction == pytest.approx(2.0)  # straight from 2.0 to 1.0, past 1.5 half-way
+    assert theirs.reduction == 1.0
 
 
 def test_trainings_that_two_contestants_share_are_done_once():

@@ -74,7 +74,7 @@ def standings(
     """
     found = []
     for problem in comparison.problems:
-        best = tuning(contestant_of(REFERENCE), problem, trials)
+        best = tuning(_reference_of(comparison), problem, trials)
         reference = _Reference.of(_ended(best.fresh(comparison.seeds), trials), best, times)
         for contestant in comparison.contestants:
             tuned = tuning(contestant, problem, trials)
@@ -135,7 +135,7 @@ def untimed(
     for problem in comparison.problems:
         keys = [
             _time_key(tuning(contestant, problem, trials))
-            for contestant in (contestant_of(REFERENCE), *comparison.contestants)
+            for contestant in (_reference_of(comparison), *comparison.contestants)
         ]
         missing = [key for key in keys if key in done and key not in times]
         if keys[0] and missing:
@@ -152,6 +152,12 @@ def halves(standings: Sequence[Standing]) -> dict[str, list[Standing]]:
         for title, which in (("Development", False), ("Held out", True))
         if (half := [s for s, out in zip(standings, held_out, strict=True) if out is which])
     }
+
+
+def _reference_of(comparison: Comparison) -> Contestant:
+    """The reference with the grid that it has among the contestants, if it is one."""
+    named = (each for each in comparison.contestants if each.name == REFERENCE)
+    return next(named, contestant_of(REFERENCE))
 
 
 def _ended(keys: list[TrialKey] | None, trials: Mapping[TrialKey, Trial]) -> list[Trial]:
