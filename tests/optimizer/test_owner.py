@@ -42,20 +42,23 @@ WAYS = {
     "parameters()": lambda net: net.parameters(),
     "named_parameters()": lambda net: net.named_parameters(),
     "in a group": lambda net: [{"params": net.parameters()}],
+    "parts": lambda net: [{"params": part.parameters()} for part in net if [*part.parameters()]],
+}
+LISTS = {  # AGD takes these by their shapes, as its docstring says
     "list": lambda net: list(net.parameters()),
     "pairs": lambda net: list(net.named_parameters()),
     "filter": lambda net: filter(lambda p: p.requires_grad, net.parameters()),
     "list in a group": lambda net: [{"params": [*net.parameters()]}],
-    "parts": lambda net: [{"params": part.parameters()} for part in net if [*part.parameters()]],
 }
+CASES = [
+    *[pytest.param(way, untuned.Auto, id=f"Auto, {name}") for name, way in (WAYS | LISTS).items()],
+    *[pytest.param(way, untuned.AGD, id=f"AGD, {name}") for name, way in WAYS.items()],
+]
 
 
-@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-@pytest.mark.parametrize("build", [untuned.Auto, untuned.AGD], ids=["Auto", "AGD"])
+@pytest.mark.parametrize(("way", "build"), CASES)
 def test_a_modules_parameters_are_as_good_as_the_module(way, build):
     """The same weights, bit for bit, averages included."""
-    if build is untuned.AGD and way in [*WAYS.values()][3:7]:
-        pytest.skip("AGD takes lists as its docstring says: by shape")
     nets = network(), network()
     as_parts = way is WAYS["parts"]
     module = [{"params": part} for part in nets[1] if [*part.parameters()]] if as_parts else nets[1]
@@ -125,6 +128,22 @@ def test_a_list_that_is_added_later_belongs_to_the_module_of_the_others():
     opt.add_param_group({"params": list(net[2].parameters())})
     assert opt.param_groups[1]["param_names"] == [f"2.{n}" for n, _ in net[2].named_parameters()]
     assert not any(isinstance(layer, untuned.geometry.Head) for layer in layers(opt)[1])
+
+
+def test_of_a_compiled_module_it_is_the_one_that_sees_the_passes():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    compiled = torch.compile(net, backend="aot_eager")
+    opt = untuned.Auto(list(compiled.parameters()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", untuned.errors.UnseenInputsWarning)
+        warnings.simplefilter("error", untuned.errors.AverageWarning)
+        for _ in range(3):
+            opt.zero_grad()
+            compiled(torch.full((6, 4), 5.0)).square().mean().backward()
+            opt.step()
+    assert untuned.report(opt).layers[0].inputs == pytest.approx(5)
 
 
 def test_a_parameter_beside_the_modules_leaves_lists_as_they_are():

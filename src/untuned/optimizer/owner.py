@@ -96,7 +96,8 @@ def tensor_of(given: Any) -> Any:
 def owner_of(tensors: Iterable[Tensor]) -> nn.Module | None:
     """The innermost module that has all of some parameters, wherever it has them (tied weights).
 
-    None if there is no such module, or if there are several.
+    Of a module that is compiled it is the compiled one, which alone sees the passes. None if there
+    is no such module, or if there are several.
     """
     above: dict[int, list[nn.Module]] = defaultdict(list)  # by id, of modules and of parameters
     for module in [each for each in gc.get_objects() if issubclass(type(each), nn.Module)]:
@@ -113,7 +114,10 @@ def owner_of(tensors: Iterable[Tensor]) -> nn.Module | None:
         for key, module in (every[0] if shared else {}).items()
         if key in shared and not any(id(child) in shared for child in module.children())
     ]
-    return lowest[0] if len(lowest) == 1 else None
+    if len(lowest) != 1:
+        return None
+    around = (each for each in above[id(lowest[0])] if hasattr(each, "_orig_mod"))
+    return next(around, lowest[0])
 
 
 def _with_ancestors(
