@@ -1,6 +1,7 @@
 """Real data and seeds."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from support.ranks.launch import Ranks
 from untuned.optimizer import nonfinite as guard
 
 torch.set_num_threads(1)  # tests run side by side, one to a core
@@ -43,6 +45,14 @@ def shakespeare(data) -> Tensor:
     text = (data / "text" / "tiny_shakespeare.txt").read_text(encoding="utf-8")
     letters = {letter: i for i, letter in enumerate(sorted(set(text)))}
     return torch.tensor([letters[letter] for letter in text])
+
+
+@pytest.fixture(scope="session")
+def ranks(tmp_path_factory) -> Iterator[Ranks]:
+    """A function that runs a job on so many ranks."""
+    started = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield started
+    started.close()
 
 
 @pytest.fixture(params=["host reads", "device only"])

@@ -1,10 +1,6 @@
 """What is too large to hold: streamed, from folders in the format of the large data sets."""
 
-import json
-import os
-import subprocess
-import sys
-
+import datasets
 import pytest
 import shards
 import torch
@@ -34,6 +30,8 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def _large(folder, monkeypatch):
     monkeypatch.setenv("UNTUNED_DATA", str(folder))
+    # how long a stream waits for its threads each time it ends, lest they outlive Python
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
 
 @pytest.mark.usefixtures("_large")
@@ -76,20 +74,14 @@ def test_a_stream_goes_on_with_what_it_would_have_seen():
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["resnet50-imagenet", "translation-wmt16"])
-def test_two_processes_share_a_stream(name, folder, tmp_path):
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    asked = (name, "--optimizer", "agd", "--steps", "3", "--accelerator", "cpu")
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", "train", *asked,
-         "--folder", str(tmp_path / "run")],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "UNTUNED_DATA": str(folder)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert (result["status"], result["stopped_at"]) == ("done", 3)
-    assert result["curve"][-1]["valid_loss"] != result["curve"][0]["valid_loss"]
+def test_two_processes_share_a_stream(folder, ranks):
+    pictures, sentences = "resnet50-imagenet", "translation-wmt16"
+    one, other = ranks("streamed:main", 2, str(folder), [pictures, sentences])
+    for status, last, losses in (*one.values(), *other.values()):
+        assert (status, last) == ("done", 3)
+        assert losses[-1] != losses[0]
+    assert one[sentences] == other[sentences]  # the same weights, from the gradients of both
+    assert one[pictures] != other[pictures]  # norms' statistics are of a process's own pictures
 
 
 def test_a_missing_set_is_told_of(tmp_path, monkeypatch):

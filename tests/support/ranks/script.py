@@ -4,10 +4,16 @@ import os
 import runpy
 
 
+def as_torchrun(rank: int, world: int) -> None:
+    """Tell this process what torchrun would, on one machine."""
+    for name, number in (("RANK", rank), ("WORLD_SIZE", world)):
+        os.environ[name] = os.environ[f"LOCAL_{name}"] = str(number)
+    os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "0", "TORCHELASTIC_RUN_ID": "none"}
+
+
 def main(path: str, folder: str) -> None:
     os.chdir(folder)
-    only = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
-    os.environ |= only
+    as_torchrun(0, 1)
     runpy.run_path(path, run_name="__main__")
 
 

@@ -6,10 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 class Ranks:
@@ -48,11 +47,3 @@ class Ranks:
         self.server.stdin.close()
         self.server.wait(timeout=10)
         self.server.stdout.close()
-
-
-@pytest.fixture(scope="session")
-def ranks(tmp_path_factory):
-    """A function that runs a job on so many ranks."""
-    started = Ranks(tmp_path_factory.mktemp("ranks"))
-    yield started
-    started.close()
