@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+# Tests run side by side, one to a core, with what they start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -13,7 +16,7 @@ from torch import Tensor
 from support.ranks.launch import Ranks
 from untuned.optimizer import nonfinite as guard
 
-torch.set_num_threads(1)  # tests run side by side, one to a core
+torch.set_num_threads(1)
 
 
 class Digits(NamedTuple):

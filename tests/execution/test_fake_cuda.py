@@ -16,7 +16,7 @@ import torch
 PROGRAM = Path(__file__).parents[1] / "support" / "fake_cuda.py"
 ELEMENTWISE = ("sgd", "sgd(lr=0.1, momentum=0.9)", "adam", "rmsprop", "adagrad")
 RULES = (*ELEMENTWISE, "agd", "nero", "auto")
-FEW, MANY = 3, 12  # hidden layers, of a weight and a bias each
+FEW, MANY = 3, 8  # hidden layers, of a weight and a bias each
 MOST = {"agd": 4, "nero": 4, "auto": 16}  # launches for each tensor more
 
 pytestmark = [

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*pin_memory.*no accelerator:UserWarning"),
 ]
 
-STEPS = 20
+STEPS = 10
 
 
 @pytest.fixture(scope="module")

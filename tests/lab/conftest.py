@@ -1,5 +1,6 @@
 """Runs for the lab's tests."""
 
+import multiprocessing
 import random
 import time
 
@@ -24,6 +25,14 @@ def go():
         return run(Config(workload, optimizer, **{"accelerator": "cpu"} | options), watch)
 
     return started
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """A context whose processes are forked from one that has imported what trains."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["untuned.lab.training.run"])
+    return context
 
 
 @pytest.fixture

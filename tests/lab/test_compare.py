@@ -23,10 +23,12 @@ from untuned.lab.comparison.contestants import (
     contestant_of,
     half_decade,
 )
+from untuned.lab.comparison.executors import InProcess
 from untuned.lab.comparison.plan import EXTENSIONS, Comparison, Problem, tuning
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.errors import UnknownNameError
+from untuned.lab.programs import compare as program
 from untuned.lab.programs.compare import main
 from untuned.lab.workloads import data
 
@@ -150,9 +152,11 @@ DIVERGES, FAILS = "sgdm(lr=1000000.0)", "sgdm(nesterov=True, dampening=0.5)"
 
 
 def compare(folder, *optimizers):
-    """In this process; its exit status."""
-    with pytest.raises(SystemExit) as ended:
-        main([*BASE, "--folder", str(folder), "--optimizers", *optimizers])
+    """All in this process; its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "LocalExecutor", lambda *_: InProcess())
+        with pytest.raises(SystemExit) as ended:
+            main([*BASE, "--folder", str(folder), "--optimizers", *optimizers])
     return ended.value.code
 
 

@@ -37,7 +37,8 @@ def until(happened, seconds=30):
     return False
 
 
-def test_processes_stay_on_cores_of_their_own_with_one_thread():
+def test_processes_stay_on_cores_of_their_own_with_one_thread(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
     with closing(LocalExecutor(2)) as engine:
         told = [future.result() for future in [engine.submit(labour.tell, key()) for _ in "ab"]]
     assert [place["threads"] for place in told] == [1, 1]

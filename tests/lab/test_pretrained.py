@@ -3,7 +3,6 @@
 import math
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 
 import pytest
 import torch
@@ -93,8 +92,8 @@ def test_a_file_cut_short_is_never_found(home, monkeypatch):
 
 
 @pytest.mark.integration
-def test_processes_that_race_find_one_file(home):
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+def test_processes_that_race_find_one_file(home, forks):
+    with ProcessPoolExecutor(2, forks) as pool:
         one, other = pool.map(in_a_process, [300, 300])
     assert one == other
     assert len(list(home.glob("*.pt"))) == 1

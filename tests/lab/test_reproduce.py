@@ -3,14 +3,14 @@
 import dataclasses
 import math
 import re
-import subprocess
-import sys
 
 import pytest
 import shards
 
 from untuned.lab.baselines import methods, schedules
+from untuned.lab.comparison.executors import InProcess
 from untuned.lab.comparison.trials import Trial, TrialKey, Trials, train_trial
+from untuned.lab.programs import reproduce
 from untuned.lab.programs.reproduce import EXPERIMENTS, main
 from untuned.lab.reproduce.experiment import TEST_ACCURACY, Experiment, Line, Published, Scale
 from untuned.lab.reproduce.plots import draw_results
@@ -206,7 +206,8 @@ ASKED = ("reproduce", "agd-gpt2", "--small", "--steps", "2")
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("data")
-def test_it_goes_on_where_it_was(tmp_path, capsys):
+def test_it_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "LocalExecutor", lambda *_: InProcess())
     asked = [*ASKED[1:], "--folder", str(tmp_path), "--jobs", "1"]
     for _ in range(2):
         with pytest.raises(SystemExit, match="0"):
@@ -223,12 +224,7 @@ def test_it_goes_on_where_it_was(tmp_path, capsys):
 
 @pytest.mark.integration
 @pytest.mark.usefixtures("data")
-def test_torchruns_processes_train_every_cell_together(tmp_path):
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    asked = (*ASKED, "--folder", str(tmp_path))
-    subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", *asked],
-        check=True, capture_output=True,
-    )  # fmt: skip
+def test_torchruns_processes_train_every_cell_together(tmp_path, ranks):
+    ranks("script:reproduce", 2, *ASKED[1:], "--folder", str(tmp_path))
     trials = Trials(tmp_path / "agd-gpt2-small" / "cells.jsonl")
     assert [trial.status for trial in trials.values()] == ["done"] * 4

@@ -19,17 +19,6 @@ from untuned.lab.programs.train import main
 PYTHON = (sys.executable, "-m", "untuned.lab", "train")
 
 
-def call(*arguments, cwd, launcher=PYTHON):
-    return subprocess.run(
-        [*launcher, *arguments, "--accelerator", "cpu"],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def weights(folder):
     return torch.load(folder / "checkpoint.pt", weights_only=True)["learner"]["model"]
 
@@ -41,8 +30,7 @@ def numbers(point):
 @pytest.mark.integration
 def test_a_killed_run_goes_on_to_identical_numbers(tmp_path, pause):
     asked = ["fcn8-digits", "--optimizer", "adam / sgd(lr=1e-5)", "--steps", "160"]
-    whole = call(*asked, "--folder", "whole", cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
+    main([*asked, "--folder", str(tmp_path / "whole"), "--accelerator", "cpu"])
     broken = tmp_path / "broken"
     process = subprocess.Popen(
         [*PYTHON, *asked, "--folder", "broken", "--accelerator", "cpu"],
@@ -61,8 +49,7 @@ def test_a_killed_run_goes_on_to_identical_numbers(tmp_path, pause):
     pause(0.1)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    resumed = call(*asked, "--folder", "broken", "--resume", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+    main([*asked, "--folder", str(broken), "--resume", "--accelerator", "cpu"])
     assert (broken / "metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
     ours, theirs = weights(broken), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -72,12 +59,16 @@ def test_a_killed_run_goes_on_to_identical_numbers(tmp_path, pause):
 @pytest.mark.integration
 def test_two_processes_are_as_one(tmp_path):
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone")
-    launcher = (*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", "train")
+    launcher = [*torchrun, "--nproc-per-node", "2", "-m", "untuned.lab", "train"]
     # in float64: in float32 a step may amplify the rounding of two half batches to 1e-3
     asked = ["fcn8-digits", "--optimizer", "agd", "--steps", "15", "--precision", "64-true"]
-    for name, how in (("one", PYTHON), ("two", launcher)):
-        done = call(*asked, "--folder", name, cwd=tmp_path, launcher=how)
-        assert done.returncode == 0, done.stderr
+    asked += ["--accelerator", "cpu", "--folder"]
+    main([*asked, str(tmp_path / "one")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, *asked, "two"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")

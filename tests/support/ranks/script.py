@@ -1,7 +1,9 @@
-"""A script of the pages, as `torchrun --nproc-per-node 1` runs it."""
+"""A script of the pages, or a program of the lab, as torchrun runs it."""
 
 import os
 import runpy
+
+import pytest
 
 
 def as_torchrun(rank: int, world: int) -> None:
@@ -15,6 +17,17 @@ def main(path: str, folder: str) -> None:
     os.chdir(folder)
     as_torchrun(0, 1)
     runpy.run_path(path, run_name="__main__")
+
+
+def reproduce(*arguments: str) -> None:
+    """`untuned reproduce`, by all ranks."""
+    import torch.distributed as dist
+
+    as_torchrun(dist.get_rank(), dist.get_world_size())
+    from untuned.lab.programs.reproduce import main
+
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
 
 
 def fail(rank: int) -> None:

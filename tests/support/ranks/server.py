@@ -41,7 +41,7 @@ def run(job: str, rank: int, world: int, folder: Path, arguments: list) -> None:
         )
     result = getattr(importlib.import_module(module), name)(*arguments)
     torch.save(result, folder / f"{rank}.pt")
-    if world > 1:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -34,6 +34,10 @@ RULES_OF_MANY = (
 )  # where processes share cores
 
 
+# to four processes as to two
+ALIKE = ("tensors, third", "tensors, copies", "network, copies", "chain, tp")
+
+
 def cases(world: int) -> dict[str, Callable[[str], Result]]:
     """Each way to spread parameters over so many processes, by name."""
     if world == 1:
@@ -99,6 +103,8 @@ def cases(world: int) -> dict[str, Callable[[str], Result]]:
     if world == 2:  # torch wants sequences that divide evenly
         found["chain, summands"] = lambda rule: train(rule, Chain, sequential)
     if world == 4:
+        for name in ALIKE:
+            del found[name]
         square = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
 
         def both(model):

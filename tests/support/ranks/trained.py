@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import untuned
 from untuned.geometry import Conv, Dense, Embedding, Stack, Vector
 
-STEPS = 6  # the highest of three floors moves from the third on
+STEPS = 4  # the highest of three floors moves from the third on
 
 # Of each geometry tensors that two and four processes share unevenly, or have too little of
 TENSORS = (
