@@ -108,7 +108,7 @@ def test_the_adversarial_page_finds_the_modes_of_a_ring():
         return (near.indices[near.values < 0.25].bincount(minlength=8) > 20).sum().item()
 
     assert modes() == 0
-    loader = [centres[torch.randint(8, (256,))] + 0.05 * torch.randn(256, 2) for _ in range(1000)]
+    loader = [centres[torch.randint(8, (256,))] + 0.05 * torch.randn(256, 2) for _ in range(600)]
     discriminator = perceptron(2, 1)
     run_page("how-to/adversarial", generator=generator, discriminator=discriminator, loader=loader)
     assert modes() >= 5

@@ -21,6 +21,7 @@ from torch import nn
 import untuned
 from untuned.rules import SGD, Adam
 
+STEPS = 300  # of the trainings that are drawn
 FOLDER = Path(__file__).parents[1] / "docs" / "ideas"
 INK, FAINT = "#010203", "#040506"  # stand for colours that follow the page's scheme
 RED, BLUE, GREY = "#d0433a", "#3f85c6", "#8c8c8c"
@@ -223,7 +224,7 @@ def towers():
         model = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
         opt = untuned.Optimizer(model, rule)
         losses, rates = [], []
-        for chosen in torch.randint(len(images), (300, 64)):
+        for chosen in torch.randint(len(images), (STEPS, 64)):
             loss = F.cross_entropy(model(images[chosen]), labels[chosen])
             opt.zero_grad()
             loss.backward()
@@ -249,7 +250,7 @@ def towers():
         save(figure, "towers")
 
 
-def automatic(depth, norms=False, steps=300):
+def automatic(depth, norms=False):
     """What Auto finds in each step on digits: the degree, and how far it goes."""
     images, labels, _ = digits()
     torch.manual_seed(0)
@@ -259,7 +260,7 @@ def automatic(depth, norms=False, steps=300):
     model = nn.Sequential(*inner, nn.Linear(64, 10, bias=False))
     opt = untuned.Auto(model)
     degrees, rates = [], []
-    for chosen in torch.randint(len(images), (steps, 64)):
+    for chosen in torch.randint(len(images), (STEPS, 64)):
         opt.zero_grad()
         F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
         opt.step()

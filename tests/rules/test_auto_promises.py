@@ -155,7 +155,7 @@ class Sines(nn.Module):
         return self.head(x)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_where_the_function_moves_further_than_the_weights_steps_are_short(seed):
     torch.manual_seed(seed)
     x = torch.linspace(-1, 1, 128)[:, None]
