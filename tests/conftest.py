@@ -74,17 +74,21 @@ def _seed() -> None:
 # The longest come first, so that no worker ends alone with one of them.
 FIRST = (
     "distributed/",
-    "lab/test_auto_figures.py",
-    "lab/test_bench.py",
-    "lab/test_compare.py",
-    "lab/test_train.py",
-    "lab/test_streamed.py",
     "lab/test_reproduce.py",
+    "lab/test_compare.py",
+    "lab/test_workloads.py",
+    "lab/test_train.py",
+    "lab/test_auto_figures.py",
+    "test_training.py",
     "test_site.py",
-    "test_release.py",
+    "lab/test_bench.py",
+    "lab/test_streamed.py",
+    "lab/test_report.py",
     "execution/test_compiled_steps.py",
     "integration/",
     "lab/",
+    "test_",
+    "optimizer/",
 )
 
 

@@ -40,7 +40,7 @@ def test_agd_trains_32_bare_layers_where_adamw_at_its_default_fails(seed, digits
 def test_small_networks_learn_the_digits(build, digits):
     model = build()
     assert untuned.initialise_(model) == []
-    accuracy = accuracy_of(model.train(), untuned.AGD(model), digits, seed=0, steps=400)
+    accuracy = accuracy_of(model.train(), untuned.AGD(model), digits, seed=0, steps=200)
     assert accuracy > 0.9
 
 
@@ -51,7 +51,7 @@ def test_language_models_learn_shakespeare_beyond_the_frequency_of_letters(build
     model = build()
     assert untuned.initialise_(model) == []
     opt, losses = untuned.AGD(model), []
-    for _ in range(250):
+    for _ in range(150):
         starts = torch.randint(len(shakespeare) - 65, (16,))
         text = torch.stack([shakespeare[s : s + 65] for s in starts])
         loss = F.cross_entropy(model(text[:, :-1]).flatten(0, 1), text[:, 1:].flatten())

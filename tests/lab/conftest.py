@@ -27,6 +27,14 @@ def go():
     return started
 
 
+@pytest.fixture
+def _at_once(monkeypatch):
+    """Streams end without a wait for their threads, which keeps them from outliving Python."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
+
+
 @pytest.fixture(scope="session")
 def forks():
     """A context whose processes are forked from one that has imported what trains."""

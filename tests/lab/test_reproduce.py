@@ -108,7 +108,7 @@ def pairs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.usefixtures("data")
+@pytest.mark.usefixtures("data", "_at_once")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_entry_trains_and_is_told_and_drawn(name, tmp_path, pairs, monkeypatch):
     if name in ("nero-wmt16", "nero-multi30k"):

@@ -1,6 +1,5 @@
 """What is too large to hold: streamed, from folders in the format of the large data sets."""
 
-import datasets
 import pytest
 import shards
 import torch
@@ -28,10 +27,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def _large(folder, monkeypatch):
+def _large(folder, monkeypatch, _at_once):
     monkeypatch.setenv("UNTUNED_DATA", str(folder))
-    # how long a stream waits for its threads each time it ends, lest they outlive Python
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
 
 @pytest.mark.usefixtures("_large")

@@ -30,7 +30,6 @@ RULES_OF_MANY = (
     "nero",
     "auto",
     "adam / sgd(lr=0.1)",
-    "agd / sgd",
 )  # where processes share cores
 
 
