@@ -34,7 +34,7 @@ RULES_OF_MANY = (
 
 
 # to four processes as to two
-ALIKE = ("tensors, third", "tensors, copies", "network, copies", "chain, tp")
+ALIKE = ("tensors, columns", "tensors, third", "tensors, copies", "network, copies", "chain, tp")
 
 
 def cases(world: int) -> dict[str, Callable[[str], Result]]:
