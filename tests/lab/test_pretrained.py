@@ -1,6 +1,7 @@
 """Weights that come trained: how they are made and kept, and what of them goes on training."""
 
 import math
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
@@ -26,7 +27,8 @@ def task(steps=10):
     return replace(find("fcn2-digits").at("small"), steps=steps)
 
 
-def in_a_process(steps):
+def in_a_process(steps, home):
+    os.environ["TORCH_HOME"] = home  # a fork has the environment of the process before it
     torch.set_num_threads(1)
     return {name: weight.tolist() for name, weight in weights_after(task(steps)).items()}
 
@@ -94,7 +96,7 @@ def test_a_file_cut_short_is_never_found(home, monkeypatch):
 @pytest.mark.integration
 def test_processes_that_race_find_one_file(home, forks):
     with ProcessPoolExecutor(2, forks) as pool:
-        one, other = pool.map(in_a_process, [300, 300])
+        one, other = pool.map(in_a_process, [300, 300], [str(home.parents[1])] * 2)
     assert one == other
     assert len(list(home.glob("*.pt"))) == 1
     assert not list(home.glob("*.part"))
