@@ -37,6 +37,7 @@ VARIANTS = {
     "no average": {"AVERAGE": None},
     "an average, and the clock of none": {"POWER": 1.0},
     "whole first steps": {"FIRST": 1.0},
+    "first steps that never fall": {"OPPOSED": EVER},
     "a free head": {"IN_BALL": None},
     "norms' statistics of the iterate": {"STATISTICS": None},
     "one ball for all degrees": {"GAIN": EVER},
