@@ -61,9 +61,10 @@ def group_of(group: Mapping[str, Any], rule: Rule) -> Group:
     module = module_of(group["params"])
     if module is not None and "layer" not in group:
         return {**group, **_assigned(module, rule, group["params"])}
-    params = group["params"] if module is None else module.named_parameters()
-    tensors = [params] if isinstance(params, Tensor) else list(params) if module else listed(params)
-    params = _once(tensors)
+    given = group["params"]
+    if module is not None:
+        given = list(module.named_parameters())
+    params = _once([given] if isinstance(given, Tensor) else listed(given))
     layer = group["layer"] if "layer" in group else layer_of_bare(params, rule)
     return {**group, "layer": layer, "params": params}
 
