@@ -11,14 +11,14 @@ import pytest
 from browser import Browser
 from rich.console import Console
 
-from untuned.lab.comparison.contestants import contestant_of
+from untuned.lab.comparison.contestants import CONTESTANTS, contestant_of
 from untuned.lab.comparison.plan import Comparison, Problem
 from untuned.lab.comparison.standings import standings
 from untuned.lab.comparison.step_times import StepTime, StepTimes, TimeKey
 from untuned.lab.comparison.trials import Trial, Trials, train_trial
 from untuned.lab.programs.report import main
 from untuned.lab.report.cells import bytes_cell, duration_cell, factor_text
-from untuned.lab.report.page import write_report
+from untuned.lab.report.page import PALETTE, _colours, _in_order, write_report
 from untuned.lab.report.table import Table
 from untuned.lab.report.tables import details, matrix, overview, overviews
 
@@ -77,12 +77,42 @@ def page(request, browser, folder):
     return browser
 
 
+def unfold(browser):
+    """Open all workloads, and look at all that there is."""
+    browser.ask("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    browser.scroll_through()
+
+
+def test_at_first_sight_it_is_short_and_a_link_opens_a_workload(browser, folder):
+    browser.open(folder / "report.html")
+    browser.scroll_through()
+    plots = "return document.querySelectorAll('.workload .plot[data-drawn]').length"
+    assert browser.ask(plots) == 0
+    assert browser.ask("return document.documentElement.scrollHeight") < 10_000
+    links = browser.driver.find_elements("css selector", ".contents a, th a")
+    targets = [link.get_attribute("href").split("#")[1] for link in links]
+    assert {"summary", "curves", *(problem.workload for problem in PROBLEMS)} <= set(targets)
+    missing = "return arguments[0].filter(id => !document.getElementById(id))"
+    assert browser.ask(missing, targets) == []
+    workload = next(link for link in links if link.text == PROBLEMS[-1].workload)
+    browser.ask("arguments[0].click()", workload)
+    browser.scroll_through()
+    assert browser.ask(plots) == 6  # its own alone
+    assert browser.complaints() == []
+
+
+def test_no_two_optimizers_of_the_table_look_alike():
+    names = [contestant.name for contestant in CONTESTANTS]
+    hues, dashed = _colours(names), _in_order(names)[len(PALETTE) :]
+    assert len({(hues[name], name in dashed) for name in names}) == len(names)
+
+
 def test_every_figure_is_drawn_when_it_comes_into_view(page):
     drawn = "return document.querySelectorAll('.plot[data-drawn]').length"
     all_of_them = page.ask("return document.querySelectorAll('.plot').length")
     assert all_of_them == 1 + len(PROBLEMS) * 6  # the profile; five figures and a tower's floors
     assert page.ask(drawn) < all_of_them
-    page.scroll_through()
+    unfold(page)
     assert page.ask(drawn) == all_of_them
     lines = "return [...arguments[0]].map(plot => plot.querySelectorAll('.js-line').length)"
     assert min(page.ask(lines, page.driver.find_elements("class name", "plot"))) >= 1
@@ -91,7 +121,7 @@ def test_every_figure_is_drawn_when_it_comes_into_view(page):
 
 
 def test_nothing_sticks_out_of_the_screen(page):
-    page.scroll_through()
+    unfold(page)
     width = page.ask("return [document.documentElement.scrollWidth, innerWidth]")
     assert width[0] <= width[1]
 
@@ -134,7 +164,7 @@ def test_tables_sort_by_click_and_by_key(page):
 
 def test_an_optimizer_can_be_hidden_everywhere(browser, folder):
     browser.open(folder / "report.html")
-    browser.scroll_through()
+    unfold(browser)
     count = "return document.querySelectorAll('[data-kind=valid] .js-line').length"
     before = browser.ask(count)
     browser.driver.find_element("css selector", ".chips [data-contestant=agd]").click()
@@ -144,7 +174,7 @@ def test_an_optimizer_can_be_hidden_everywhere(browser, folder):
 
 def test_curves_can_be_over_seconds(browser, folder):
     browser.open(folder / "report.html")
-    browser.scroll_through()
+    unfold(browser)
     ends = """
         return Object.fromEntries(document.querySelector('[data-kind=valid]').data
             .filter(line => line.name).map(line => [line.name, line.x[line.x.length - 1]]))"""
@@ -243,6 +273,7 @@ def test_the_two_halves_of_the_workloads_are_reported_apart(tmp_path):
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert re.findall(r"<h3>(.*?)</h3>", html) == [
         "All workloads", "Development", "Held out", "Development", "Held out",
+        "fcn2-digits", "fcn16-fashion",
     ]  # fmt: skip
 
 

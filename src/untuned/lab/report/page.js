@@ -13,6 +13,7 @@ const PRINTED = { width: 330, height: 220 };
 const DECAY = /beta|gamma|momentum/;
 
 const css = (name) => printing ? PAPER[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const dash = (name) => data.dashed.includes(name) ? "dash" : "solid"; // colours come round again
 const colour = (name) => name === data.reference ? css("--ink") : data.colours[name];
 const shown = (rows) => Object.entries(rows).filter(([name]) => !hidden.has(name));
 const faint = (hex) => hex + "26"; // opacity of 15%
@@ -40,7 +41,7 @@ function lines(work, kind) {
       traces.push({ ...edge, y: band.low }, { ...edge, y: band.high, fill: "tonexty", fillcolor: faint(hue) });
     }
     traces.push({ x, y: band.mean, name, mode: "lines", type: "scatter",
-      line: { color: hue, width: name === data.reference ? 2.6 : 1.8 } });
+      line: { color: hue, dash: dash(name), width: name === data.reference ? 2.6 : 1.8 } });
   }
   return traces;
 }
@@ -79,7 +80,7 @@ const positive = (values) => values.map((value) => value > 0 ? value : null);
 function profile() {
   return shown(data.profile).map(([name, { x, y }]) => ({
     x: [...x, data.furthest], y: [...y, y[y.length - 1]], name, mode: "lines", type: "scatter",
-    line: { color: colour(name), shape: "hv", width: name === data.reference ? 2.6 : 1.8 } }));
+    line: { color: colour(name), dash: dash(name), shape: "hv", width: name === data.reference ? 2.6 : 1.8 } }));
 }
 
 // A few diverging curves must not flatten all others: the axis ends where most of them are.
@@ -166,6 +167,14 @@ plots.forEach((plot) => seen.observe(plot));
 dark.addEventListener("change", again);
 addEventListener("beforeprint", () => { printing = true; document.querySelectorAll("details").forEach((d) => { d.open = true; }); plots.forEach(draw); });
 addEventListener("afterprint", () => { printing = false; plots.forEach(draw); });
+
+// A link to a workload opens it.
+function reveal() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (target?.matches("details")) { target.open = true; target.scrollIntoView(); }
+}
+addEventListener("hashchange", reveal);
+reveal();
 
 for (const chip of document.querySelectorAll(".chips [data-contestant]")) {
   chip.addEventListener("click", () => {

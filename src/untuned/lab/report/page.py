@@ -105,6 +105,7 @@ def _page(comparison: Comparison, found: Sequence[Standing]) -> str:
     ranked = [row[0].text for row in totals[0].rows]
     names = [contestant.name for contestant in comparison.contestants]
     hues = _colours(names)
+    dashed = [name for i, name in enumerate(_in_order(names)) if i >= len(PALETTE)]
     by_workload: dict[str, list[Standing]] = {}
     for standing in found:
         by_workload.setdefault(standing.problem.workload, []).append(standing)
@@ -112,7 +113,8 @@ def _page(comparison: Comparison, found: Sequence[Standing]) -> str:
     profile = series.profile_series(found)
     ends = [x for line in profile.values() for x in line["x"] if x is not None]
     data = {
-        "reference": REFERENCE, "palette": PALETTE, "colours": hues, "profile": profile,
+        "reference": REFERENCE, "palette": PALETTE, "colours": hues, "dashed": dashed,
+        "profile": profile,
         "furthest": 1.05 * max(ends, default=1), "workloads": drawn,
     }  # fmt: skip
     every = list({c.key: c for standing in found for c in standing.trained}.values())
@@ -120,6 +122,7 @@ def _page(comparison: Comparison, found: Sequence[Standing]) -> str:
     return environment.from_string(_read("page.html")).render(
         overviews=totals, matrices=matrices(found, ranked), names=names,
         in_seconds=matrices(found, ranked, seconds_saved) if _timed(found) else [], colours=hues,
+        dashes=dashed,
         seeds=comparison.seeds, cell_count=len(every), profile=profile,
         workloads={name: _section(own, drawn[name]) for name, own in by_workload.items()},
         failures=_failures(every), versions=_versions(every), command=comparison.command,
@@ -130,10 +133,14 @@ def _page(comparison: Comparison, found: Sequence[Standing]) -> str:
 
 def _colours(names: Sequence[str]) -> dict[str, str]:
     """Contestants of the table have the same colour on every page."""
-    known = [contestant.name for contestant in CONTESTANTS if contestant.name != REFERENCE]
-    order = known + [name for name in names if name not in known and name != REFERENCE]
-    hues = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(order)}
+    hues = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(_in_order(names))}
     return {name: hues.get(name, "var(--ink)") for name in names}
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Those of the table, then others, without the reference."""
+    known = [contestant.name for contestant in CONTESTANTS if contestant.name != REFERENCE]
+    return known + [name for name in names if name not in known and name != REFERENCE]
 
 
 def _section(own: Sequence[Standing], drawn: Mapping[str, Any]) -> dict[str, Any]:
