@@ -289,6 +289,20 @@ def test_a_page_of_part_of_a_comparison_can_be_drawn(trials, comparison, tmp_pat
         assert len(json.loads(data)["workloads"]) == min(some, 1) + (some > 20)
 
 
+def test_without_a_tuned_adamw_a_terminal_shows_losses(trials, tmp_path, capsys):
+    Comparison([contestant_of("agd")], PROBLEMS, 2).save(tmp_path)
+    part = Trials(tmp_path / "cells.jsonl")
+    for trial in trials.values():
+        if trial.key.optimizer == "agd":
+            part.append(trial)
+    main([str(tmp_path)])
+    shown = capsys.readouterr().out
+    for problem in PROBLEMS:
+        own = [t.last("valid_loss") for t in part.values() if t.key.workload == problem.workload]
+        assert problem.workload in shown
+        assert f"{sum(own) / len(own):.4g}" in shown
+
+
 def test_a_folder_without_a_comparison_is_told_of(tmp_path):
     with pytest.raises(SystemExit, match="holds no comparison"):
         main([str(tmp_path)])

@@ -26,7 +26,7 @@ from untuned.lab.comparison.trials import Trials
 from untuned.lab.config import Size
 from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
 from untuned.lab.report.page import write_report
-from untuned.lab.report.tables import overviews
+from untuned.lab.report.tables import at_a_glance
 from untuned.lab.workloads.registry import WORKLOADS, find
 
 
@@ -85,6 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stop(f"Stopped. {KEPT}", 130)
     page = write_report(comparison, trials, times, options.folder)
     found = standings(comparison, trials, times)
-    console.print(*(table.rich(console.width) for table in overviews(found)))
+    console.print(*(table.rich(console.width) for table in at_a_glance(found)))
     console.print(f"Page: {page}; beside it summary.md, cells.csv and cells.parquet")
     sys.exit(any(trial.status == "failed" for trial in trials.values()))

@@ -14,7 +14,7 @@ from untuned.lab.comparison.step_times import StepTimes
 from untuned.lab.comparison.trials import Trials
 from untuned.lab.programs.exits import stop
 from untuned.lab.report.page import write_report
-from untuned.lab.report.tables import overviews
+from untuned.lab.report.tables import at_a_glance
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,5 +33,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {folder} holds no comparison; make one with untuned compare")
     page = write_report(comparison, trials, times, folder)
     console = Console(highlight=False)
-    console.print(*(table.rich(console.width) for table in overviews(found)))
+    console.print(*(table.rich(console.width) for table in at_a_glance(found)))
     console.print(f"Page: {page}")

@@ -59,6 +59,16 @@ def overviews(standings: Sequence[Standing]) -> list[Table]:
     ]
 
 
+def at_a_glance(standings: Sequence[Standing]) -> list[Table]:
+    """What a terminal shows: the overview, or the losses where there is no reference yet."""
+    if any(math.isfinite(standing.reduction) for standing in standings):
+        return overviews(standings)
+    by_workload: dict[str, list[Standing]] = {}
+    for standing in standings:
+        by_workload.setdefault(standing.problem.workload, []).append(standing)
+    return [dataclasses.replace(details(own), title=name) for name, own in by_workload.items()]
+
+
 def matrices(
     standings: Sequence[Standing],
     names: Sequence[str],
