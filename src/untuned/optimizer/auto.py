@@ -106,7 +106,9 @@ class Auto(Optimizer):
         known = isinstance(param_group, Mapping)
         if known:  # of one module with the others, if there is one, or of one of its own
             present = [weight for group in self.param_groups for weight in group["params"]]
-            (param_group,) = with_module(with_module([param_group], present))
+            if present:
+                (param_group,) = with_module([param_group], present)
+            (param_group,) = with_module([param_group])
         module = module_of(param_group.get("params")) if known else None
         super().add_param_group(param_group)
         self._settled = False  # what is new may be declared a head, too

@@ -31,19 +31,19 @@ def correct_heads_(
         known: all matrices that were looked at; heads stated of bare tensors stay.
         state: the optimizer's; what has moved stays what it is.
     """
-    heads = [(group, tensor) for group, tensor, layer in _assigned(groups) if _is_head(layer)]
-    declared = [(group, tensor) for group, tensor in heads if _among(tensor, known)]
-    fresh = [(g, tensor) for g, tensor in declared if HAS_MOVED not in state.get(tensor, {})]
-    wrong = [(group, tensor) for group, tensor in fresh if not _among(tensor, last)]
+    every = list(_assigned(groups))
+    declared = [each for each in every if _is_head(each[2]) and _among(each[1], known)]
+    fresh = [each for each in declared if HAS_MOVED not in state.get(each[1], {})]
+    wrong = [each for each in fresh if not _among(each[1], last)]
     new = last and HAS_MOVED not in state.get(last[0], {})
     if new and declared and len(wrong) == len(declared):
         _declare_(*wrong.pop(0), False, state)
-        for group, tensor, _ in _assigned(groups):
-            if tensor is last[0]:
-                _declare_(group, tensor, True, state)
-    for group, tensor in wrong:  # another matrix comes after it
-        if tensor.grad is not None:
-            _declare_(group, tensor, False, state)
+        for each in every:
+            if each[1] is last[0]:
+                _declare_(*each, True, state)
+    for each in wrong:  # another matrix comes after it
+        if each[1].grad is not None:
+            _declare_(*each, False, state)
 
 
 def restore_heads_(groups: Sequence[Group], state: States) -> None:
@@ -58,7 +58,7 @@ def restore_heads_(groups: Sequence[Group], state: States) -> None:
     for group, tensor, layer, was in found:
         is_head = was if was is not None else _is_head(layer) and not moved
         if is_head != _is_head(layer):
-            _declare_(group, tensor, is_head, {})
+            _declare_(group, tensor, layer, is_head, {})
 
 
 def _was_head(layer: Layer, own: State) -> bool | None:
@@ -85,10 +85,8 @@ def _among(tensor: Tensor, tensors: Sequence[Tensor]) -> bool:
     return any(tensor is each for each in tensors)
 
 
-def _declare_(group: Group, tensor: Tensor, head: bool, state: States) -> None:
+def _declare_(group: Group, tensor: Tensor, layer: Layer, head: bool, state: States) -> None:
     """Make a tensor a head, or none, and drop what a no-op step has allocated for it."""
-    place = next(i for i, each in enumerate(group["params"]) if each is tensor)
-    layer = group["layer"].layers[place] or by_shape(tuple(tensor.shape))
     kind = layer.kind if isinstance(layer, Head) else layer
     if head:  # a table may be tied to it
         kind = Head(Dense() if isinstance(kind, Embedding) else kind)

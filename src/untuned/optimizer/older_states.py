@@ -1,4 +1,4 @@
-"""States of version 1, when a module was a parameter group for each geometry."""
+"""Older states, of when a module was a parameter group for each geometry."""
 
 from __future__ import annotations
 

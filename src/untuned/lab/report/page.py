@@ -20,7 +20,7 @@ from untuned.lab.comparison.trials import LOSS, Trial, TrialKey
 from untuned.lab.report import series
 from untuned.lab.report.cells import seconds_saved
 from untuned.lab.report.table import Table, TableCell
-from untuned.lab.report.tables import details, matrices, overviews
+from untuned.lab.report.tables import by_workload, details, matrices, overviews
 
 # Distinct on white and on black; the reference has the colour of the text.
 PALETTE = [
@@ -106,10 +106,8 @@ def _page(comparison: Comparison, found: Sequence[Standing]) -> str:
     names = [contestant.name for contestant in comparison.contestants]
     hues = _colours(names)
     dashed = [name for i, name in enumerate(_in_order(names)) if i >= len(PALETTE)]
-    by_workload: dict[str, list[Standing]] = {}
-    for standing in found:
-        by_workload.setdefault(standing.problem.workload, []).append(standing)
-    drawn = {name: series.workload_series(own) for name, own in by_workload.items()}
+    parts = by_workload(found)
+    drawn = {name: series.workload_series(own) for name, own in parts.items()}
     profile = series.profile_series(found)
     ends = [x for line in profile.values() for x in line["x"] if x is not None]
     data = {
@@ -122,9 +120,9 @@ def _page(comparison: Comparison, found: Sequence[Standing]) -> str:
     return environment.from_string(_read("page.html")).render(
         overviews=totals, matrices=matrices(found, ranked), names=names,
         in_seconds=matrices(found, ranked, seconds_saved) if _timed(found) else [], colours=hues,
-        dashes=dashed,
+        dashed=dashed,
         seeds=comparison.seeds, cell_count=len(every), profile=profile,
-        workloads={name: _section(own, drawn[name]) for name, own in by_workload.items()},
+        workloads={name: _section(own, drawn[name]) for name, own in parts.items()},
         failures=_failures(every), versions=_versions(every), command=comparison.command,
         data=Markup(json.dumps(data, separators=(",", ":")).replace("</", "<\\/")),
         plotly=Markup(get_plotlyjs()), css=Markup(_read("page.css")), js=Markup(_read("page.js")),

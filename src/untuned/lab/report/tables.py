@@ -63,10 +63,16 @@ def at_a_glance(standings: Sequence[Standing]) -> list[Table]:
     """What a terminal shows: the overview, or the losses where there is no reference yet."""
     if any(math.isfinite(standing.reduction) for standing in standings):
         return overviews(standings)
-    by_workload: dict[str, list[Standing]] = {}
+    parts = by_workload(standings).items()
+    return [dataclasses.replace(details(own), title=name) for name, own in parts]
+
+
+def by_workload(standings: Sequence[Standing]) -> dict[str, list[Standing]]:
+    """Standings of each workload."""
+    found: dict[str, list[Standing]] = {}
     for standing in standings:
-        by_workload.setdefault(standing.problem.workload, []).append(standing)
-    return [dataclasses.replace(details(own), title=name) for name, own in by_workload.items()]
+        found.setdefault(standing.problem.workload, []).append(standing)
+    return found
 
 
 def matrices(
