@@ -68,6 +68,17 @@ def test_the_clock_is_the_mean_of_reversals():
     assert found.clock > 0
 
 
+def test_with_no_matrix_the_clock_is_the_mean_over_all():
+    torch.manual_seed(0)
+    net = nn.Linear(3, 2)
+    opt = untuned.Auto(net)
+    for sign in (1, -1) * 10:  # each step opposes the last
+        opt.zero_grad()
+        (sign * net(torch.ones(4, 3))).sum().backward()
+        opt.step()
+    assert untuned.report(opt).clock == opt.state[net.weight]["reversals"].item() > 5
+
+
 def test_other_rules_have_no_report():
     net = nn.Linear(2, 2)
     assert untuned.report(untuned.Optimizer(net, "auto")).steps == 0

@@ -143,8 +143,8 @@ def plain(net, inputs, horizon, average, turns):
 
     lstm = dict(net.lstm.named_parameters())
     matrices = [
-        (net.conv.weight, math.sqrt(8 / 6) / 3, offsets, lambda b: torch.stack(b, -1)),
-        (net.depthwise.weight, math.sqrt(1 / 3), filters, lambda b: torch.stack(b)),
+        (net.conv.weight, math.sqrt(8 / 6) / 3**0.75, offsets, lambda b: torch.stack(b, -1)),
+        (net.depthwise.weight, 3**-0.25, filters, lambda b: torch.stack(b)),
         (lstm["weight_ih_l0"], math.sqrt(5 / 8), gates, torch.cat),
         (lstm["weight_hh_l0"], 1.0, gates, torch.cat),
         (net.beside.weight, math.sqrt(5 / 3), whole, one),
@@ -235,3 +235,18 @@ def test_with_no_matrix_time_runs_where_entries_are_turned_back():
     for ours, theirs in zip(net.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
     assert 5 < sum(reference.turned.values()) / len(reference.turned) < 50
+
+
+@pytest.mark.parametrize(("gains", "first"), [(False, math.log((1 + 5**0.5) / 2)), (True, 0.06)])
+def test_only_heads_alone_take_the_whole_trust_region(gains, first):
+    """On frozen features; where their gains move too, layers move together."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6)).requires_grad_(False)
+    net = nn.Sequential(body, nn.Linear(6, 1)).double()
+    body[1].requires_grad_(gains)
+    x, y = torch.randn(30, 4, dtype=torch.float64), torch.randn(30, 1, dtype=torch.float64)
+    first_bias = net[1].bias.item()
+    opt = untuned.Auto(net, average=False)
+    F.mse_loss(net(x), y).backward()
+    opt.step()
+    assert abs(net[1].bias.item() - first_bias) == pytest.approx(0.4 * first)

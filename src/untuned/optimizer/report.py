@@ -174,14 +174,13 @@ def _size(layer: Layer, weight: Tensor) -> float:
 
 
 def clock_of(every: Sequence[tuple[str, Layer, Tensor, State]]) -> float:
-    """The mean of reversals over the blocks of matrices; `every`: as of `parameters_of`."""
-    counts = [
-        state[REVERSALS].flatten().float().cpu()
+    """The mean of reversals over the blocks of matrices, or of all; `every`: of `parameters_of`."""
+    counted = [
+        (layer.by_entry(tuple(weight.shape)) is None, state[REVERSALS].flatten().float().cpu())
         for _, layer, weight, state in every
-        if REVERSALS in state
-        and layer.by_entry(tuple(weight.shape)) is None
-        and not is_sharded(state[REVERSALS])
+        if REVERSALS in state and not is_sharded(state[REVERSALS])
     ]
+    counts = [count for spectral, count in counted if spectral] or [c for _, c in counted]
     return float(torch.cat(counts).mean()) if counts else 0.0
 
 

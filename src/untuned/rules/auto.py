@@ -8,7 +8,7 @@ W_h the last of them, the head:
     s    = q min(STEP, TRUST / D) / (1 + N / PATIENCE)^power   (how far)
     W_l <- (1 - s c_l / R) W_l - s c_l r_l dual(m_l),   R = min(REACH, GAIN^(1 / D))
 
-Legend: r_l = radius of the unit step (`geometry`), over sqrt(kx ky) where that counts a kernel's
+Legend: r_l = radius of the unit step (`geometry`), over (kx ky)^(1/4) where that counts a kernel's
 offsets as unrelated, which steps are not, and over the size of the layer's inputs where those are
 data; dual(m) = U V^T of m = U S V^T (`geometry.orthogonal`); N = how many steps were turned back,
 in the mean over blocks: a block's is where its momentum is shorter than pure noise leaves it, and
@@ -37,6 +37,9 @@ in a valley already, stop agreeing as soon as steps cross it, as do those whose 
 further than they do (sines of high frequency). Once it is 1, q stays: the clock shortens steps.
 With no matrix but the head q is 1: rows of tables are too noisy to agree, and entries move by less
 than a step's size whatever gradients are.
+
+STEP is for layers that move together. Heads that move alone, a bias with each, have all of TRUST:
+outputs are linear in them, so no layer's step makes another's gradient wrong.
 
 Matrices stay in the ball of radius R r_l: a step goes a share s c_l / R of the way to its surface.
 If all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
@@ -135,7 +138,7 @@ class Auto(Blockwise):
         blocks = counted(groups)
         q = _believed(blocks, [leaves.along for leaves in groups], before.get("believed", zero), t)
         N = blocks.mean([leaves.counter for leaves in groups])
-        eta = q * (TRUST / D).clamp(max=STEP) * self._shorter(N, t)
+        eta = q * _longest(D, blocks.alone) * self._shorter(N, t)
         new = {"product": product, "square": square, "steps": t + 1, "believed": q}
         return NetworkStep(eta, D, new)
 
@@ -233,6 +236,12 @@ def _by_roots_(
         new[i]["square"], ahead[i] = square, direction
 
 
+def _longest(D: Tensor, alone: Tensor) -> Tensor:
+    """s of the first whole steps, 0-d; STEP bounds it unless heads move `alone`."""
+    trusted = TRUST / D
+    return torch.where(alone, trusted, trusted.clamp(max=STEP))
+
+
 def ball(D: Tensor) -> Tensor:
     """R, 0-d: how large weights may become, in units of a unit step."""
     return (GAIN ** (1 / D)).clamp(max=REACH)
@@ -254,8 +263,8 @@ def _by_entry(layer: Layer, shape: Shape) -> float:
 
 
 def _radius(layer: Layer, shape: Shape) -> float:
-    """Of a unit step, a kernel's offsets going the same way."""
-    return layer.radius(shape) / math.sqrt(layer.offsets(shape))
+    """Of a unit step, a kernel's offsets going partly the same way."""
+    return layer.radius(shape) / layer.offsets(shape) ** 0.25
 
 
 def _in_ball(layer: Layer, shape: Shape) -> float:

@@ -54,6 +54,7 @@ class Counted(NamedTuple):
     """The blocks that means are over."""
 
     matrices: Tensor  # 0-d, whether any matrix but the head moves
+    alone: Tensor  # 0-d, whether nothing moves but heads, with a bias each
     weights: Tensor  # (blocks,) of all groups: one for each of these; with none, for every block
 
     def mean(self, numbers: Sequence[Tensor | None]) -> Tensor:
@@ -65,12 +66,19 @@ class Counted(NamedTuple):
 def counted(groups: Sequence[Leaves]) -> Counted:
     """The blocks of matrices but the head, or all."""
     found = torch.cat([each.blocks.of_layers(is_spectral, each.sizes) for each in groups])
+    heads = torch.cat([each.blocks.of_layers(_is_head, each.sizes) for each in groups])
+    factors = torch.cat([each.blocks.of_layers(_is_factor, each.sizes) for each in groups])
     matrices = found.any()
-    return Counted(matrices, torch.where(matrices, found, 1.0))
+    alone = (factors <= heads).all() & ((1 - factors).sum() <= heads.sum())
+    return Counted(matrices, alone, torch.where(matrices, found, 1.0))
 
 
 def _multiplies(layer: Layer, shape: Shape) -> float:
     return float(layer.multiplies())
+
+
+def _is_factor(layer: Layer, shape: Shape) -> float:
+    return float(layer.depth() > 0)
 
 
 def _is_head(layer: Layer, shape: Shape) -> float:

@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 
 from untuned.lab.config import Size
-from untuned.lab.workloads.data import grey_images
+from untuned.lab.workloads.data import grey_images, images
 from untuned.lab.workloads.networks import Chain, bare, preact_resnet18, vgg11, vgg16
 from untuned.lab.workloads.supervised import Supervised
 from untuned.lab.workloads.task import ACCURACY, Pairs, Workload, square
@@ -42,11 +42,14 @@ def wide_chain_workload(depth: int, width: int, bias: bool, batch: int) -> Workl
     return Workload(f"{depth} fully-connected ReLU layers of width {width}, CIFAR-10", at)
 
 
-def _mnist(network: Callable[[Size], nn.Module], about: str, batch: int, epochs: int) -> Workload:
-    """A network on all of MNIST at either size, pixels at mean zero and variance one."""
+def _mnist(
+    network: Callable[[Size], nn.Module], about: str, batch: int, epochs: int,
+    digits: Callable[[Size], dict[str, Pairs]],
+) -> Workload:  # fmt: skip
+    """A network on all of MNIST at either size."""
 
     def at(size: Size) -> Supervised:
-        found = {part: Pairs(*pair) for part, pair in grey_images("mnist").items()}
+        found = digits(size)
         train, valid = found["train"], found["test"]
         steps = epochs * (len(train) // batch)
         return Supervised(partial(network, size), train, valid, batch, steps, ACCURACY)
@@ -54,18 +57,33 @@ def _mnist(network: Callable[[Size], nn.Module], about: str, batch: int, epochs:
     return Workload(f"{about}, MNIST", at)
 
 
+def _standardised(size: Size) -> dict[str, Pairs]:
+    """Pixels of mean zero and variance one, at either size."""
+    return {part: Pairs(*pair) for part, pair in grey_images("mnist").items()}
+
+
+def _as_the_towers_see(size: Size) -> dict[str, Pairs]:
+    """Pixels in [0, 1] at size full, as in the authors' code."""
+    if size == "small":
+        return _standardised(size)
+    return {part: Pairs(*images("mnist", part)) for part in ("train", "test")}
+
+
+def _tanh(size: Size) -> nn.Module:
+    """One hidden layer; at size full logits are tanh's as well, as in the authors' code."""
+    layers = [nn.Flatten(), nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10)]
+    return nn.Sequential(*layers, nn.Tanh()) if size == "full" else nn.Sequential(*layers)
+
+
 BARE = "without biases and gains of norms, square loss"
 WORKLOADS = {
     # Nero's (arXiv:2102.07227, figure 3); narrower at size small
     "mlp100-mnist": _mnist(
         lambda size: Chain(100, 784 if size == "full" else 128, 784, bias=True),
-        "100 fully-connected layers with biases", 250, 50,
+        "100 fully-connected layers with biases", 250, 50, _standardised,
     ),
     # the towers' (arXiv:1909.13371)
-    "tanh-mnist": _mnist(
-        lambda _: nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.Tanh(), nn.Linear(128, 10)),
-        "one hidden layer of 128 tanh units", 256, 30,
-    ),
+    "tanh-mnist": _mnist(_tanh, "one hidden layer of 128 tanh units", 256, 30, _as_the_towers_see),
     "vgg11-cifar10": cifar_workload(vgg11, "VGG-11 with norms", 16, 64),
     "resnet18-cifar10-bare": cifar_workload(
         lambda width: bare(preact_resnet18(width)), f"a pre-activation ResNet-18 {BARE}", 8, 64,
