@@ -12,9 +12,9 @@ from untuned.lab.comparison.executors import InProcess
 from untuned.lab.comparison.trials import Trial, TrialKey, Trials, train_trial
 from untuned.lab.programs import reproduce
 from untuned.lab.programs.reproduce import EXPERIMENTS, main
-from untuned.lab.reproduce.experiment import TEST_ACCURACY, Experiment, Line, Published, Scale
+from untuned.lab.reproduce.evidence import committed
 from untuned.lab.reproduce.plots import draw_results
-from untuned.lab.reproduce.results import Results, verdict
+from untuned.lab.reproduce.results import Results
 from untuned.lab.workloads.registry import find
 
 SIZES = ("small", "full")
@@ -29,8 +29,10 @@ def test_the_list_has_all_with_their_needs(capsys):
         assert experiment.name in out
         for size in SIZES:
             scale = experiment.at(size)
-            assert all((scale.data, scale.device, scale.time))
-            assert f"{size}: {scale.needs}" in out
+            assert all((scale.data, scale.device))
+            assert scale.needs in out
+        assert experiment.small.time
+        assert f"full size: {committed()[experiment.name].told} needs" in out
 
 
 def test_what_the_papers_show_is_there():
@@ -51,6 +53,7 @@ def test_what_the_papers_show_is_there():
     assert published["agd-breadth: VGG-16, AGD"] == (67.4,)
     assert published["agd-breadth: VGG-16, Adam"] == (69.7,)
     assert published["nero-mlp100: Nero"] == (89.3, 91.0, 83.7)
+    assert published["nero-mlp100: LAMB"] == (67.2, 71.7, 71.6)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -131,70 +134,6 @@ def test_an_entry_trains_and_is_told_and_drawn(name, tmp_path, pairs, monkeypatc
     assert (tmp_path / "picture.png").stat().st_size > 5000
 
 
-def trial(value, seed=0, x=None, status="done", optimizer="agd"):
-    """One that ended with this accuracy."""
-    key = TrialKey("w", "full", optimizer, "constant", seed, 10)
-    return Trial(key, status, curve={"step": [0, 10], "metric": [0.1, value]})
-
-
-@pytest.mark.parametrize(
-    ("published", "ours", "baseline", "said"),
-    [
-        ((89.3, 91.0, 83.7), 85.0, math.nan, "inside"),
-        ((89.3, 91.0, 83.7), 83.7, math.nan, "inside"),  # its ends belong to a spread
-        ((89.3, 91.0, 83.7), 83.2, math.nan, "below by 0.5"),
-        ((89.3, 91.0, 83.7), 92.0, math.nan, "above by 1"),
-        ((52.7,), 54.2, math.nan, "+1.5 from published"),  # one number has no spread
-        ((52.7,), 50.7, 40.0, "\u22122 from published"),
-        (None, 50.0, 48.5, "+1.5 from baseline"),
-        (None, 50.0, math.nan, "\u2013"),
-        ((52.7,), math.nan, 40.0, "\u2013"),  # not run
-        ((52.7,), math.inf, 40.0, "\u2013"),  # diverged
-    ],
-)
-def test_the_verdict(published, ours, baseline, said):
-    number = Published(published, "") if published else None
-    assert verdict(number, ours, baseline) == said
-
-
-def experiment_of(*lines, published=None, seeds=2, **more):
-    scale = Scale("no data", "no device", "no time", 10, seeds, lines)
-    return Experiment(
-        "e", "p", "f", "a", TEST_ACCURACY, scale, scale, published or {}, "Adam", **more
-    )
-
-
-def test_a_grid_is_judged_by_its_best_mean_and_shows_its_ends():
-    lines = [Line("Adam", f"adam(lr={x})", "w", x=x) for x in (0.1, 0.2, 0.3)]
-    experiment = experiment_of(
-        *lines, Line("AGD", "agd", "w"), published={"Adam": Published((60.0, 70.0), "p")}
-    )
-    scores = {0.1: (0.5, 0.7), 0.2: (0.66, 0.64), 0.3: (0.1, 0.9)}
-    trials = [trial(scores[x][s], s, optimizer=f"adam(lr={x})") for x in scores for s in (0, 1)]
-    trials += [trial(0.7, 0), trial(math.nan, 1, status="diverged")]
-    results = Results(experiment, "full", {c.key: c for c in trials})
-    adam, agd = results.rows()
-    assert (adam.line.x, adam.mean) == (0.2, pytest.approx(65))
-    assert adam.others == (pytest.approx(50), pytest.approx(65))
-    assert agd.values == [pytest.approx(70), 10]  # one that diverged has the score of a guess
-    table = results.table()
-    texts = [[experiment.text for experiment in row] for row in table.rows]
-    assert texts[0] == ["Adam", "60, 70", "65 (64 to 66)", "inside", "0.2", "50 to 65"]
-    assert texts[1][:4] == ["AGD", "not published here", "40 (10 to 70); 1 diverged",
-                            "\u221225 from baseline"]  # fmt: skip
-
-
-def test_what_was_not_run_says_so():
-    (row,) = Results(experiment_of(Line("AGD", "agd", "w")), "full", {}).rows()
-    assert row.ours == "not run"
-    failed = dataclasses.replace(trial(0.5), status="failed")
-    (row,) = Results(experiment_of(Line("AGD", "agd", "w")), "full", {failed.key: failed}).rows()
-    assert row.ours == "not run"
-    half = trial(0.5)
-    (row,) = Results(experiment_of(Line("AGD", "agd", "w")), "full", {half.key: half}).rows()
-    assert row.ours == "50; 1 of 2 seeds"
-
-
 def test_an_unknown_entry_lists_the_nearest(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["agd-fcn", "--small"])
@@ -213,13 +152,41 @@ def test_it_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit, match="0"):
             main(asked)
     folder = tmp_path / "agd-gpt2-small"
-    assert len(Trials(folder / "cells.jsonl")) == 4
-    assert (folder / "cells.jsonl").read_text().count("\n") == 4  # not trained again
+    assert len(Trials(folder / "cells.jsonl")) == 6
+    assert (folder / "cells.jsonl").read_text().count("\n") == 6  # not trained again
+    assert not list((folder / "checkpoints").iterdir())
     assert "| AGD | not published here |" in (folder / "table.md").read_text()
     assert (folder / "picture.png").exists()
     out = capsys.readouterr().out
-    assert out.count("done: gpt-shakespeare") == 4
+    assert out.count("done: gpt-shakespeare") == 6
     assert "can neither confirm nor refute" in out
+
+
+def test_known_trials_are_not_trained_again_and_rows_can_be_chosen(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "LocalExecutor", lambda *_: InProcess())
+    trained = []
+    monkeypatch.setattr(
+        reproduce,
+        "train_trial",
+        lambda key, checkpoints: (trained.append(key), Trial(key, "done"))[1],
+    )
+    monkeypatch.setattr(reproduce, "draw_results", lambda *_: None)
+    known = Trials(tmp_path / "agd-fcn8.jsonl")
+    key = TrialKey("fcn8x128-cifar10", "small", "agd", "constant", 0, 7)
+    known.append(Trial(key, "done", curve={"step": [7], "metric": [0.5]}))
+    asked = ["agd-fcn8", "--small", "--steps", "7", "--rows", "A[Gu]*", "--folder", str(tmp_path)]
+    monkeypatch.setattr(reproduce, "find", lambda name: find("fcn2-digits"))
+    with pytest.raises(SystemExit, match="0"):
+        main([*asked, "--known", str(tmp_path)])
+    assert [(key.optimizer, key.seed) for key in trained] == [("agd", 1), ("auto", 0), ("auto", 1)]
+    assert key in Trials(tmp_path / "agd-fcn8-small" / "cells.jsonl")
+    with pytest.raises(SystemExit, match="2"):
+        main(["agd-fcn8", "--small", "--rows", "Nero", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        main([*asked, "--known", str(tmp_path / "nothing")])
+    told = capsys.readouterr().err
+    assert "there are: AGD, Adam, SGD, Auto" in told
+    assert "agd-fcn8.jsonl is not there" in told
 
 
 @pytest.mark.integration
@@ -227,4 +194,4 @@ def test_it_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
 def test_torchruns_processes_train_every_cell_together(tmp_path, ranks):
     ranks("script:reproduce", 2, *ASKED[1:], "--folder", str(tmp_path))
     trials = Trials(tmp_path / "agd-gpt2-small" / "cells.jsonl")
-    assert [trial.status for trial in trials.values()] == ["done"] * 4
+    assert [trial.status for trial in trials.values()] == ["done"] * 6

@@ -16,6 +16,12 @@ Precision = Literal["32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed"]
 
 # Options that may differ between a run and its resumption
 ELSEWHERE = ("folder", "resume", "tensorboard", "wandb")
+CONFIG = "config.json"  # makes a folder that of a run
+
+
+def has_run(folder: Path | None) -> bool:
+    """Whether a folder is that of a run, with which `resume` goes on."""
+    return folder is not None and (folder / CONFIG).exists()
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,10 @@ BASELINES = {
         "pytorch_optimizer: SOAP (arXiv:2409.11321) at its defaults: lr 0.003",
         "pytorch_optimizer.SOAP",
     ),
+    "lamb": Baseline(
+        "pytorch_optimizer: Lamb (arXiv:1904.00962) at its defaults: lr 0.001",
+        "pytorch_optimizer.Lamb",
+    ),
     "dog": Baseline(
         "dog-optimizer (arXiv:2302.12022): DoG at its defaults, evaluated at its average",
         "untuned.lab.baselines.dog.DoG", rate=("eta",),

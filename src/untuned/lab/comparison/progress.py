@@ -18,6 +18,7 @@ def train_missing(
     executor: Callable[[], Executor],
     console: Console,
     left: Callable[[], int] | None = None,
+    train: Callable[[TrialKey], Trial] = train_trial,
 ) -> None:
     """Train until no trial is missing; failed ones are tried again.
 
@@ -27,6 +28,7 @@ def train_missing(
         executor: opens an executor.
         console: for the progress bar.
         left: how many are left in all; None: the missing ones.
+        train: from the key of a trial to the trial; picklable.
     """
     trials.forget_failed()
     remaining = left or (lambda: len(missing()))
@@ -40,7 +42,7 @@ def train_missing(
             while True:
                 waiting = (key for key in missing() if key not in running.values())
                 for key, _ in zip(waiting, range(opened.slots - len(running)), strict=False):
-                    running[opened.submit(train_trial, key)] = key
+                    running[opened.submit(train, key)] = key
                     bar.began(key)
                 if not running:
                     return

@@ -6,8 +6,12 @@ have 5 digits, curves are columns, and a constant column is one number.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +19,7 @@ from typing import Any, NamedTuple
 
 from untuned.lab.comparison.lines import Lines
 from untuned.lab.comparison.measure import Curve
-from untuned.lab.config import Config
+from untuned.lab.config import Config, has_run
 
 DIGITS = 5
 LOSS = "valid_loss"
@@ -85,14 +89,31 @@ class Trial:
 _NUMBERS = ("seconds", "ms_per_step", "state_bytes", "peak_mb")
 
 
-def train_trial(key: TrialKey) -> Trial:
-    """Train in this process; an exception becomes a failed trial."""
+def train_trial(key: TrialKey, checkpoints: Path | None = None) -> Trial:
+    """Train in this process; an exception becomes a failed trial.
+
+    Args:
+        key: of the trial.
+        checkpoints: a folder for those of all trials under way: the trial goes on from its last
+            one, and removes it at its end. None: it starts anew, and keeps none.
+    """
     from untuned.lab.training.run import run  # slow to import
 
+    folder = checkpoints / _folder_name(key) if checkpoints else None
     try:
-        return Trial.of({**vars(run(Config(**key._asdict()))), **key._asdict()})
+        config = Config(**key._asdict(), folder=folder, resume=has_run(folder))
+        trial = Trial.of({**vars(run(config)), **key._asdict()})
     except Exception as error:
         return Trial(key, "failed", error=f"{type(error).__name__}: {error}")
+    if folder and os.environ.get("RANK", "0") == "0":
+        shutil.rmtree(folder)
+    return trial
+
+
+def _folder_name(key: TrialKey) -> str:
+    """Unique, whatever letters the names have."""
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+    return re.sub(r"\W+", "-", f"{key.workload} {key.optimizer}")[:60] + f"-{digest}"
 
 
 def _number(value: float | None) -> float:
@@ -138,6 +159,12 @@ class Trials(Lines[TrialKey, Trial]):
 
     def __init__(self, path: Path, writes: bool = True) -> None:
         super().__init__(path, Trial.of, "trial", writes)
+
+    def adopt(self, others: Mapping[TrialKey, Trial]) -> None:
+        """Append trials that are missing here."""
+        for key, trial in others.items():
+            if key not in self:
+                self.append(trial)
 
     def forget_failed(self) -> None:
         """Remove failed trials, but not from the file, so that they are trained again."""

@@ -2,9 +2,12 @@
 
 untuned reproduce --list
 untuned reproduce agd-fcn8 --small
+untuned reproduce agd-breadth --rows 'FCN*' --steps 19500
+untuned reproduce towers-rules --known docs/results/reproductions
 
 The same command resumes: trials in the folder's cells.jsonl are not trained again, except those
-that failed. At the end it writes table.md and picture.png. With several devices it runs as
+that failed, and one that was under way goes on from its last checkpoint. At the end it writes
+table.md and picture.png. With several devices it runs as
 `torchrun --nproc-per-node 8 -m untuned.lab reproduce NAME`.
 """
 
@@ -13,8 +16,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import torch
 import tyro
@@ -22,12 +27,13 @@ from rich.console import Console
 
 from untuned.lab.comparison.executors import Executor, InProcess, LocalExecutor
 from untuned.lab.comparison.progress import train_missing
-from untuned.lab.comparison.trials import Trials
+from untuned.lab.comparison.trials import Trial, TrialKey, Trials, train_trial
 from untuned.lab.config import Size
-from untuned.lab.errors import unknown
+from untuned.lab.errors import ConfigError, unknown
 from untuned.lab.programs.exits import KEPT, WRONG_INPUT, stop
 from untuned.lab.reproduce import agd, nero, towers
-from untuned.lab.reproduce.experiment import Experiment
+from untuned.lab.reproduce.evidence import committed
+from untuned.lab.reproduce.experiment import Experiment, Line
 from untuned.lab.reproduce.plots import draw_results
 from untuned.lab.reproduce.results import Results
 from untuned.lab.workloads.registry import find
@@ -42,7 +48,10 @@ class ReproduceOptions:
     name: Annotated[str, tyro.conf.Positional] = ""  # Name of the experiment; `--list` shows all
     list: bool = False  # Show all experiments, and what they need
     small: bool = False  # Smaller and shorter, for two cores
-    steps: int | None = None  # Overrides all budgets
+    steps: int | None = None  # Overrides all budgets; the table says which rows are shorter
+    rows: tuple[str, ...] = ("*",)  # Rows of the table to train; names may be globs
+    # Folder of trials that need not be trained again, such as docs/results/reproductions
+    known: Path | None = None
     jobs: int | None = None  # Trials at a time; None: one per core
     folder: Path = Path("runs/reproduce")  # Each experiment has a folder in it
 
@@ -59,6 +68,25 @@ class ReproduceOptions:
     def path(self) -> Path:
         return self.folder / f"{self.name}-{self.size}"
 
+    def lines(self) -> Sequence[Line]:
+        """Those of the rows to train. Raises `ConfigError`: there is no such row."""
+        experiment = self.experiment()
+        by_row = [(experiment.row_of(line), line) for line in experiment.at(self.size).lines]
+        found = [line for row, line in by_row if any(fnmatchcase(row, each) for each in self.rows)]
+        if not found:
+            known = ", ".join(dict.fromkeys(row for row, _ in by_row))
+            raise ConfigError(f"no row of {self.name} is called {self.rows}; there are: {known}")
+        return found
+
+    def known_trials(self) -> Trials | dict[TrialKey, Trial]:
+        """Those from elsewhere. Raises `ConfigError`."""
+        if self.known is None:
+            return {}
+        path = self.known / f"{self.name}.jsonl"
+        if not path.exists():
+            raise ConfigError(f"{path} is not there: no trial of {self.name} is known")
+        return Trials(path)
+
     def executor(self) -> Executor:
         """An open executor. Under torchrun all ranks train each trial together."""
         return InProcess() if "RANK" in os.environ else LocalExecutor(self.jobs)
@@ -74,14 +102,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return _list(console)
     try:
         experiment = options.experiment()
-        for name in {line.workload for line in experiment.at(options.size).lines}:
+        chosen = options.lines()
+        for name in {line.workload for line in chosen}:
             find(name).at(options.size)  # raises if data are missing, before any training
         trials = Trials(options.path() / "cells.jsonl", writes=first)
         results = Results(experiment, options.size, trials, options.steps)
-        wanted = list(dict.fromkeys(key for keys in results.keys().values() for key in keys))
+        wanted = list(dict.fromkeys(key for line in chosen for key in results.keys()[line]))
         with trials.locked():
+            trials.adopt(options.known_trials())
             missing = lambda: [key for key in wanted if key not in trials]  # noqa: E731
-            train_missing(trials, missing, options.executor, console)
+            train = partial(train_trial, checkpoints=options.path() / "checkpoints")
+            train_missing(trials, missing, options.executor, console, train=train)
     except WRONG_INPUT as error:
         stop(f"error: {error}", 2)
     except KeyboardInterrupt:
@@ -98,8 +129,9 @@ def _list(console: Console) -> None:
     """All experiments, with what they need at either size."""
     for e in EXPERIMENTS.values():
         console.print(f"{e.name}  {e.paper}, {e.figure}: {e.about}", markup=False)
-        for size in get_args(Size):
-            console.print(f"  {size}: {e.at(size).needs}", markup=False)
+        console.print(f"  full size: {committed()[e.name].told}", markup=False)
+        console.print(f"    needs {e.full.needs}", markup=False)
+        console.print(f"  small: {e.small.needs}", markup=False)
 
 
 def _show(results: Results, folder: Path, console: Console, command: str) -> None:

@@ -5,13 +5,15 @@ learning rate, a width) are a grid. Each label becomes a row of the table; with 
 does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from untuned.lab.baselines.schedules import Schedule
 from untuned.lab.comparison.trials import LOSS, Trial
 from untuned.lab.config import Size
+
+MOST_NAMED = 4  # workloads, where all are listed
 
 
 class Published(NamedTuple):
@@ -32,8 +34,8 @@ class Measure(NamedTuple):
     diverged: float = float("inf")  # the number of a trial that diverged
 
     def of(self, trial: Trial) -> float:
-        """The number of a trial."""
-        if trial.status == "diverged":
+        """The number of a trial; time and memory are known of one that diverged, too."""
+        if trial.status == "diverged" and not hasattr(trial, self.column):
             return self.diverged
         found: float = getattr(trial, self.column, trial.last(self.column))
         return self.start + self.scale * found
@@ -50,10 +52,11 @@ DISTANCE = Measure("Frechet distance of 8x8 pixels")
 RETURN = Measure("mean return", more=True, diverged=-21.0)
 VALID_LOSS = Measure("validation loss", LOSS)
 TIME = Measure("ms a step", "ms_per_step")
+STATE = Measure("state, MB", "state_bytes", scale=1e-6)  # of the optimizer
 
 
 class Line(NamedTuple):
-    """A training, for all seeds of its scale; `steps` overrides the scale's."""
+    """A training; `steps` and `seeds` override those of its scale."""
 
     label: str
     optimizer: str
@@ -62,6 +65,7 @@ class Line(NamedTuple):
     x: float | None = None
     panel: str = ""
     steps: int | None = None
+    seeds: int | None = None
 
     @property
     def row(self) -> str:
@@ -69,28 +73,54 @@ class Line(NamedTuple):
         return f"{self.panel}, {self.label}" if self.panel else self.label
 
 
+Measured = Mapping[Line, Sequence[float]]  # numbers of the seeds that have ended
+
+
+class Claim(NamedTuple):
+    """What a paper says without a number, and a test of it."""
+
+    said: str
+    test: Callable[[Measured, bool], str]  # from numbers, and whether more is better, to a finding
+
+
 class Scale(NamedTuple):
     """An experiment at one size: what it needs, and its trainings."""
 
     data: str
     device: str
-    time: str
     steps: int
     seeds: int
     lines: tuple[Line, ...]
+    epochs: int = 0  # that all steps of a line are; 0: not told in epochs
+    time: str = ""  # where committed trials do not tell it
 
     @property
     def needs(self) -> str:
         """Data, device and time."""
-        return f"{self.data}; {self.device}; {self.time}"
+        return "; ".join(filter(None, (self.data, self.device, self.time)))
 
     @property
     def extent(self) -> str:
         """Workloads, steps and seeds."""
-        workloads = ", ".join(f"`{name}`" for name in dict.fromkeys(w.workload for w in self.lines))
-        lengths = sorted({line.steps or self.steps for line in self.lines})
-        steps = " to ".join(f"{length:,}" for length in dict.fromkeys((lengths[0], lengths[-1])))
-        return f"{workloads}; steps: {steps}; seeds: {self.seeds}"
+        names = list(dict.fromkeys(f"`{line.workload}`" for line in self.lines))
+        few = len(names) <= MOST_NAMED
+        shown = ", ".join(names) if few else f"{len(names)} from {names[0]} to {names[-1]}"
+        steps = _span({self.budget(line) for line in self.lines})
+        epochs = f" ({self.epochs} epochs)" if self.epochs else ""
+        seeds = _span({self.seeds_of(line) for line in self.lines})
+        return f"{shown}; steps: {steps}{epochs}; seeds: {seeds}"
+
+    def budget(self, line: Line) -> int:
+        """The steps of a line."""
+        return line.steps or self.steps
+
+    def seeds_of(self, line: Line) -> int:
+        """How many seeds a line has."""
+        return line.seeds or self.seeds
+
+
+def _span(numbers: set[int]) -> str:
+    return " to ".join(f"{n:,}" for n in dict.fromkeys((min(numbers), max(numbers))))
 
 
 @dataclass(frozen=True)
@@ -109,11 +139,17 @@ class Experiment:
     x: str = ""  # in what the lines of a label differ
     each: bool = False  # a row for each `x`
     view: Literal["curves", "grid", "floors"] = "curves"  # kind of plot
-    note: str = ""  # statements of the paper without a number, and differences of ours
+    note: str = ""  # what there is to know of the paper's, and differences of ours
+    claims: tuple[Claim, ...] = ()  # of the paper, in words
+    also: tuple[Measure, ...] = ()  # further columns of the table
 
     def at(self, size: Size) -> Scale:
         """The experiment at a size."""
         return self.small if size == "small" else self.full
+
+    def row_of(self, line: Line) -> str:
+        """The name of a line's row in the table."""
+        return f"{line.row} at {line.x:g}" if self.each and line.x is not None else line.row
 
 
 Optimizers = Mapping[str, str | tuple[str, tuple[float, ...]]]
@@ -138,6 +174,21 @@ def lines(
             grid = ((lr, text[0].format(lr=f"{lr:g}")) for lr in text[1])
             found += [Line(label, each, workload, schedule, lr, panel) for lr, each in grid]
     return tuple(found)
+
+
+def in_epochs(
+    data: str, device: str, shape: tuple[int, int, int], seeds: int, cases: tuple[Line, ...]
+) -> Scale:
+    """A scale whose length is published in epochs.
+
+    Args:
+        data: needed.
+        device: needed.
+        shape: arguments of `epochs`.
+        seeds: how many.
+        cases: its lines.
+    """
+    return Scale(data, device, epochs(*shape), seeds, cases, shape[0])
 
 
 def epochs(count: int, examples: int, batch: int) -> int:

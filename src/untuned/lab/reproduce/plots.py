@@ -3,15 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from untuned.lab.comparison.trials import Trial
-from untuned.lab.reproduce.experiment import Experiment, Line
+from untuned.lab.reproduce.experiment import Line, Measure
 from untuned.lab.reproduce.results import Results
 from untuned.lab.training.plots import COLORS, figure
 
+DECADE = 10
 _DECAYS = ("beta", "gamma", "momentum")  # plotted as 1 - value
 _Trained = Mapping[Line, Sequence[Trial]]  # seeds that have ended
 
@@ -29,61 +32,114 @@ def draw_results(results: Results, path: Path) -> None:
     if experiment.view == "floors":
         trial = next(trial for each in trained.values() for trial in each)
         return _floors(experiment.about, trial.curve, path)
-    if experiment.view == "curves":
+    has_grid = any(line.x is not None for line in trained)
+    draw = _grid if experiment.view == "grid" and has_grid else _curves
+    if draw is _curves:
         chosen = {row.line for row in results.rows()}
         trained = {line: each for line, each in trained.items() if line in chosen}
-    panels = list(dict.fromkeys(line.panel for line in trained))
+    panels = list(dict.fromkeys(line.panel for line, each in trained.items() if each))
     inches = (2.6 + 3.6 * len(panels), 4.8)
     with figure(path, f"{experiment.name} ({results.size})", inches, len(panels)) as plots:
+        styles = _styles(trained)
         for axes, panel in zip(plots, panels, strict=True):
             inside = {line: each for line, each in trained.items() if line.panel == panel}
-            (_grid if experiment.view == "grid" else _curves)(axes, experiment, inside)
+            draw(axes, results, inside, styles)
             axes.set(title=panel)
         plots[0].set_ylabel(experiment.measure.name)
-        plots[0].legend(frameon=False, labelcolor="linecolor", fontsize=9)
+        _legend(plots)
 
 
-def _colors(trained: _Trained) -> dict[str, str]:
-    labels = list(dict.fromkeys(line.label for line in trained))
-    return {label: COLORS[i % len(COLORS)] for i, label in enumerate(labels)}
+def _legend(plots: Sequence[Axes]) -> None:
+    """All labels in the first panel; many beside the last one."""
+    named = [axes.get_legend_handles_labels() for axes in plots]
+    handles = {label: handle for each in named for handle, label in zip(*each, strict=True)}
+    many = len(handles) > len(COLORS)
+    where = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if many else {"loc": "best"}
+    (plots[-1] if many else plots[0]).legend(
+        handles.values(), handles, frameon=False, labelcolor="linecolor", fontsize=9, **where
+    )
 
 
-def _curves(axes: Axes, experiment: Experiment, trained: _Trained) -> None:
-    """The measure of every seed, and bold its mean over the seeds that are done."""
-    colors = _colors(trained)
-    measure = experiment.measure
+_Styles = Mapping[str, Mapping[str, Any]]  # how to draw the line of a label
+
+
+def _styles(trained: _Trained) -> _Styles:
+    """A colour for each label that has ended; dashed where colours come again."""
+    labels = dict.fromkeys(line.label for line, each in trained.items() if each)
+    return {
+        label: {"color": COLORS[i % len(COLORS)], "linestyle": "--" if i >= len(COLORS) else "-"}
+        for i, label in enumerate(labels)
+    }
+
+
+def _curves(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
+    """The measure of every seed, bold its mean over the seeds of a length, and published ends."""
+    measure, scale = results.experiment.measure, results.experiment.at(results.size)
     for line, trials in trained.items():
         done = [each for each in trials if each.status == "done" and each.curve.get(measure.column)]
+        unit = scale.epochs / scale.budget(line) if scale.epochs else 1.0
+        by_steps: dict[tuple[float, ...], list[list[float]]] = {}
         for trial in done:
-            steps, color = trial.curve["step"], colors[line.label]
-            axes.plot(steps, measure.curve(trial), color=color, alpha=0.3)
-        if done:
-            means = np.mean([measure.curve(trial) for trial in done], axis=0)
-            label = line.label + (f" at {line.x:g}" if line.x is not None else "")
-            axes.plot(steps, means, linewidth=2.4, color=color, label=label)
-    axes.set(xlabel="steps")
+            by_steps.setdefault(tuple(trial.curve["step"]), []).append(measure.curve(trial))
+        label = line.label + (f" at {line.x:g}" if line.x is not None else "")
+        for steps, curves in by_steps.items():
+            places, style = [unit * step for step in steps], styles[line.label]
+            for curve in curves:
+                axes.plot(places, curve, alpha=0.3, **style)
+            axes.plot(places, np.mean(curves, axis=0), linewidth=2.4, label=label, **style)
+            label = ""
+    axes.set(xlabel="epochs" if scale.epochs else "steps")
+    if not measure.more:  # ends are far below starts
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    if results.size == "full":
+        axes.set_xlim(0, scale.epochs or max(map(scale.budget, trained)))
+    _published_ends(axes, results, trained, styles)
 
 
-def _grid(axes: Axes, experiment: Experiment, trained: _Trained) -> None:
+def _published_ends(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
+    """Published numbers of rows at full size: dotted lines with names; stars where `x` has rows."""
+    experiment, ends = results.experiment, dict[str, tuple[float, str]]()
+    for line in trained if results.size == "full" else ():
+        published = experiment.published.get(experiment.row_of(line))
+        color = styles[line.label]["color"] if line.label in styles else ""
+        for value in published.values if published and color else ():
+            if experiment.each:
+                axes.plot([line.x or 0], [value], "*", color=color, markersize=11)
+            else:
+                axes.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
+                ends[f"published {value:g}"] = value, color
+    _label_ends(axes, ends)
+
+
+def _grid(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
     """The measure over `x`: every seed, and a line through the means."""
-    for label, color in _colors(trained).items():
-        lines = sorted(
-            (line for line in trained if line.label == label), key=lambda line: line.x or 0
-        )
-        means, xs = [], [line.x or math.nan for line in lines]
-        for line, x in zip(lines, xs, strict=True):
-            values = [experiment.measure.of(trial) for trial in trained[line]]
-            finite = [v for v in values if math.isfinite(v)]
-            axes.plot([x] * len(finite), finite, ".", color=color, alpha=0.5)
-            means.append(float(np.mean(finite)) if finite else math.nan)
+    ended = {line: trials for line, trials in trained.items() if trials}
+    for label in dict.fromkeys(line.label for line in ended):
+        style = styles[label]
+        lines = sorted((line for line in ended if line.label == label), key=lambda w: w.x or 0)
+        numbers = {line: _finite(results.experiment.measure, ended[line]) for line in lines}
+        means = [float(np.mean(numbers[w])) if numbers[w] else math.nan for w in lines]
         if lines[0].x is None:
-            axes.axhline(means[0], color=color, linewidth=2.4, label=label)
+            axes.axhline(means[0], linewidth=2.4, label=label, **style)
         else:
             marker = "o" if len(lines) == 1 else ""
-            axes.plot(xs, means, marker=marker, linewidth=2.4, color=color,
-                      label=label)  # fmt: skip
-    if any(line.x is not None and trials for line, trials in trained.items()):
-        axes.set(xlabel=experiment.x, xscale="log")
+            places = [line.x or 0 for line in lines]
+            axes.plot(places, means, marker=marker, linewidth=2.4, label=label, **style)
+        for line, values in numbers.items():
+            if line.x is not None:
+                axes.plot([line.x] * len(values), values, ".", color=style["color"], alpha=0.5)
+    xs = [line.x for line in ended if line.x is not None]
+    if xs:
+        scale = "log" if max(xs) > DECADE * min(xs) else "linear"
+        axes.set(xlabel=results.experiment.x, xscale=scale)
+    _published_ends(axes, results, ended, styles)
+
+
+def _finite(measure: Measure, trials: Sequence[Trial]) -> list[float]:
+    return [value for value in map(measure.of, trials) if math.isfinite(value)]
 
 
 def _floors(title: str, curve: Mapping[str, Sequence[float]], path: Path) -> None:
@@ -103,16 +159,18 @@ def _floors(title: str, curve: Mapping[str, Sequence[float]], path: Path) -> Non
                 line = [1 - value if decay else value for value in values]
                 axes.plot(curve["step"], line, color=color, linewidth=1.6)
                 ends[f"1 - {name}" if decay else name] = (line[-1], color)
+            axes.set_yscale("log")
             _label_ends(axes, ends)
             axes.set(title=floor.replace("floor", "Floor "), xlabel="steps")
 
 
-def _label_ends(axes: Axes, ends: dict[str, tuple[float, str]]) -> None:
-    """A name at the end of each line, on a logarithmic axis, without overlap."""
-    axes.set_yscale("log")
-    low, high = np.log10(axes.get_ylim())
+def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
+    """A name beside the end of each line, without overlap."""
     last = -math.inf
     for name, (value, color) in sorted(ends.items(), key=lambda end: end[1][0]):
-        height = max((np.log10(value) - low) / (high - low), last + 0.055)
-        axes.text(1.01, height, name, color=color, va="center", transform=axes.transAxes)
+        _, place = axes.transAxes.inverted().transform(axes.transData.transform((0, value)))
+        height = max(place, last + 0.055)
+        axes.text(
+            1.01, height, name, color=color, va="center", fontsize=9, transform=axes.transAxes
+        )
         last = height

@@ -2,45 +2,20 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from untuned.lab.comparison.trials import Trial, TrialKey
 from untuned.lab.config import Size
-from untuned.lab.report.table import NOTHING, Table, signed
-from untuned.lab.reproduce.experiment import Experiment, Line, Published
+from untuned.lab.report.table import NOTHING, Table
+from untuned.lab.reproduce.claims import probability, welch
+from untuned.lab.reproduce.experiment import Experiment, Line
+from untuned.lab.reproduce.rows import NOT_PUBLISHED, ResultRow, best_of, number, verdict
 
-NOT_PUBLISHED = "not published here"
 SMALLER = "A run smaller than the paper's: it can neither confirm nor refute a published number."
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """A row of the table."""
-
-    name: str
-    line: Line  # the best of its grid
-    values: list[float]  # of the seeds that have ended
-    diverged: int
-    wanted: int  # number of seeds
-    others: tuple[float, float] | None = None  # worst and best mean of its grid
-
-    @property
-    def mean(self) -> float:
-        """Over the seeds; NaN if none has ended."""
-        return math.fsum(self.values) / len(self.values) if self.values else math.nan
-
-    @property
-    def ours(self) -> str:
-        """Mean and range over the seeds, and how many have ended or diverged."""
-        if not self.values:
-            return "not run"
-        text = _number(self.mean)
-        if len(self.values) > 1:
-            text += f" ({_number(min(self.values))} to {_number(max(self.values))})"
-        ended = len(self.values)
-        notes = [f"{ended} of {self.wanted} seeds"] if ended < self.wanted else []
-        notes += [f"{self.diverged} diverged"] if self.diverged else []
-        return f"{text}; {', '.join(notes)}" if notes else text
+SHORTER = (
+    "Rows that end early, as they say, can neither confirm nor refute a published number: they "
+    "were trained for fewer steps."
+)
 
 
 @dataclass(frozen=True)
@@ -58,75 +33,123 @@ class Results:
         return {
             line: [
                 TrialKey(line.workload, self.size, line.optimizer, line.schedule, seed,
-                         self.steps or line.steps or scale.steps)
-                for seed in range(scale.seeds)
+                         self.steps or scale.budget(line))
+                for seed in range(scale.seeds_of(line))
             ]
             for line in scale.lines
         }  # fmt: skip
 
-    def trained(self) -> dict[Line, list[Trial]]:
-        """The trials of each line that have ended."""
-        keys = self.keys().items()
-        return {line: [self.trials[k] for k in each if k in self.trials] for line, each in keys}
+    def trained(self, longest: int | None = None) -> dict[Line, list[Trial]]:
+        """Of each line and seed the longest trial that has ended, up to a length.
+
+        Args:
+            longest: steps; None: the published length, or `steps` if that is more.
+        """
+        ended: dict[TrialKey, list[Trial]] = {}
+        for key, trial in self.trials.items():
+            if trial.status != "failed":
+                ended.setdefault(key._replace(steps=0), []).append(trial)
+        found: dict[Line, list[Trial]] = {}
+        for line, keys in self.keys().items():
+            most = longest or max(self.experiment.at(self.size).budget(line), self.steps or 0)
+            own = ([t for t in ended.get(key._replace(steps=0), []) if t.key.steps <= most]
+                   for key in keys)  # fmt: skip
+            found[line] = [max(each, key=lambda trial: trial.key.steps) for each in own if each]
+        return found
+
+    def compared(self) -> dict[Line, list[Trial]]:
+        """As `trained`, of one length that all lines have that were trained at all, if any."""
+        like: dict[TrialKey, set[int]] = {}
+        for key, trial in self.trials.items():
+            if trial.status != "failed":
+                like.setdefault(key._replace(seed=0, steps=0), set()).add(key.steps)
+        lines = (keys[0]._replace(steps=0) for keys in self.keys().values())
+        lengths = [like[key] for key in lines if key in like]
+        common = set.intersection(*lengths) if lengths else set()
+        budgets = {self.experiment.at(self.size).budget(line) for line in self.keys()}
+        within = [length for length in common if length <= max(budgets)]
+        return self.trained(max(within) if within and len(budgets) == 1 else None)
 
     def rows(self) -> list[ResultRow]:
         """In the order of the lines; a grid is one row, of its best mean, unless `each` is set."""
+        e, scale = self.experiment, self.experiment.at(self.size)
         found: dict[str, list[ResultRow]] = {}
         for line, trials in self.trained().items():
-            ended = [trial for trial in trials if trial.status != "failed"]
-            values = [self.experiment.measure.of(trial) for trial in ended]
-            gone = sum(trial.status == "diverged" for trial in ended)
-            name = f"{line.row} at {line.x:g}" if self.experiment.each else line.row
-            row = ResultRow(name, line, values, gone, self.experiment.at(self.size).seeds)
+            name = e.row_of(line)
+            row = ResultRow(name, line, trials, e.measure, scale)
             found.setdefault(name, []).append(row)
-        return [self._best(rows) for rows in found.values()]
-
-    def _best(self, rows: Sequence[ResultRow]) -> ResultRow:
-        """The row of a grid with the best mean, and the range of the grid."""
-        ended = [row for row in rows if row.values]
-        if len(rows) == 1 or not ended:
-            return rows[0]
-        more = self.experiment.measure.more
-        order = sorted(ended, key=lambda row: row.mean, reverse=more)
-        return replace(order[0], others=(order[-1].mean, order[0].mean))
+        return [best_of(rows) for rows in found.values()]
 
     def table(self) -> Table:
         """Published and reproduced numbers."""
         rows, e = self.rows(), self.experiment
-        grid = any(row.others for row in rows)
-        headings = ["", "published", "ours, mean and range", "verdict"]
-        headings += [f"best {e.x}", "means over the grid"] if grid else []
-        texts = []
-        for row in rows:
-            published = e.published.get(row.name)
-            said = ", ".join(f"{v:g}" for v in published.values) if published else NOT_PUBLISHED
-            judged = verdict(published, row.mean, self._baseline(row, rows))
-            texts.append([row.name, said, row.ours, judged])
-            if grid:
-                x = row.line.x if row.others else None
-                texts[-1].append(NOTHING if x is None else f"{x:g}")
-                texts[-1].append(" to ".join(map(_number, row.others)) if row.others else NOTHING)
-        return Table.of(headings, texts, f"{e.figure}: {e.measure.name}")
+        columns = {
+            "": [row.name for row in rows],
+            "published": [self._published(row) for row in rows],
+            "ours, mean and range": [row.ours for row in rows],
+            "verdict": [self._verdict(row, rows) for row in rows],
+        }
+        chances = [probability(welch(row.values, self._baseline(row, rows))) for row in rows]
+        if any(chances):
+            columns["against the baseline"] = [text or NOTHING for text in chances]
+        if any(row.others for row in rows):
+            columns[f"best {e.x}"] = [row.place for row in rows]
+            columns["means over the grid"] = [row.range for row in rows]
+        for measure in e.also:
+            means = [row.mean_of(measure) for row in rows]
+            columns[measure.name] = [number(mean) for mean in means]
+        texts = zip(*columns.values(), strict=True)
+        return Table.of(columns, texts, f"{e.figure}: {e.measure.name}")
 
-    def _baseline(self, row: ResultRow, rows: Sequence[ResultRow]) -> float:
-        """The mean of a row's baseline; NaN for the baseline itself."""
-        label = self.experiment.baseline, row.line.panel
+    def _published(self, row: ResultRow) -> str:
+        published = self.experiment.published.get(row.name)
+        return ", ".join(f"{v:g}" for v in published.values) if published else NOT_PUBLISHED
+
+    def _verdict(self, row: ResultRow, rows: Sequence[ResultRow]) -> str:
+        """On a published number, or the difference to the baseline; and whether it is too early."""
+        baseline = self._baseline(row, rows)
+        mean = math.fsum(baseline) / len(baseline) if baseline else math.nan
+        said = verdict(self.experiment.published.get(row.name), row.mean, mean)
+        return f"{said}, {row.after}" if row.after and said != NOTHING else said
+
+    def _baseline(self, row: ResultRow, rows: Sequence[ResultRow]) -> list[float]:
+        """The numbers of a row's baseline; none for the baseline itself."""
+        label, each = (self.experiment.baseline, row.line.panel), self.experiment.each
         same = (other for other in rows if (other.line.label, other.line.panel) == label)
-        each = self.experiment.each
-        means = (o.mean for o in same if o is not row and (not each or o.line.x == row.line.x))
-        return next(means, math.nan)
+        own = (o.values for o in same if o is not row and (not each or o.line.x == row.line.x))
+        return next(own, [])
+
+    def findings(self) -> dict[str, str]:
+        """Of each claim in words: what the trials say; nothing of those that they do not reach.
+
+        Trials of one length are compared, where all lines have one.
+        """
+        e, compared = self.experiment, self.compared()
+        measured = {line: [e.measure.of(trial) for trial in each]
+                    for line, each in compared.items()}  # fmt: skip
+        found = {claim.said: claim.test(measured, e.measure.more) for claim in e.claims}
+        rows = [ResultRow("", line, each, e.measure, e.at(self.size))
+                for line, each in compared.items()]  # fmt: skip
+        early = list(dict.fromkeys(row.after for row in rows if row.after))
+        when = f"; {early[0] if len(early) == 1 else 'some rows end early'}" if early else ""
+        return {said: finding + when for said, finding in found.items() if finding}
 
     def notes(self) -> list[str]:
-        """Whether the run is smaller than the paper's, and the source of each published number."""
+        """Whether runs are smaller than the paper's, what its claims come to, and the sources."""
         by_source: dict[str, list[str]] = {}
-        for row, number in self.experiment.published.items():
-            by_source.setdefault(number.source, []).append(row)
-        sources = [f"{source} ({', '.join(rows)})" for source, rows in by_source.items()]
-        published = f"Published numbers: {'; '.join(sources) or NOT_PUBLISHED}."
-        return [SMALLER, published] if self.size == "small" or self.steps else [published]
+        for row, published in self.experiment.published.items():
+            by_source.setdefault(published.source, []).append(row)
+        sources = [f"{source} ({'; '.join(rows)})" for source, rows in by_source.items()]
+        shorter = SMALLER if self.size == "small" else SHORTER
+        early = self.size == "small" or any(row.after for row in self.rows())
+        return [
+            *([shorter] if early else []),
+            *(f"The paper: {said}. Ours: {found}." for said, found in self.findings().items()),
+            f"Published numbers: {'; '.join(sources) or NOT_PUBLISHED}.",
+        ]
 
     def fragment(self, command: str) -> str:
-        """A section of docs/reproductions.md."""
+        """The file table.md of an experiment's folder."""
         e, scale, name = (
             self.experiment,
             self.experiment.at(self.size),
@@ -142,28 +165,3 @@ class Results:
             *self.notes(),
         ]
         return "\n\n".join(parts) + "\n"
-
-
-def verdict(published: Published | None, ours: float, baseline: float = math.nan) -> str:
-    """Whether a mean is inside the published range, or the difference to a single number.
-
-    Args:
-        published: None: compare with the baseline instead.
-        ours: mean over the seeds.
-        baseline: mean of the experiment's baseline.
-    """
-    if not math.isfinite(ours):
-        return NOTHING
-    if published is None:
-        known = math.isfinite(baseline)
-        return f"{signed(ours - baseline, 3)} from baseline" if known else NOTHING
-    low, high = min(published.values), max(published.values)
-    if len(published.values) == 1:
-        return f"{signed(ours - low, 3)} from published"
-    if low <= ours <= high:
-        return "inside"
-    return f"below by {low - ours:.4g}" if ours < low else f"above by {ours - high:.4g}"
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else NOTHING

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
-from untuned.lab.config import Config
+from untuned.lab.config import CONFIG, Config, has_run
 from untuned.lab.errors import RunFolderError
 
 CurvePoint = dict[str, Any]
@@ -59,23 +59,25 @@ class RunFolder:
         assert config.folder is not None
         self._path, self._fabric = config.folder, fabric
         self._checkpoint = self._path / "checkpoint.pt"
-        self._config = self._path / "config.json"
+        self._config = self._path / CONFIG
         self._metrics = self._path / "metrics.jsonl"
         self._check(config)
         fabric.barrier()  # all have checked before the first writes
         if fabric.is_global_zero and not config.resume:
             self._path.mkdir(parents=True, exist_ok=True)
-            _replace(self._config, json.dumps(config.numbers(), indent=2) + "\n")
             _replace(self._metrics, "")
+            _replace(
+                self._config, json.dumps(config.numbers(), indent=2) + "\n"
+            )  # last: it is a run
 
     def _check(self, config: Config) -> None:
         if not config.resume:
-            if self._config.exists():
+            if has_run(self._path):
                 raise RunFolderError(
                     f"{self._path} holds a run: go on with it by --resume, or give another --folder"
                 )
             return
-        if not self._config.exists():
+        if not has_run(self._path):
             raise RunFolderError(f"{self._path} holds no run to go on with: leave out --resume")
         old, new = json.loads(self._config.read_text()), config.numbers()
         other = [f"{name}={old.get(name)!r}" for name in new if new[name] != old.get(name)]

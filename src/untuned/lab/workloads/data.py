@@ -1,7 +1,8 @@
 """Data sets: from the folder UNTUNED_DATA, or else from the hub.
 
 The folder has a file NAME/PART.parquet for each part, or shards NAME/PART*.parquet; scikit-learn's
-digits need neither folder nor hub.
+digits need neither folder nor hub. The folder may hold a data set in part, for size small, and the
+whole beside it, in NAME_complete.
 """
 
 import functools
@@ -28,6 +29,8 @@ HUB: dict[str, tuple[str, ...]] = {
 }
 IMAGE_AND_LABEL = ("image", "label")  # the columns of image data sets, except of these
 COLUMNS = {"cifar10": ("img", "label"), "cifar100": ("img", "fine_label")}
+# Rows of whole data sets whose folder may hold a part of them
+WHOLE = {"cifar10": {"train": 50_000, "test": 10_000}}
 
 
 class Labelled(NamedTuple):
@@ -75,10 +78,27 @@ def _missing(name: str, why: str) -> MissingDataError:
     return MissingDataError(f"the data set {name} {why}: {where}{network}")
 
 
+def _all_rows(name: str, part: str) -> Any:
+    """A part without a row missing, from the folder of the whole data set if there is one."""
+    folder, complete = os.environ.get("UNTUNED_DATA"), f"{name}_complete"
+    found = rows(complete if folder and (Path(folder) / complete).is_dir() else name, part)
+    whole = WHOLE.get(name, {}).get(part, len(found))
+    if len(found) < whole:
+        raise MissingDataError(
+            f"UNTUNED_DATA={folder} holds a subset of {name} ({part}: {len(found):,} of "
+            f"{whole:,}): put the whole into {complete}/{part}.parquet"
+        )
+    return found
+
+
 @functools.cache
 def images(name: str, part: str, first: int | None = None) -> Labelled:
-    """A data set of images; arguments as in `rows`."""
-    found = rows(name, part, first)
+    """A data set of images; arguments as in `rows`.
+
+    Raises:
+        MissingDataError: not at hand; or a subset is, where all rows are asked for.
+    """
+    found = _all_rows(name, part) if first is None else rows(name, part, first)
     image, label = COLUMNS.get(name, IMAGE_AND_LABEL)
     pixels = np.stack([np.asarray(pixels) for pixels in found[image][:]])
     grey = pixels.ndim == 3

@@ -46,7 +46,15 @@ def _mnist(
     network: Callable[[Size], nn.Module], about: str, batch: int, epochs: int,
     digits: Callable[[Size], dict[str, Pairs]],
 ) -> Workload:  # fmt: skip
-    """A network on all of MNIST at either size."""
+    """A network on all of MNIST at either size.
+
+    Args:
+        network: from a size to the network.
+        about: a description of it.
+        batch: batch size.
+        epochs: of the budget.
+        digits: from a size to the parts "train" and "test".
+    """
 
     def at(size: Size) -> Supervised:
         found = digits(size)

@@ -1,0 +1,99 @@
+"""Tables over all experiments: published numbers, and claims in words; and rows of former tables.
+
+`python website/reproductions.py` puts them on the page of reproductions.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from untuned.lab.report.table import NOTHING, Table
+from untuned.lab.reproduce.evidence import Milliseconds, hours_of, in_words
+from untuned.lab.reproduce.results import Results
+from untuned.lab.reproduce.rows import verdict
+
+OURS = "ours, mean and range"
+ALWAYS = ("", "published", OURS, "verdict")  # columns of every table
+
+Rows = Mapping[str, Mapping[str, str]]  # by their name, each by the headings
+
+
+def published_table(every: Iterable[Results], times: Milliseconds) -> Table:
+    """All published numbers beside ours.
+
+    Args:
+        every: experiment at full size.
+        times: of steps, for rows that have not been run.
+    """
+    texts = []
+    for results in every:
+        e = results.experiment
+        for row in results.rows():
+            if row.name in e.published:
+                said = ", ".join(f"{v:g}" for v in e.published[row.name].values)
+                judged = verdict(e.published[row.name], row.mean)
+                shown = judged if row.trials else _needs(results, row.name, times)
+                texts.append([_link(e.name), row.name, said, row.spread, row.trained, shown])
+    return Table.of(["experiment", "row", "published", OURS, "trained", "verdict"], texts)
+
+
+def claims_table(every: Iterable[Results]) -> Table:
+    """What the papers say in words, and the findings.
+
+    Args:
+        every: experiment at full size.
+    """
+    texts = []
+    for results in every:
+        found, name = results.findings(), _link(results.experiment.name)
+        texts += [[name, c.said, found.get(c.said, "not run")] for c in results.experiment.claims]
+    return Table.of(["experiment", "the paper says", "ours, at full size"], texts)
+
+
+def merged_table(results: Results, before: Rows) -> Table:
+    """The table of an experiment; rows that no trial tells stay as they are.
+
+    Args:
+        results: of the experiment.
+        before: rows of the former table; a fresh row may have its baseline among them.
+    """
+    e, fresh = results.experiment, results.table()
+    headings = list(dict.fromkeys(
+        [*next(iter(before.values()), {}), *(title for title, _ in fresh.headings)]
+    ))  # fmt: skip
+    texts = []
+    for row, cells in zip(results.rows(), fresh.rows, strict=True):
+        new = {title: cell.text for (title, _), cell in zip(fresh.headings, cells, strict=True)}
+        shown = dict.fromkeys(headings, NOTHING) | new
+        baseline = before.get(f"{row.line.panel}, {e.baseline}".removeprefix(", "), {})
+        if not row.trials:
+            shown = {title: before.get(row.name, shown).get(title, NOTHING) for title in headings}
+        elif shown["verdict"] == NOTHING and OURS in baseline:
+            base = re.match(r"[\d.]+", baseline[OURS])
+            shown["verdict"] = verdict(None, row.mean, float(base[0])) if base else NOTHING
+        if shown[OURS] != "not run":
+            texts.append([shown[title] for title in headings])
+    columns = {title: [row[i] for row in texts] for i, title in enumerate(headings)}
+    told = {
+        title: each for title, each in columns.items() if title in ALWAYS or {*each} - {NOTHING}
+    }
+    return Table.of(told, zip(*told.values(), strict=True))
+
+
+def rows_of(text: str) -> Rows:
+    """The rows of a Markdown table."""
+    lines = [[cell.strip() for cell in line.strip("|").split(" |")]
+             for line in text.splitlines() if line.startswith("|")]  # fmt: skip
+    return {row[0]: dict(zip(lines[0], row, strict=True)) for row in lines[2:]}
+
+
+def _needs(results: Results, row: str, times: Milliseconds) -> str:
+    """What a row of the table takes that has not been run."""
+    e = results.experiment
+    keys = [key for line, own in results.keys().items() if e.row_of(line) == row for key in own]
+    hours = hours_of(keys, results.trials, times)
+    return f"needs {e.full.needs}" + (f"; {in_words(hours)}" if math.isfinite(hours) else "")
+
+
+def _link(name: str) -> str:
+    return f"[{name}](#{name})"

@@ -1,0 +1,168 @@
+"""The page of reproductions, from the trials in docs/results/reproductions.
+
+python website/reproductions.py                  # write the page, its pictures and evidence.json
+python website/reproductions.py CELLS.jsonl ...  # add the trials of these files, then write
+
+Each experiment has NAME.jsonl there: its trials, at either size. On the page this program writes
+what stands between `<!-- begin ... -->` and `<!-- end ... -->`; the words around are by hand. In a
+table at size small a row without a trial stays as it is.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from untuned.lab.comparison.trials import Trial, TrialKey, Trials
+from untuned.lab.programs.reproduce import EXPERIMENTS
+from untuned.lab.report.table import Table
+from untuned.lab.reproduce import evidence
+from untuned.lab.reproduce.evidence import Evidence, evidence_of
+from untuned.lab.reproduce.experiment import Experiment
+from untuned.lab.reproduce.overview import (
+    claims_table,
+    merged_table,
+    published_table,
+    rows_of,
+)
+from untuned.lab.reproduce.plots import draw_results
+from untuned.lab.reproduce.results import Results
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "reproductions.md"
+FOLDER = DOCS / "results" / "reproductions"
+TIMES = FOLDER / "steps.json"
+REGION = re.compile(r"(<!-- begin (.+?) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
+CONSOLE = Console(highlight=False)
+
+Committed = Mapping[str, Mapping[TrialKey, Trial]]  # trials by experiment
+
+
+def committed() -> dict[str, Trials]:
+    return {name: Trials(FOLDER / f"{name}.jsonl") for name in EXPERIMENTS}
+
+
+def belongs(key: TrialKey, e: Experiment) -> bool:
+    """Whether a trial is one of an experiment's, or a shorter one."""
+    results = Results(e, "small" if key.size == "small" else "full", {})
+    return any(
+        key._replace(steps=0) == own._replace(steps=0) and key.steps <= own.steps
+        for keys in results.keys().values()
+        for own in keys
+    )
+
+
+def add(path: Path, to: Mapping[str, Trials]) -> None:
+    """Add the trials of a file to all experiments that have them."""
+    for key, trial in Trials(path).items():
+        homes = [name for name, e in EXPERIMENTS.items() if belongs(key, e)]
+        if not homes or trial.status == "failed":
+            CONSOLE.print(f"left out: {key}: {trial.error or 'no experiment has it'}")
+        for name in homes:
+            if trial.status != "failed":
+                to[name].adopt({key: trial})
+
+
+def times() -> evidence.Milliseconds:
+    """Of steps, by benchmarks/paper_steps.py."""
+    read: evidence.Milliseconds = json.loads(TIMES.read_text(encoding="utf-8"))
+    return read
+
+
+def evidences(trials: Committed) -> dict[str, Evidence]:
+    return {
+        name: evidence_of(Results(e, "full", trials[name]), times())
+        for name, e in EXPERIMENTS.items()
+    }
+
+
+def page(text: str, trials: Committed) -> str:
+    """The page with all its regions written anew."""
+    every = [Results(e, "full", trials[name]) for name, e in EXPERIMENTS.items()]
+    found = evidences(trials)
+
+    def written(region: re.Match[str]) -> str:
+        name, _, size = region[2].partition(" ")
+        if name == "published":
+            inside = to_the_left(published_table(every, times()))
+        elif name == "claims":
+            inside = to_the_left(claims_table(every))
+        elif name == "memory":
+            inside = memory().markdown()
+        elif size == "full":
+            inside = full(Results(EXPERIMENTS[name], "full", trials[name]), found[name])
+        else:
+            inside = small(Results(EXPERIMENTS[name], "small", trials[name]), region[3])
+        return f"{region[1]}{inside.strip()}\n{region[4]}"
+
+    return REGION.sub(written, text)
+
+
+def memory() -> Table:
+    """Optimizer state on Nero's networks, by benchmarks/paper_memory.py."""
+    read = json.loads((FOLDER / "memory.json").read_text(encoding="utf-8"))
+    labels = next(iter(read.values()))
+    texts = [[f"`{workload}`", *(f"{sizes[each] / 1e6:.3g}" for each in labels)]
+             for workload, sizes in read.items()]  # fmt: skip
+    return Table.of(["MB", *labels], texts)
+
+
+def to_the_left(table: Table) -> str:
+    """With all columns to the left."""
+    return table.markdown().replace("---:", "---")
+
+
+def full(results: Results, state: Evidence) -> str:
+    """What an experiment is, how far it has been run at full size, its table and picture."""
+    e = results.experiment
+    parts = [
+        f"{e.figure[0].upper()}{e.figure[1:]}: {e.about}. {e.note}".strip(),
+        f"**Full size:** {e.full.extent}. Needs {e.full.needs}. State: {state.told}.",
+    ]
+    if any(row.trials for row in results.rows()):
+        rows = [row.name for row in results.rows() if row.trials or row.name in e.published]
+        table = results.table()
+        kept = [row for row in table.rows if row[0].text in rows]
+        parts += [heading(e), Table(table.headings, kept).markdown().rstrip()]
+        parts += [f"![{e.about}: {e.measure.name}, full size](results/reproductions/{e.name}.png)"]
+        parts += results.notes()
+    elif e.published:
+        parts += results.notes()
+    return "\n\n".join(parts)
+
+
+def heading(e: Experiment) -> str:
+    return f"{e.measure.name[0].upper()}{e.measure.name[1:]}:"
+
+
+def small(results: Results, old: str) -> str:
+    """What an experiment needs at size small, and its table."""
+    e = results.experiment
+    head = f"**Small:** {e.small.extent}. Needs {e.small.needs}."
+    table = merged_table(results, rows_of(old))
+    return f"{head} {heading(e)}\n\n{table.markdown()}" if table.rows else f"{head} Not run."
+
+
+def main(cells: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
+    """Add trials, then write everything that follows from them.
+
+    Args:
+        cells: files of trials.
+    """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    trials = committed()
+    for path in cells:
+        add(path, trials)
+    told = {name: state._asdict() for name, state in evidences(trials).items()}
+    evidence.EVIDENCE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), trials), encoding="utf-8")
+    for name, e in EXPERIMENTS.items():
+        draw_results(Results(e, "full", trials[name]), FOLDER / f"{name}.png")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
