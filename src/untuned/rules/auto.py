@@ -264,7 +264,7 @@ def _by_entry(layer: Layer, shape: Shape) -> float:
 
 def _radius(layer: Layer, shape: Shape) -> float:
     """Of a unit step, a kernel's offsets going partly the same way."""
-    return layer.radius(shape) / layer.offsets(shape) ** 0.25
+    return layer.radius(shape) / math.pow(layer.offsets(shape), 0.25)
 
 
 def _in_ball(layer: Layer, shape: Shape) -> float:
