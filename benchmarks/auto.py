@@ -10,6 +10,7 @@ import itertools
 import math
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -52,7 +53,8 @@ VARIANTS = {
     "vectors and head half as fast": {"ENTRY": auto.ENTRY / 2},
     "vectors and head twice as fast": {"ENTRY": auto.ENTRY * 2},
     "no look at the data": {"INPUTS": None},
-    "offsets of a kernel as unrelated": {"OFFSETS": None},
+    "offsets of a kernel as unrelated": {"OFFSETS": 0.0},
+    "offsets of a kernel as equal": {"OFFSETS": 0.5},
     "steps half as long": {"STEP": auto.STEP / 2},
     "steps twice as long": {"STEP": auto.STEP * 2},
 }
@@ -91,11 +93,16 @@ def change(variant: str) -> None:
         elif name == "STATISTICS":
             batch_norm.BatchNormStatistics.begin = lambda self: None
         elif name == "OFFSETS":
-            auto._radius = lambda layer, shape: layer.radius(shape)
+            auto._radius = partial(radius, value)
         elif name == "CLOCK":
             auto.Auto._shorter = lambda self, groups, t: (1 + t / auto.PATIENCE) ** -self.power
         else:
             setattr(auto, name, value)
+
+
+def radius(power: float, layer: geometry.Layer, shape: tuple[int, ...]) -> float:
+    """Of a unit step, offsets going the same way up to a power of their number."""
+    return layer.radius(shape) / layer.offsets(shape) ** power
 
 
 def train(variant: str, workload: str, seed: int) -> dict:
