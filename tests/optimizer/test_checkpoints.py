@@ -1,6 +1,7 @@
 """States saved by other versions of this code: older ones go on, newer ones are refused."""
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import untuned
 from support.networks import equal, perceptron, same, snapshot, train
+from untuned import rules
 from untuned.errors import StateError
 from untuned.optimizer import state_dict as saving
 
@@ -43,8 +45,15 @@ class Net(nn.Module):
         return self.head(self.norm(self.lstm(self.conv(self.table(x).mT).mT)[0][:, -1]))
 
 
-def test_a_state_of_when_modules_were_a_group_for_each_geometry_goes_on_as_it_would_have():
-    """Saved as the others, with batches from the steps' numbers."""
+def _former_radius(layer, shape):
+    return layer.radius(shape) / math.sqrt(layer.offsets(shape))
+
+
+def test_a_state_of_when_modules_were_a_group_for_each_geometry_goes_on_as_it_would_have(
+    monkeypatch,
+):
+    """Saved as the others, with batches from the steps' numbers, when kernels' steps were less."""
+    monkeypatch.setattr(rules.auto, "_radius", _former_radius)
     saved = torch.load(FOLDER / "groups_by_layer.pt", weights_only=True)
     assert len(saved["opt"]["param_groups"]) == 6
     model = Net()

@@ -238,7 +238,7 @@ def test_with_no_matrix_time_runs_where_entries_are_turned_back():
 
 
 @pytest.mark.parametrize(("gains", "first"), [(False, math.log((1 + 5**0.5) / 2)), (True, 0.06)])
-def test_only_heads_alone_take_the_whole_trust_region(gains, first):
+def test_only_a_head_alone_takes_the_whole_trust_region(gains, first):
     """On frozen features; where their gains move too, layers move together."""
     torch.manual_seed(0)
     body = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6)).requires_grad_(False)

@@ -38,8 +38,8 @@ further than they do (sines of high frequency). Once it is 1, q stays: the clock
 With no matrix but the head q is 1: rows of tables are too noisy to agree, and entries move by less
 than a step's size whatever gradients are.
 
-STEP is for layers that move together. Heads that move alone, a bias with each, have all of TRUST:
-outputs are linear in them, so no layer's step makes another's gradient wrong.
+STEP is for layers that move together. A head that moves alone, with its bias, has all of TRUST:
+outputs are linear in it, so no layer's step makes another's gradient wrong.
 
 Matrices stay in the ball of radius R r_l: a step goes a share s c_l / R of the way to its surface.
 If all matrices grow by a factor, the function grows by that factor to the power D, so D layers in
@@ -237,7 +237,7 @@ def _by_roots_(
 
 
 def _longest(D: Tensor, alone: Tensor) -> Tensor:
-    """s of the first whole steps, 0-d; STEP bounds it unless heads move `alone`."""
+    """s of the first whole steps, 0-d; STEP bounds it unless a head moves `alone`."""
     trusted = TRUST / D
     return torch.where(alone, trusted, trusted.clamp(max=STEP))
 

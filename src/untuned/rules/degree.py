@@ -54,7 +54,7 @@ class Counted(NamedTuple):
     """The blocks that means are over."""
 
     matrices: Tensor  # 0-d, whether any matrix but the head moves
-    alone: Tensor  # 0-d, whether nothing moves but heads, with a bias each
+    alone: Tensor  # 0-d, whether nothing moves but one head, and its bias
     weights: Tensor  # (blocks,) of all groups: one for each of these; with none, for every block
 
     def mean(self, numbers: Sequence[Tensor | None]) -> Tensor:
@@ -69,7 +69,7 @@ def counted(groups: Sequence[Leaves]) -> Counted:
     heads = torch.cat([each.blocks.of_layers(_is_head, each.sizes) for each in groups])
     factors = torch.cat([each.blocks.of_layers(_is_factor, each.sizes) for each in groups])
     matrices = found.any()
-    alone = (factors <= heads).all() & ((1 - factors).sum() <= heads.sum())
+    alone = (factors == heads).all() & (heads.sum() == 1) & ((1 - factors).sum() <= 1)
     return Counted(matrices, alone, torch.where(matrices, found, 1.0))
 
 
