@@ -127,7 +127,7 @@ def full(results: Results, state: Evidence) -> str:
         rows = [row.name for row in results.rows() if row.trials or row.name in e.published]
         table = results.table()
         kept = [row for row in table.rows if row[0].text in rows]
-        parts += [heading(e), Table(table.headings, kept).markdown().rstrip()]
+        parts += [e.measure.heading, Table(table.headings, kept).markdown().rstrip()]
         parts += [f"![{e.about}: {e.measure.name}, full size](results/reproductions/{e.name}.png)"]
         parts += results.notes()
     elif e.published:
@@ -135,16 +135,12 @@ def full(results: Results, state: Evidence) -> str:
     return "\n\n".join(parts)
 
 
-def heading(e: Experiment) -> str:
-    return f"{e.measure.name[0].upper()}{e.measure.name[1:]}:"
-
-
 def small(results: Results, old: str) -> str:
     """What an experiment needs at size small, and its table."""
     e = results.experiment
     head = f"**Small:** {e.small.extent}. Needs {e.small.needs}."
     table = merged_table(results, rows_of(old))
-    return f"{head} {heading(e)}\n\n{table.markdown()}" if table.rows else f"{head} Not run."
+    return f"{head} {e.measure.heading}\n\n{table.markdown()}" if table.rows else f"{head} Not run."
 
 
 def main(cells: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:

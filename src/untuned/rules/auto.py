@@ -72,7 +72,7 @@ from untuned.geometry import assignment
 from untuned.geometry.block_vector import BlockVector
 from untuned.geometry.layer import Layer, Shape
 from untuned.rule import State
-from untuned.rules.degree import Counted, counted, degree, every_and_head, is_spectral
+from untuned.rules.degree import Counted, alone, counted, degree, every_and_head, is_spectral
 
 STEP = 0.06  # of a unit step
 TRUST = math.log((1 + math.sqrt(5)) / 2)  # AGD's eta at G = 1: how far all layers go together
@@ -138,7 +138,8 @@ class Auto(Blockwise):
         blocks = counted(groups)
         q = _believed(blocks, [leaves.along for leaves in groups], before.get("believed", zero), t)
         N = blocks.mean([leaves.counter for leaves in groups])
-        eta = q * _longest(D, blocks.alone) * self._shorter(N, t)
+        longest = TRUST / D if alone(groups) else (TRUST / D).clamp(max=STEP)
+        eta = q * longest * self._shorter(N, t)
         new = {"product": product, "square": square, "steps": t + 1, "believed": q}
         return NetworkStep(eta, D, new)
 
@@ -234,12 +235,6 @@ def _by_roots_(
     moving = torch._foreach_mul(scaled, torch._foreach_sign(renewed))
     for i, square, direction in zip(entries, renewed, moving, strict=True):
         new[i]["square"], ahead[i] = square, direction
-
-
-def _longest(D: Tensor, alone: Tensor) -> Tensor:
-    """s of the first whole steps, 0-d; STEP bounds it unless a head moves `alone`."""
-    trusted = TRUST / D
-    return torch.where(alone, trusted, trusted.clamp(max=STEP))
 
 
 def ball(D: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from untuned.blockwise import Leaves
 from untuned.geometry.layer import Layer, Shape
 
+HEAD_AND_BIAS = 2  # tensors
 LAST = "auto.last"  # in the state of a tensor: one if it is a head, whatever its geometry says
 
 
@@ -54,7 +55,6 @@ class Counted(NamedTuple):
     """The blocks that means are over."""
 
     matrices: Tensor  # 0-d, whether any matrix but the head moves
-    alone: Tensor  # 0-d, whether nothing moves but one head, and its bias
     weights: Tensor  # (blocks,) of all groups: one for each of these; with none, for every block
 
     def mean(self, numbers: Sequence[Tensor | None]) -> Tensor:
@@ -66,19 +66,19 @@ class Counted(NamedTuple):
 def counted(groups: Sequence[Leaves]) -> Counted:
     """The blocks of matrices but the head, or all."""
     found = torch.cat([each.blocks.of_layers(is_spectral, each.sizes) for each in groups])
-    heads = torch.cat([each.blocks.of_layers(_is_head, each.sizes) for each in groups])
-    factors = torch.cat([each.blocks.of_layers(_is_factor, each.sizes) for each in groups])
     matrices = found.any()
-    alone = (factors == heads).all() & (heads.sum() == 1) & ((1 - factors).sum() <= 1)
-    return Counted(matrices, alone, torch.where(matrices, found, 1.0))
+    return Counted(matrices, torch.where(matrices, found, 1.0))
+
+
+def alone(groups: Sequence[Leaves]) -> bool:
+    """Whether nothing moves but one head, and its bias."""
+    layers = [layer for each in groups for layer in each.blocks.layers]
+    heads = [layer.is_head() for layer in layers if layer.depth()]
+    return heads == [True] and len(layers) <= HEAD_AND_BIAS
 
 
 def _multiplies(layer: Layer, shape: Shape) -> float:
     return float(layer.multiplies())
-
-
-def _is_factor(layer: Layer, shape: Shape) -> float:
-    return float(layer.depth() > 0)
 
 
 def _is_head(layer: Layer, shape: Shape) -> float:

@@ -24,7 +24,7 @@ Milliseconds = Mapping[str, Mapping[str, float]]
 class Evidence(NamedTuple):
     """The state of an experiment at full size."""
 
-    done: str  # "done", "not run", or what there is and what is missing
+    done: str  # "done", "not run", or the rows that are done and those that are missing
     hours: float | None  # of two cores, for all of it; None: its steps have not been measured
     measured: bool  # whether all of it has been trained; else hours are estimated
 

@@ -33,6 +33,11 @@ class Measure(NamedTuple):
     more: bool = False  # whether more is better
     diverged: float = float("inf")  # the number of a trial that diverged
 
+    @property
+    def heading(self) -> str:
+        """Above a table of it."""
+        return f"{self.name[0].upper()}{self.name[1:]}:"
+
     def of(self, trial: Trial) -> float:
         """The number of a trial; time and memory are known of one that diverged, too."""
         if trial.status == "diverged" and not hasattr(trial, self.column):
@@ -139,7 +144,7 @@ class Experiment:
     x: str = ""  # in what the lines of a label differ
     each: bool = False  # a row for each `x`
     view: Literal["curves", "grid", "floors"] = "curves"  # kind of plot
-    note: str = ""  # what there is to know of the paper's, and differences of ours
+    note: str = ""  # on the paper's figure, and differences of ours
     claims: tuple[Claim, ...] = ()  # of the paper, in words
     also: tuple[Measure, ...] = ()  # further columns of the table
 

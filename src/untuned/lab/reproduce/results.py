@@ -150,17 +150,13 @@ class Results:
 
     def fragment(self, command: str) -> str:
         """The file table.md of an experiment's folder."""
-        e, scale, name = (
-            self.experiment,
-            self.experiment.at(self.size),
-            self.experiment.measure.name,
-        )
+        e, scale = self.experiment, self.experiment.at(self.size)
         budget = f", cut to {self.steps} steps" if self.steps else ""
         parts = [
             f"### {e.name}",
             f"{e.figure} of {e.paper}: {e.about}.",
             *([e.note] if e.note else []),
-            f"`{command}` ({scale.extent}{budget}; on {scale.data}). {name[0].upper() + name[1:]}:",
+            f"`{command}` ({scale.extent}{budget}; on {scale.data}). {e.measure.heading}",
             self.table().markdown().rstrip(),
             *self.notes(),
         ]

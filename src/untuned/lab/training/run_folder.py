@@ -66,9 +66,8 @@ class RunFolder:
         if fabric.is_global_zero and not config.resume:
             self._path.mkdir(parents=True, exist_ok=True)
             _replace(self._metrics, "")
-            _replace(
-                self._config, json.dumps(config.numbers(), indent=2) + "\n"
-            )  # last: it is a run
+            # last: with its configuration the folder holds a run
+            _replace(self._config, json.dumps(config.numbers(), indent=2) + "\n")
 
     def _check(self, config: Config) -> None:
         if not config.resume:
