@@ -1,127 +1,63 @@
-"""Steps on a CUDA device that is not there: operations, copies and reads of each, as JSON.
+"""A CUDA device that is not there, and the steps on it: see `fake_cuda_steps.py`.
 
-A program of its own: it tells torch of a device without a driver, by a guard that does nothing,
-and runs under FakeTensorMode, which knows the shapes and devices of tensors and computes nothing.
+torch's CPU build asks two registries about devices: one for guards, which change device and
+stream, one for hooks, which say what there is. They are filled before torch is imported, for it
+asks once. Autograd, and so a tower, then finds a stream; nothing is ever computed.
 
 python fake_cuda.py FOLDER RULE LAYERS [RULE LAYERS ...]
 """
 
-import collections
 import ctypes
-import json
+import importlib.util
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
-import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-
-import untuned
-from untuned._tensors import TensorCache
-from untuned.geometry.block_vector import BlockVector
-
-GUARD = """
+DEVICE = """
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
-C10_REGISTER_GUARD_IMPL(CUDA, c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA>)
+
+using c10::Device, c10::DeviceIndex, c10::Stream;
+
+struct Guard : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
+  static Device only() { return Device(c10::DeviceType::CUDA, 0); }
+  static Stream stream() { return Stream(Stream::DEFAULT, only()); }
+  Device exchangeDevice(Device) const override { return only(); }
+  Device getDevice() const override { return only(); }
+  Stream getStream(Device) const noexcept override { return stream(); }
+  Stream exchangeStream(Stream) const noexcept override { return stream(); }
+  void record(void**, const Stream&, DeviceIndex, c10::EventFlag) const override {}
+  void block(void*, const Stream&) const override {}
+};
+
+struct CUDAHooks : at::CUDAHooksInterface {
+  explicit CUDAHooks(at::CUDAHooksArgs) {}
+  bool isBuilt() const override { return true; }
+  bool hasPrimaryContext(DeviceIndex) const override { return true; }
+};
+
+namespace at { REGISTER_CUDA_HOOKS(CUDAHooks) }
+C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 """
-FAKE = FakeTensorMode()  # one for all steps, for constants are kept
-NO_KERNEL = {"detach", "device", "empty", "empty_like", "new_empty", "promote_types"}
-READS = {"_local_scalar_dense", "is_nonzero", "item", "nonzero", "masked_select", "equal"}
 
 
-def load_guard(folder: Path) -> None:
-    """Compile and load the guard. Raises CalledProcessError or FileNotFoundError."""
-    root = Path(torch.__file__).parent
-    source, library = folder / "guard.cpp", folder / "guard.so"
-    source.write_text(GUARD, encoding="utf-8")
-    flags = ["-std=c++20", "-shared", "-fPIC", f"-I{root}/include", f"-L{root}/lib", "-lc10"]
-    command = ["c++", str(source), *flags, "-o", str(library)]
+def load_device(folder: Path) -> None:
+    """Compile and load the device. Raises CalledProcessError or FileNotFoundError."""
+    found = importlib.util.find_spec("torch")
+    assert found is not None
+    assert found.submodule_search_locations
+    root = Path(found.submodule_search_locations[0])
+    source, library = folder / "device.cpp", folder / "device.so"
+    source.write_text(DEVICE, encoding="utf-8")
+    flags = ["-std=c++20", "-shared", "-fPIC", f"-I{root}/include", f"-L{root}/lib"]
+    command = ["c++", str(source), *flags, "-lc10", "-ltorch_cpu", "-o", str(library)]
     subprocess.run(command, check=True, capture_output=True)
+    ctypes.CDLL(str(root / "lib" / "libtorch_cpu.so"), mode=ctypes.RTLD_GLOBAL)
     ctypes.CDLL(str(library))
 
 
-def keep_constants() -> None:
-    """Those of blocks are made once, as on a device that is there."""
-    owners, numbers = BlockVector.owner, BlockVector.of_layers
-
-    def found(self, key, make):
-        if key not in self:
-            self[key] = make()
-        return self[key]
-
-    TensorCache.found = found
-    kept = TensorCache()
-    BlockVector.owner = lambda self, device: kept.found(
-        (self, device), lambda: owners(self, device)
-    )
-    BlockVector.of_layers = lambda self, number, like: kept.found(
-        (self, number, like.dtype, like.device), lambda: numbers(self, number, like)
-    )
-
-
-class Operations(TorchDispatchMode):
-    """Counts what is launched, and what copies between devices or has the host read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.launched: collections.Counter[str] = collections.Counter()
-        self.copies: list[str] = []
-        self.reads: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name, kwargs = func.overloadpacket.__name__, kwargs or {}
-        result = func(*args, **kwargs)
-        returns = func._schema.returns
-        view = any(r.alias_info is not None and not r.alias_info.is_write for r in returns)
-        if not view and name not in NO_KERNEL:
-            self.launched[name] += 1
-        if name in READS:
-            self.reads.append(name)
-        given = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, FakeTensor)]
-        kinds = {x.fake_device.type for x in given}
-        numbers = {x.fake_device.type for x in given if x.ndim or x.fake_device.type != "cpu"}
-        asynchronous = name == "copy_" and len(args) > 2 and args[2]  # to pinned memory
-        copying = name in ("_to_copy", "copy_") and not asynchronous
-        if len(kinds if copying else numbers) > 1:
-            self.copies.append(f"{name} {[tuple(x.shape) for x in given]}")
-        return result
-
-
-def network(layers: int) -> nn.Module:
-    hidden = [each for _ in range(layers) for each in (nn.Linear(16, 16), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(16, 4))
-
-
-def optimizer(rule: str, model: nn.Module) -> torch.optim.Optimizer:
-    if rule == "auto":
-        return untuned.Auto(model)
-    return untuned.Optimizer(model, rule, compile=False)
-
-
-def step(rule: str, layers: int) -> dict:
-    """What a step does: the third, or Auto's fourteenth, by which it has seen its inputs."""
-    with FAKE, torch.device("cuda"):
-        model = network(layers)
-        opt = optimizer(rule, model)
-        for _ in range(14 if rule == "auto" else 3):
-            model(torch.ones(2, 16))
-            for param in model.parameters():
-                param.grad = torch.ones_like(param)
-            operations = Operations()
-            with operations:
-                opt.step()
-    return {
-        "launched": operations.launched, "copies": operations.copies, "reads": operations.reads,
-    }  # fmt: skip
-
-
 if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # no gradient arrives at a layer, which Auto wonders at
-    load_guard(Path(sys.argv[1]))
-    keep_constants()
-    asked = zip(sys.argv[2::2], map(int, sys.argv[3::2]), strict=True)
-    sys.stdout.write(json.dumps([step(*each) for each in asked]))
+    load_device(Path(sys.argv[1]))
+    import fake_cuda_steps
+
+    fake_cuda_steps.main(sys.argv[2:])

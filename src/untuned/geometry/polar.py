@@ -57,24 +57,27 @@ SECOND_STEP = weights(FIRST_STEP.least)
 
 
 def halley(G: Tensor) -> Tensor:
-    """U V^T of (count, rows, columns), rows <= columns, of entries up to one; zero of zero."""
+    """U V^T of (count, rows, columns), rows <= columns, of entries up to one; zero of zero.
+
+    In place wherever it can be: for large matrices new memory costs more than the arithmetic.
+    """
     R = G @ G.mH
     size = torch.linalg.matrix_norm(R, keepdim=True).clamp_min(torch.finfo(G.dtype).tiny)
-    R = R / size  # the fourth powers of all values add up to one
+    R /= size  # the fourth powers of all values add up to one
     near, far, c, _ = FIRST_STEP
     W = _inverse(c * R)
     # of R (near I + far W)^2, by R W = (I - W) / c
-    linear = torch.add(near**2 * R, W, alpha=(far**2 - 2 * near * far) / c)
-    _add_diagonal(linear, 2 * near * far / c)
-    R = torch.baddbmm(linear, W, W, alpha=-(far**2) / c)
-    lift = _add_diagonal(far * W, near)
+    R.mul_(near**2).add_(W, alpha=(far**2 - 2 * near * far) / c)
+    _add_diagonal(R, 2 * near * far / c).baddbmm_(W, W, alpha=-(far**2) / c)
+    lift = _add_diagonal(W.mul_(far), near)
     near, far, c, _ = SECOND_STEP
-    lift = torch.baddbmm(lift, _inverse(c * R), lift, beta=near, alpha=far)
-    directions: Tensor = (lift / size.sqrt()) @ G
+    lift = torch.baddbmm(lift, _inverse(R.mul_(c)), lift, beta=near, alpha=far)
+    directions: Tensor = lift.div_(size.sqrt_()) @ G
     return directions
 
 
 def _add_diagonal(matrices: Tensor, number: float) -> Tensor:
+    """In place."""
     matrices.diagonal(dim1=1, dim2=2).add_(number)
     return matrices
 
