@@ -9,7 +9,9 @@ from torch import nn
 
 from untuned.lab.baselines.nero_ablation import NeroAblation
 from untuned.lab.baselines.schedules import factor
+from untuned.lab.workloads.data import Labelled
 from untuned.lab.workloads.networks import bare, preact_resnet18, vgg11, vgg16
+from untuned.lab.workloads.papers import vision as papers_vision
 from untuned.lab.workloads.papers.adversarial import frechet
 from untuned.lab.workloads.registry import find
 from untuned.lab.workloads.task import square
@@ -37,6 +39,16 @@ def test_a_chains_shape_is_its_name():
     assert model.layers[0].bias is not None
     assert task.batch == 48
     assert find("fcn6x32-cifar10").at("small").model().layers[0].bias is None
+
+
+def test_images_stay_as_they_are_where_the_name_says_so(monkeypatch):
+    few = Labelled(torch.rand(9, 3, 32, 32), torch.zeros(9).long())
+    monkeypatch.setattr(papers_vision, "parts", lambda *_: (few, few))
+    for name in ("fcn2x8-cifar10", "fcn2x8-cifar10-bias-b3"):
+        augmented, still = (find(name + end).at("full") for end in ("", "-unaugmented"))
+        assert not torch.equal(augmented.augment(still.train.inputs), still.train.inputs)
+        assert still.augment is None
+        assert (still.batch, still.steps) == (augmented.batch, augmented.steps)
 
 
 def test_the_square_loss_is_agds():

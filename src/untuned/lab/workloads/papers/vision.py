@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from untuned.lab.config import Size
 from untuned.lab.workloads.data import grey_images, images
@@ -13,13 +13,14 @@ from untuned.lab.workloads.task import ACCURACY, Pairs, Workload, square
 from untuned.lab.workloads.vision import (
     VALIDATED,
     cifar_workload,
-    crop_and_flip,
     parts,
     standard,
 )
 
 
-def wide_chain_workload(depth: int, width: int, bias: bool, batch: int) -> Workload:
+def wide_chain_workload(
+    depth: int, width: int, bias: bool, batch: int, augment: Callable[[Tensor], Tensor] | None
+) -> Workload:
     """The AGD paper's dense network (arXiv:2304.05187), CIFAR-10, square loss.
 
     Args:
@@ -27,6 +28,7 @@ def wide_chain_workload(depth: int, width: int, bias: bool, batch: int) -> Workl
         width: of the hidden layers.
         bias: whether layers have biases.
         batch: batch size.
+        augment: of images at size full; None: they stay as they are.
     """
 
     def at(size: Size) -> Supervised:
@@ -36,10 +38,11 @@ def wide_chain_workload(depth: int, width: int, bias: bool, batch: int) -> Workl
         steps = 300 if small else 200 * (len(train) // batch)
         return Supervised(
             partial(Chain, depth, width, 3 * 32 * 32, bias), train, valid, batch, steps, ACCURACY,
-            square, augment=None if small else crop_and_flip,
+            square, augment=None if small else augment,
         )  # fmt: skip
 
-    return Workload(f"{depth} fully-connected ReLU layers of width {width}, CIFAR-10", at)
+    images = "CIFAR-10" if augment else "CIFAR-10 without augmentation"
+    return Workload(f"{depth} fully-connected ReLU layers of width {width}, {images}", at)
 
 
 def _mnist(
