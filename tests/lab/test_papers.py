@@ -41,14 +41,20 @@ def test_a_chains_shape_is_its_name():
     assert find("fcn6x32-cifar10").at("small").model().layers[0].bias is None
 
 
-def test_images_stay_as_they_are_where_the_name_says_so(monkeypatch):
+def test_images_are_treated_as_the_name_says(monkeypatch):
     few = Labelled(torch.rand(9, 3, 32, 32), torch.zeros(9).long())
     monkeypatch.setattr(papers_vision, "parts", lambda *_: (few, few))
-    for name in ("fcn2x8-cifar10", "fcn2x8-cifar10-bias-b3"):
-        augmented, still = (find(name + end).at("full") for end in ("", "-unaugmented"))
-        assert not torch.equal(augmented.augment(still.train.inputs), still.train.inputs)
-        assert still.augment is None
-        assert (still.batch, still.steps) == (augmented.batch, augmented.steps)
+    names = (f"fcn2x8-cifar10-bias-b3{end}" for end in ("", "-unaugmented", "-grey"))
+    customary, still, grey = (find(name).at("full") for name in names)
+    assert (still.batch, still.steps) == (customary.batch, customary.steps)
+    # github.com/jxbz/agd, data/cifar10.py: crops are padded with black, then standardised
+    mean, deviation = torch.tensor([[0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]])
+    black = (-mean / deviation)[:, None, None].expand(9, 3, 32, 32)
+    torch.testing.assert_close(customary.augment(black), black)
+    torch.testing.assert_close(still.train.inputs - black, few.images / deviation[:, None, None])
+    assert still.augment is None
+    grey_edges = grey.augment(torch.ones(9, 3, 32, 32))
+    assert grey_edges.unique().tolist() == [0.0, 1.0]  # zero is the mean
 
 
 def test_the_square_loss_is_agds():

@@ -54,7 +54,7 @@ def find(name: str) -> Workload:
     """The workload of a name.
 
     `fcnDEPTH-SET` stands for any depth from 2, `fcnDEPTHxWIDTH-cifar10` also for any width;
-    `-bias`, `-bBATCH` and `-unaugmented` may follow the latter, in this order.
+    `-bias`, `-bBATCH` and a key of `vision.TREATMENTS` may follow the latter, in this order.
     `mymodule:workload` is the user's own.
 
     Raises:
@@ -67,11 +67,10 @@ def find(name: str) -> Workload:
     chain = re.fullmatch(r"fcn(\d+)-(\w+)", name)
     if chain and int(chain[1]) >= 2 and chain[2] in vision.CHAINS:
         return vision.chain_workload(int(chain[1]), chain[2])
-    wide = re.fullmatch(r"fcn(\d+)x(\d+)-cifar10(-bias)?(?:-b(\d+))?(-unaugmented)?", name)
-    if wide and int(wide[1]) >= 2 and int(wide[2]):
-        depth, width, batch = int(wide[1]), int(wide[2]), int(wide[4] or 128)
-        augment = None if wide[5] else vision.crop_and_flip
-        return papers.wide_chain_workload(depth, width, bool(wide[3]), batch, augment)
+    wide = re.fullmatch(r"fcn(\d+)x(\d+)-cifar10(-bias)?(?:-b(\d+))?(?:-(\w+))?", name)
+    if wide and int(wide[1]) >= 2 and int(wide[2]) and wide[5] in vision.TREATMENTS:
+        shape = int(wide[1]), int(wide[2]), bool(wide[3]), int(wide[4] or 128)
+        return papers.wide_chain_workload(*shape, vision.TREATMENTS[wide[5]])
     own = re.fullmatch(r"(\w[\w.]*):(\w+)", name)
     if own:
         return _imported_workload(own[1], own[2])

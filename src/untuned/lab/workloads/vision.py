@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -60,8 +61,13 @@ def chain_workload(depth: int, name: str) -> Workload:
     )
 
 
-def crop_and_flip(x: Tensor) -> Tensor:
-    """Random crops of images (n, c, h, w) padded by 4 pixels, flipped with probability 1/2."""
+def crop_and_flip(x: Tensor, outside: Tensor | float = 0.0) -> Tensor:
+    """Random crops of images (n, c, h, w) padded by 4 pixels, flipped with probability 1/2.
+
+    Args:
+        x: the images.
+        outside: the colour to pad with, (c, 1, 1).
+    """
     n, c, h, w = x.shape
     down, right = torch.randint(9, (2, n, 1), device=x.device)
     ys = down + torch.arange(h, device=x.device)
@@ -69,7 +75,9 @@ def crop_and_flip(x: Tensor) -> Tensor:
     xs = torch.where(torch.rand(n, 1, device=x.device) < 0.5, xs, xs.flip(1))
     every = torch.arange(n, device=x.device)[:, None, None, None]
     channels = torch.arange(c, device=x.device)[:, None, None]
-    return F.pad(x, (4, 4, 4, 4))[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
+    outside = outside.to(x) if isinstance(outside, Tensor) else outside
+    padded = F.pad(x - outside, (4, 4, 4, 4)) + outside
+    return padded[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
 
 
 def cifar_workload(
@@ -106,9 +114,9 @@ def cifar_task(
         loss: to train with.
     """
     if size == "full":
-        train, valid = map(standard, parts(name, None, None))
+        train, valid = map(CUSTOMARY.standard, parts(name, None, None))
         steps = 200 * (len(train) // 128)
-        return Supervised(model, train, valid, 128, steps, ACCURACY, loss, crop_and_flip)
+        return Supervised(model, train, valid, 128, steps, ACCURACY, loss, CUSTOMARY.augment)
     train, valid = (
         standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
         for found in parts(name, 5000, VALIDATED // 2)
@@ -116,11 +124,39 @@ def cifar_task(
     return Supervised(model, train, valid, 32, 300, ACCURACY, loss)
 
 
-def standard(found: Labelled) -> Pairs:
-    """Channels standardised by mean and deviation of CIFAR-10's training images."""
-    mean, deviation = torch.tensor([[0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]])
-    return Pairs((found.images - mean[:, None, None]) / deviation[:, None, None], found.labels)
+MEAN = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]  # of CIFAR-10's training images
+DEVIATION = torch.tensor([0.2470, 0.2435, 0.2616])[:, None, None]  # of all pixels of a channel
+WITHIN = torch.tensor([0.2023, 0.1994, 0.2010])[:, None, None]  # within images: smaller
 
+
+def standard(found: Labelled, deviation: Tensor = DEVIATION) -> Pairs:
+    """Channels standardised.
+
+    Args:
+        found: images, from 0 to 1.
+        deviation: to divide by, (channels, 1, 1).
+    """
+    return Pairs((found.images - MEAN) / deviation, found.labels)
+
+
+class Treatment(NamedTuple):
+    """What becomes of CIFAR's images before training."""
+
+    about: str
+    standard: Callable[[Labelled], Pairs]
+    augment: Callable[[Tensor], Tensor] | None  # of training images, in each step
+
+
+# AGD's authors' (github.com/jxbz/agd, data/cifar10.py), as in github.com/kuangliu/pytorch-cifar:
+# images are cropped before they are standardised, so that crops have black edges
+CUSTOMARY = Treatment(
+    "", partial(standard, deviation=WITHIN), partial(crop_and_flip, outside=-MEAN / WITHIN)
+)
+TREATMENTS = {
+    None: CUSTOMARY,
+    "unaugmented": CUSTOMARY._replace(about=" without augmentation", augment=None),
+    "grey": Treatment(" padded with its mean colour", standard, crop_and_flip),
+}
 
 WORKLOADS = {
     "resnet18-cifar10": cifar_workload(preact_resnet18, "a pre-activation ResNet-18", 8, 64),

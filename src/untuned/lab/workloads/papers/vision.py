@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from untuned.lab.config import Size
 from untuned.lab.workloads.data import grey_images, images
@@ -12,6 +12,7 @@ from untuned.lab.workloads.supervised import Supervised
 from untuned.lab.workloads.task import ACCURACY, Pairs, Workload, square
 from untuned.lab.workloads.vision import (
     VALIDATED,
+    Treatment,
     cifar_workload,
     parts,
     standard,
@@ -19,7 +20,7 @@ from untuned.lab.workloads.vision import (
 
 
 def wide_chain_workload(
-    depth: int, width: int, bias: bool, batch: int, augment: Callable[[Tensor], Tensor] | None
+    depth: int, width: int, bias: bool, batch: int, treatment: Treatment
 ) -> Workload:
     """The AGD paper's dense network (arXiv:2304.05187), CIFAR-10, square loss.
 
@@ -28,21 +29,21 @@ def wide_chain_workload(
         width: of the hidden layers.
         bias: whether layers have biases.
         batch: batch size.
-        augment: of images at size full; None: they stay as they are.
+        treatment: of images, at size full.
     """
 
     def at(size: Size) -> Supervised:
         small = size == "small"
         found = parts("cifar10", *((5000, VALIDATED) if small else (None, None)))
-        train, valid = map(standard, found)
+        train, valid = map(standard if small else treatment.standard, found)
         steps = 300 if small else 200 * (len(train) // batch)
         return Supervised(
             partial(Chain, depth, width, 3 * 32 * 32, bias), train, valid, batch, steps, ACCURACY,
-            square, augment=None if small else augment,
+            square, augment=None if small else treatment.augment,
         )  # fmt: skip
 
-    images = "CIFAR-10" if augment else "CIFAR-10 without augmentation"
-    return Workload(f"{depth} fully-connected ReLU layers of width {width}, {images}", at)
+    about = f"{depth} fully-connected ReLU layers of width {width}, CIFAR-10{treatment.about}"
+    return Workload(about, at)
 
 
 def _mnist(
