@@ -9,7 +9,7 @@ as they are. Values far below the largest, which rounding has disturbed, stay be
 
 the dynamically weighted Halley iteration (Nakatsukasa, Bai and Gygi 2010, doi:10.1137/090774999),
 with l = LEAST at first. Values above LEAST end in [0.96, 1]. All is done on the Gram matrix
-R = G G^T, of the smaller side: with W = (I + c R)^-1, by Cholesky, R W is a sum of I and W. In 32
+R = G G^H, of the smaller side: with W = (I + c R)^-1 the product R W is a sum of I and W. In 32
 bits rounding moves eigenvalues of R by about 1e-7, far less than 1 / c = 6e-5, so that I + c R
 stays positive; values of G below 3e-4 of the largest are hidden by it, and lifted 1,700 times at
 most.
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 LEAST = 1e-3
+LEAF = 64  # rows of a half from which a matrix is inverted by halves
 QUINTIC = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
@@ -65,13 +66,14 @@ def halley(G: Tensor) -> Tensor:
     size = torch.linalg.matrix_norm(R, keepdim=True).clamp_min(torch.finfo(G.dtype).tiny)
     R /= size  # the fourth powers of all values add up to one
     near, far, c, _ = FIRST_STEP
-    W = _inverse(c * R)
+    W = _by_cholesky(_add_diagonal(c * R, 1.0))  # of condition c, 16,000
     # of R (near I + far W)^2, by R W = (I - W) / c
     R.mul_(near**2).add_(W, alpha=(far**2 - 2 * near * far) / c)
     _add_diagonal(R, 2 * near * far / c).baddbmm_(W, W, alpha=-(far**2) / c)
     lift = _add_diagonal(W.mul_(far), near)
     near, far, c, _ = SECOND_STEP
-    lift = torch.baddbmm(lift, _inverse(R.mul_(c)), lift, beta=near, alpha=far)
+    W = _by_halves(_add_diagonal(R.mul_(c), 1.0))  # c is 14
+    lift = torch.baddbmm(lift, W, lift, beta=near, alpha=far)
     directions: Tensor = lift.div_(size.sqrt_()) @ G
     return directions
 
@@ -82,10 +84,32 @@ def _add_diagonal(matrices: Tensor, number: float) -> Tensor:
     return matrices
 
 
-def _inverse(R: Tensor) -> Tensor:
-    """(I + R)^-1 of positive semidefinite matrices, which are overwritten."""
-    triangle, _ = torch.linalg.cholesky_ex(_add_diagonal(R, 1.0))
+def _by_cholesky(R: Tensor) -> Tensor:
+    """R^-1 of positive definite matrices (count, n, n)."""
+    triangle, _ = torch.linalg.cholesky_ex(R)
     inverse: Tensor = torch.cholesky_inverse(triangle)
+    return inverse
+
+
+def _by_halves(R: Tensor) -> Tensor:
+    """R^-1 of well-conditioned ones, nearly all of it products: half the time of LAPACK's.
+
+    Of R = (A B; B^H D) it is (A^-1 + E S^-1 E^H, -E S^-1; -S^-1 E^H, S^-1), with E = A^-1 B and the
+    Schur complement S = D - B^H E, which loses as many digits as the square of R's condition has.
+    """
+    half = R.shape[-1] // 2
+    if half < LEAF:
+        return _by_cholesky(R)
+    A, B, D = R[:, :half, :half], R[:, :half, half:], R[:, half:, half:]
+    inverse = torch.empty_like(R)
+    upper = _by_halves(A)
+    E = upper @ B
+    lower = _by_halves(torch.baddbmm(D, B.mH, E, alpha=-1))
+    across = E @ lower
+    inverse[:, :half, :half] = upper.baddbmm_(across, E.mH)
+    inverse[:, :half, half:] = across.neg_()
+    inverse[:, half:, :half] = across.mH
+    inverse[:, half:, half:] = lower
     return inverse
 
 
