@@ -142,7 +142,7 @@ def _baseline_method(text: str, baseline: Baseline, expression: ast.expr) -> Met
     def make(model: nn.Module) -> Optimizer:
         return kind(model if baseline.of_module else _trainable(model), **settings)
 
-    return Method(make, baseline.rate_of)
+    return Method(make, baseline.rate_of, baseline.initialises)
 
 
 def _imported_method(text: str, path: str, expression: ast.expr, compile: bool | None) -> Method:

@@ -24,6 +24,7 @@ class Baseline:
     settings: dict[str, Any] = field(default_factory=dict)  # of the constructor
     rate: tuple[str, ...] = ("lr",)  # entries of a group whose product is its learning rate
     of_module: bool = False  # whether the constructor takes the module instead of its parameters
+    initialises: bool = False  # whether the module gets AGD's initial weights
 
     def load(self) -> Callable[..., Optimizer]:
         """The class. Raises `ModuleNotFoundError` if its package is not installed."""
@@ -49,6 +50,10 @@ BASELINES = {
         "torch.optim.Muon for hidden matrices, lr 0.02 (kellerjordan.github.io/posts/muon), and "
         "torch.optim.AdamW at a fifth of it for the rest",
         "untuned.lab.baselines.muon.Muon", {"lr": 0.02}, of_module=True,
+    ),
+    "autoinitialised": Baseline(
+        "untuned.Auto after untuned.initialise_: from AGD's initial weights", "untuned.Auto",
+        rate=("effective_lr",), of_module=True, initialises=True,
     ),
     "neroablation": Baseline(
         "Nero with mean=False, norm=False or both (arXiv:2102.07227, figure 1)",
