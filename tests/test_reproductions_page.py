@@ -80,7 +80,7 @@ def test_the_memory_of_the_mlp_is_counted_by_hand(program):
     assert float(sgd) == 0
 
 
-@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.learned])
+@pytest.mark.parametrize("name", RULES)
 def test_learned_values_are_the_means_that_the_towers_end_with(name, trials):
     tower = next(line for line in EXPERIMENTS["towers-rules"].full.lines
                  if (line.panel, line.label) == (name, TUNED))  # fmt: skip
