@@ -104,6 +104,30 @@ def test_a_trial_goes_to_all_experiments_that_have_it(program, trials):
     assert not homes(key._replace(seed=3))
 
 
+def test_where_auto_is_behind_is_said(program):
+    rows = program.auto_table(program.smalls(text_of("reproductions"))).rows
+    behind = {row[0].text for row in rows if row[-1].text == "behind"}
+    assert len(rows) > 20
+    assert behind == {"[nero-gan](#nero-gan)", "[agd-showcase-fcn](#agd-showcase-fcn)"}
+
+
+def test_auto_is_compared_with_the_best_of_its_panel(program):
+    """Errors: less is better; another panel, and Auto of other initial weights, do not count."""
+    rules = EXPERIMENTS["towers-rules"]
+    cells = {
+        "sgd, plain": "4 (3 to 5)",
+        "sgd, Auto": "4.5",
+        "adam, plain": "5 (5 to 5)",
+        "adam, Auto": "4.9",
+    }
+    told = {name: {"ours, mean and range": text} for name, text in cells.items()}
+    found = program.auto_table([(rules, told)])
+    assert [[cell.text for cell in row[1:]] for row in found.rows] == [
+        ["sgd: test error, %", "4.5", "4", "plain", "behind"],
+        ["adam: test error, %", "4.9", "5", "plain", "ahead"],
+    ]
+
+
 def test_small_rows_without_a_trial_stay_as_they_are(program):
     """A fresh row comes among them, and is compared with the baseline that stands there."""
     from untuned.lab.comparison.trials import Trial, TrialKey

@@ -10,7 +10,7 @@ table at size small a row without a trial stays as it is.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +24,8 @@ from untuned.lab.reproduce import evidence
 from untuned.lab.reproduce.evidence import Evidence, evidence_of
 from untuned.lab.reproduce.experiment import Experiment
 from untuned.lab.reproduce.overview import (
+    Rows,
+    auto_table,
     claims_table,
     merged_table,
     published_table,
@@ -93,13 +95,24 @@ def page(text: str, trials: Committed) -> str:
             inside = to_the_left(claims_table(every))
         elif name == "memory":
             inside = memory().markdown()
+        elif name == "auto":
+            inside = to_the_left(auto_table(smalls(text)))
         elif size == "full":
             inside = full(Results(EXPERIMENTS[name], "full", trials[name]), found[name])
         else:
             inside = small(Results(EXPERIMENTS[name], "small", trials[name]), region[3])
         return f"{region[1]}{inside.strip()}\n{region[4]}"
 
-    return REGION.sub(written, text)
+    text = REGION.sub(written, text)
+    return REGION.sub(written, text)  # Auto's table follows from those at size small
+
+
+def smalls(text: str) -> Iterator[tuple[Experiment, Rows]]:
+    """The tables of a page at size small."""
+    for region in REGION.finditer(text):
+        name, _, size = region[2].partition(" ")
+        if size == "small":
+            yield EXPERIMENTS[name], rows_of(region[3])
 
 
 def memory() -> Table:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from untuned.lab.report.table import NOTHING, Table
 from untuned.lab.reproduce.evidence import Milliseconds, hours_of, in_words
+from untuned.lab.reproduce.experiment import Experiment
 from untuned.lab.reproduce.results import Results
 from untuned.lab.reproduce.rows import verdict
 
@@ -69,8 +70,8 @@ def merged_table(results: Results, before: Rows) -> Table:
         if not row.trials:
             shown = {title: before.get(row.name, shown).get(title, NOTHING) for title in headings}
         elif shown["verdict"] == NOTHING and OURS in baseline:
-            base = re.match(r"[\d.]+", baseline[OURS])
-            shown["verdict"] = verdict(None, row.mean, float(base[0])) if base else NOTHING
+            base = _leading(baseline[OURS])
+            shown["verdict"] = verdict(None, row.mean, base) if math.isfinite(base) else NOTHING
         if shown[OURS] != "not run":
             texts.append([shown[title] for title in headings])
     columns = {title: [row[i] for row in texts] for i, title in enumerate(headings)}
@@ -78,6 +79,40 @@ def merged_table(results: Results, before: Rows) -> Table:
         title: each for title, each in columns.items() if title in ALWAYS or {*each} - {NOTHING}
     }
     return Table.of(told, zip(*told.values(), strict=True))
+
+
+def auto_table(tables: Iterable[tuple[Experiment, Rows]]) -> Table:
+    """Auto beside the best of the others, which were tuned where there is a grid.
+
+    Args:
+        tables: of experiments at size small; those that compare sizes of networks are left out.
+    """
+    texts = []
+    for e, told in tables:
+        rows = [row for row in Results(e, "small", {}).rows() if row.name in told and not e.each]
+        values = {row.name: _leading(told[row.name][OURS]) for row in rows}
+        for auto in rows:
+            others = {
+                row.name: values[row.name] for row in rows
+                if row.line.panel == auto.line.panel and not row.line.label.startswith("Auto")
+            }  # fmt: skip
+            if auto.line.label != "Auto" or not others:
+                continue
+            best = (max if e.measure.more else min)(others, key=others.__getitem__)
+            ahead = values[auto.name] != others[best]
+            ahead = ahead and (values[auto.name] > others[best]) == e.measure.more
+            name = f"{auto.line.panel}: {e.measure.name}".removeprefix(": ")
+            label = best.removeprefix(f"{auto.line.panel}, ")
+            shown = f"{values[auto.name]:g}", f"{others[best]:g}", label
+            texts.append([_link(e.name), name, *shown, "ahead" if ahead else "behind"])
+    heads = ["experiment", "measure", "Auto", "best of the others", "which is", "Auto is"]
+    return Table.of(heads, texts)
+
+
+def _leading(text: str) -> float:
+    """The number that a cell begins with."""
+    found = re.match(r"-?[\d.]+", text)
+    return float(found[0]) if found else math.nan
 
 
 def rows_of(text: str) -> Rows:
