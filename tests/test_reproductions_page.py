@@ -109,6 +109,9 @@ def test_where_auto_is_behind_is_said(program):
     behind = {row[0].text for row in rows if row[-1].text == "behind"}
     assert len(rows) > 20
     assert behind == {"[nero-gan](#nero-gan)", "[agd-showcase-fcn](#agd-showcase-fcn)"}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "in all but two comparisons" in " ".join(readme.split())
+    assert sum(row[-1].text == "behind" for row in rows) == 2
 
 
 def test_auto_is_compared_with_the_best_of_its_panel(program):
