@@ -123,7 +123,7 @@ def test_an_entry_trains_and_is_told_and_drawn(name, tmp_path, pairs, monkeypatc
     trials = {}
     for keys in Results(experiment, "small", {}, steps=2).keys().values():
         for key in keys:
-            trials[key] = train_trial(key)
+            trials[key] = train_trial(key, tmp_path / "checkpoints")
             assert trials[key].status == "done", trials[key].error
     results = Results(experiment, "small", trials, steps=2)
     found = results.rows()

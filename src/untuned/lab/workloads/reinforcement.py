@@ -51,6 +51,7 @@ class Reinforcement:
     episodes: int = EPISODES  # of an evaluation
     settings: dict[str, Any] = field(default_factory=dict)  # of PPO
     metric_name: str = "mean return"
+    saved: bool = True  # whether environments can be; where not, a resumed run begins new games
 
     def learner(self, fabric: Fabric, config: Config) -> Learner:
         require_plain(fabric, config)
@@ -104,14 +105,17 @@ class _ReinforcementLearner(Learner):
 
     def state(self) -> dict[str, Any]:
         ppo = self._ppo
-        worlds = pickle.dumps((ppo.env, ppo._last_obs, ppo._last_episode_starts))
-        frozen = torch.frombuffer(bytearray(worlds), dtype=torch.uint8)
-        return super().state() | {"worlds": frozen, "moves": ppo.num_timesteps}
+        state = super().state() | {"moves": ppo.num_timesteps}
+        if self.task.saved:
+            worlds = pickle.dumps((ppo.env, ppo._last_obs, ppo._last_episode_starts))
+            state["worlds"] = torch.frombuffer(bytearray(worlds), dtype=torch.uint8)
+        return state
 
     def load(self, state: dict[str, Any]) -> None:
         super().load(state)
-        worlds = pickle.loads(state["worlds"].numpy().tobytes())
-        self._ppo.env, self._ppo._last_obs, self._ppo._last_episode_starts = worlds
+        if self.task.saved:
+            worlds = pickle.loads(state["worlds"].numpy().tobytes())
+            self._ppo.env, self._ppo._last_obs, self._ppo._last_episode_starts = worlds
         self._ppo.num_timesteps = state["moves"]
 
 

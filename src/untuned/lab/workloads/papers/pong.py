@@ -31,7 +31,7 @@ def _pong(size: Size) -> Reinforcement:
     iterations = 4 if small else 5_000_000 // (8 * moves)
     return Reinforcement(
         _games, "CnnPolicy", iterations * passes * batches, 2 if small else 8, moves, passes,
-        batches, 1 if small else EPISODES, settings,
+        batches, 1 if small else EPISODES, settings, saved=False,
     )  # fmt: skip
 
 
