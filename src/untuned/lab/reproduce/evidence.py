@@ -86,8 +86,11 @@ def _hours(key: TrialKey, trials: Mapping[TrialKey, Trial], times: Milliseconds)
 
 
 def _ms(key: TrialKey, times: Milliseconds) -> float:
-    """Of a step; an optimizer that has not been measured counts as the slowest but Auto."""
-    measured = times.get(key.workload, {})
+    """Of a step; an optimizer that has not been measured counts as the slowest but Auto.
+
+    A variant of a network, such as with other images, takes as long as the network.
+    """
+    measured = times.get(key.workload) or times.get(key.workload.rpartition("-")[0], {})
     if key.optimizer in measured:
         return measured[key.optimizer]
     others = [ms for name, ms in measured.items() if name != "auto"]

@@ -95,12 +95,13 @@ def auto_table(tables: Iterable[tuple[Experiment, Rows]]) -> Table:
             others = {
                 row.name: values[row.name] for row in rows
                 if row.line.panel == auto.line.panel and not row.line.label.startswith("Auto")
+                and math.isfinite(values[row.name])
             }  # fmt: skip
             if auto.line.label != "Auto" or not others:
                 continue
             best = (max if e.measure.more else min)(others, key=others.__getitem__)
-            ahead = values[auto.name] != others[best]
-            ahead = ahead and (values[auto.name] > others[best]) == e.measure.more
+            gap = values[auto.name] - others[best]
+            ahead = gap > 0 if e.measure.more else gap < 0
             name = f"{auto.line.panel}: {e.measure.name}".removeprefix(": ")
             label = best.removeprefix(f"{auto.line.panel}, ")
             shown = f"{values[auto.name]:g}", f"{others[best]:g}", label

@@ -1,7 +1,8 @@
 """The plot of an experiment: curves over the steps, a grid over `x`, or all floors of a tower."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def draw_results(results: Results, path: Path) -> None:
     if experiment.view == "floors":
         trial = next(trial for each in trained.values() for trial in each)
         return _floors(experiment.about, trial.curve, path)
-    has_grid = any(line.x is not None for line in trained)
+    places = Counter((w.panel, w.label) for w, each in trained.items() if each and w.x is not None)
+    has_grid = max(places.values(), default=0) > 1  # or there is no line to draw through the means
     draw = _grid if experiment.view == "grid" and has_grid else _curves
     if draw is _curves:
         chosen = {row.line for row in results.rows()}
@@ -99,19 +101,31 @@ def _curves(axes: Axes, results: Results, trained: _Trained, styles: _Styles) ->
     _published_ends(axes, results, trained, styles)
 
 
-def _published_ends(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
-    """Published numbers of rows at full size: dotted lines with names; stars where `x` has rows."""
-    experiment, ends = results.experiment, dict[str, tuple[float, str]]()
+def _published(
+    results: Results, trained: _Trained, styles: _Styles
+) -> Iterator[tuple[Line, float, str]]:
+    """Published numbers of rows at full size, with their colours."""
+    experiment = results.experiment
     for line in trained if results.size == "full" else ():
         published = experiment.published.get(experiment.row_of(line))
-        color = styles[line.label]["color"] if line.label in styles else ""
-        for value in published.values if published and color else ():
-            if experiment.each:
-                axes.plot([line.x or 0], [value], "*", color=color, markersize=11)
-            else:
-                axes.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
-                ends[f"published {value:g}"] = value, color
+        if published and line.label in styles:
+            color = styles[line.label]["color"]
+            yield from ((line, value, color) for value in published.values)
+
+
+def _published_ends(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
+    """Dotted lines with names."""
+    ends = {}
+    for _, value, color in _published(results, trained, styles):
+        axes.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
+        ends[f"published {value:g}"] = value, color
     _label_ends(axes, ends)
+
+
+def _published_places(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
+    """Stars."""
+    for line, value, color in _published(results, trained, styles):
+        axes.plot([line.x or 0], [value], "*", color=color, markersize=11)
 
 
 def _grid(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
@@ -135,7 +149,8 @@ def _grid(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> N
     if xs:
         scale = "log" if max(xs) > DECADE * min(xs) else "linear"
         axes.set(xlabel=results.experiment.x, xscale=scale)
-    _published_ends(axes, results, ended, styles)
+    mark = _published_places if results.experiment.each else _published_ends
+    mark(axes, results, ended, styles)
 
 
 def _finite(measure: Measure, trials: Sequence[Trial]) -> list[float]:
@@ -166,6 +181,7 @@ def _floors(title: str, curve: Mapping[str, Sequence[float]], path: Path) -> Non
 
 def _label_ends(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
     """A name beside the end of each line, without overlap."""
+    axes.get_ylim()  # brings transforms up to date
     last = -math.inf
     for name, (value, color) in sorted(ends.items(), key=lambda end: end[1][0]):
         _, place = axes.transAxes.inverted().transform(axes.transData.transform((0, value)))
