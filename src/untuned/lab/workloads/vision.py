@@ -152,7 +152,7 @@ class Treatment(NamedTuple):
 CUSTOMARY = Treatment(
     "", partial(standard, deviation=WITHIN), partial(crop_and_flip, outside=-MEAN / WITHIN)
 )
-TREATMENTS = {
+TREATMENTS: dict[str | None, Treatment] = {
     None: CUSTOMARY,
     "unaugmented": CUSTOMARY._replace(about=" without augmentation", augment=None),
     "grey": Treatment(" padded with its mean colour", standard, crop_and_flip),
