@@ -124,19 +124,20 @@ def cifar_task(
     return Supervised(model, train, valid, 32, 300, ACCURACY, loss)
 
 
-MEAN = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]  # of CIFAR-10's training images
-DEVIATION = torch.tensor([0.2470, 0.2435, 0.2616])[:, None, None]  # of all pixels of a channel
-WITHIN = torch.tensor([0.2023, 0.1994, 0.2010])[:, None, None]  # within images: smaller
+# Of CIFAR-10's training images, by channel; deviations of all pixels, and, smaller, within images
+CIFAR_MEAN = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]
+CIFAR_DEVIATION = torch.tensor([0.2470, 0.2435, 0.2616])[:, None, None]
+CIFAR_WITHIN = torch.tensor([0.2023, 0.1994, 0.2010])[:, None, None]
 
 
-def standard(found: Labelled, deviation: Tensor = DEVIATION) -> Pairs:
+def standard(found: Labelled, deviation: Tensor = CIFAR_DEVIATION) -> Pairs:
     """Channels standardised.
 
     Args:
         found: images, from 0 to 1.
         deviation: to divide by, (channels, 1, 1).
     """
-    return Pairs((found.images - MEAN) / deviation, found.labels)
+    return Pairs((found.images - CIFAR_MEAN) / deviation, found.labels)
 
 
 class Treatment(NamedTuple):
@@ -150,7 +151,9 @@ class Treatment(NamedTuple):
 # AGD's authors' (github.com/jxbz/agd, data/cifar10.py), as in github.com/kuangliu/pytorch-cifar:
 # images are cropped before they are standardised, so that crops have black edges
 CUSTOMARY = Treatment(
-    "", partial(standard, deviation=WITHIN), partial(crop_and_flip, outside=-MEAN / WITHIN)
+    "",
+    partial(standard, deviation=CIFAR_WITHIN),
+    partial(crop_and_flip, outside=-CIFAR_MEAN / CIFAR_WITHIN),
 )
 TREATMENTS: dict[str | None, Treatment] = {
     None: CUSTOMARY,
