@@ -96,7 +96,7 @@ def page(text: str, trials: Committed) -> str:
         elif name == "memory":
             inside = memory().markdown()
         elif name == "auto":
-            inside = to_the_left(auto_table(smalls(text)))
+            return region[0]  # it follows from the tables at size small, once they are written
         elif size == "full":
             inside = full(Results(EXPERIMENTS[name], "full", trials[name]), found[name])
         else:
@@ -104,7 +104,10 @@ def page(text: str, trials: Committed) -> str:
         return f"{region[1]}{inside.strip()}\n{region[4]}"
 
     text = REGION.sub(written, text)
-    return REGION.sub(written, text)  # Auto's table follows from those at size small
+    auto = to_the_left(auto_table(smalls(text)))
+    return re.sub(
+        r"(<!-- begin auto -->\n).*?(<!-- end auto -->)", rf"\1{auto}\2", text, flags=re.S
+    )
 
 
 def smalls(text: str) -> Iterator[tuple[Experiment, Rows]]:

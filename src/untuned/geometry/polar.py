@@ -60,7 +60,7 @@ SECOND_STEP = weights(FIRST_STEP.least)
 def halley(G: Tensor) -> Tensor:
     """U V^T of (count, rows, columns), rows <= columns, of entries up to one; zero of zero.
 
-    In place wherever it can be: for large matrices new memory costs more than the arithmetic.
+    In place wherever it can be: new memory for large matrices costs more than a pass over them.
     """
     R = G @ G.mH
     size = torch.linalg.matrix_norm(R, keepdim=True).clamp_min(torch.finfo(G.dtype).tiny)
@@ -92,7 +92,7 @@ def _by_cholesky(R: Tensor) -> Tensor:
 
 
 def _by_halves(R: Tensor) -> Tensor:
-    """R^-1 of well-conditioned ones, nearly all of it products: half the time of LAPACK's.
+    """R^-1 of well-conditioned ones, in products: large ones in half of LAPACK's time.
 
     Of R = (A B; B^H D) it is (A^-1 + E S^-1 E^H, -E S^-1; -S^-1 E^H, S^-1), with E = A^-1 B and the
     Schur complement S = D - B^H E, which loses as many digits as the square of R's condition has.

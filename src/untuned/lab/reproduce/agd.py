@@ -40,8 +40,8 @@ WHY_TREATED = (
     "as they are, or with edges of the mean colour."
 )
 WITH_AUTO = {"Auto": "auto"}
-DEFAULTS = {"AGD": "agd", "Adam": "adam(lr=0.001)", "SGD": "sgd(lr=0.1)"} | WITH_AUTO
-DEFAULTS |= {"Auto, AGD's initial weights": "autoinitialised"}
+DEFAULTS = {"AGD": "agd", "Adam": "adam(lr=0.001)", "SGD": "sgd(lr=0.1)", **WITH_AUTO,
+            "Auto, AGD's initial weights": "autoinitialised"}  # fmt: skip
 WITH_SGD = {"AGD": "agd", "SGD": "sgd(lr=0.1)"} | WITH_AUTO
 SMALL_BREADTH = ("fcn16x128-cifar10", "vgg16-cifar10-bare")
 ADAMW = {"AGD": "agd", "AdamW": "adamw(lr=0.001)"} | WITH_AUTO

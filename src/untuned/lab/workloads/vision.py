@@ -61,13 +61,8 @@ def chain_workload(depth: int, name: str) -> Workload:
     )
 
 
-def crop_and_flip(x: Tensor, outside: Tensor | float = 0.0) -> Tensor:
-    """Random crops of images (n, c, h, w) padded by 4 pixels, flipped with probability 1/2.
-
-    Args:
-        x: the images.
-        outside: the colour to pad with, (c, 1, 1).
-    """
+def crop_and_flip(x: Tensor) -> Tensor:
+    """Random crops of images (n, c, h, w) padded by 4 pixels, flipped with probability 1/2."""
     n, c, h, w = x.shape
     down, right = torch.randint(9, (2, n, 1), device=x.device)
     ys = down + torch.arange(h, device=x.device)
@@ -75,9 +70,7 @@ def crop_and_flip(x: Tensor, outside: Tensor | float = 0.0) -> Tensor:
     xs = torch.where(torch.rand(n, 1, device=x.device) < 0.5, xs, xs.flip(1))
     every = torch.arange(n, device=x.device)[:, None, None, None]
     channels = torch.arange(c, device=x.device)[:, None, None]
-    outside = outside.to(x) if isinstance(outside, Tensor) else outside
-    padded = F.pad(x - outside, (4, 4, 4, 4)) + outside
-    return padded[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
+    return F.pad(x, (4, 4, 4, 4))[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
 
 
 def cifar_workload(
@@ -140,6 +133,12 @@ def standard(found: Labelled, deviation: Tensor = CIFAR_DEVIATION) -> Pairs:
     return Pairs((found.images - CIFAR_MEAN) / deviation, found.labels)
 
 
+def crop_with_black_edges(x: Tensor) -> Tensor:
+    """`crop_and_flip` of images standardised by the deviations within images."""
+    black = (-CIFAR_MEAN / CIFAR_WITHIN).to(x)
+    return crop_and_flip(x - black) + black
+
+
 class Treatment(NamedTuple):
     """What becomes of CIFAR's images before training."""
 
@@ -150,11 +149,7 @@ class Treatment(NamedTuple):
 
 # AGD's authors' (github.com/jxbz/agd, data/cifar10.py), as in github.com/kuangliu/pytorch-cifar:
 # images are cropped before they are standardised, so that crops have black edges
-CUSTOMARY = Treatment(
-    "",
-    partial(standard, deviation=CIFAR_WITHIN),
-    partial(crop_and_flip, outside=-CIFAR_MEAN / CIFAR_WITHIN),
-)
+CUSTOMARY = Treatment("", partial(standard, deviation=CIFAR_WITHIN), crop_with_black_edges)
 TREATMENTS: dict[str | None, Treatment] = {
     None: CUSTOMARY,
     "unaugmented": CUSTOMARY._replace(about=" without augmentation", augment=None),
