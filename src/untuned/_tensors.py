@@ -100,6 +100,21 @@ def derivatives(
     return list(found), rest.detach()
 
 
+def pull_back(
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: Sequence[Tensor],
+    cotangents: tuple[Tensor, ...],
+) -> list[Tensor]:
+    """Vector-Jacobian products: derivatives of <cotangents, function(*inputs)> by the inputs."""
+    if torch.compiler.is_compiling():
+        product: Any = torch.func.vjp(function, *inputs)[1]
+        return list(product(cotangents))
+    with torch.enable_grad():
+        inputs = tuple([each.detach().requires_grad_() for each in inputs])
+        outputs = function(*inputs)
+        return list(torch.autograd.grad(outputs, inputs, cotangents, materialize_grads=True))
+
+
 def differentiable(tensor: Tensor) -> bool:
     """Whether a tensor is of a dtype that autograd differentiates: floating-point or complex."""
     return tensor.is_floating_point() or tensor.is_complex()

@@ -114,6 +114,18 @@ def test_orthogonalising_optimizers_have_rows_too():
     assert all(row.ms > 0 and row.reached is None for row in rows.values() if row.floor is None)
 
 
+@pytest.mark.parametrize("height", [1, 2, 5])
+def test_plain_towers_take_our_steps(height):
+    script = runpy.run_path(str(ROOT / "benchmarks/floors.py"))
+    x, y = torch.rand(64, 784), torch.randint(10, (64,))
+    steps = [script[kind](height, x, y) for kind in ("ours", "plain")]
+    for _ in range(6):
+        ours, plain = ([weight.detach().clone() for weight in step()] for step in steps)
+        torch.testing.assert_close(ours, plain)
+    initial = list(script["network"]().parameters())
+    assert all(not torch.allclose(a, b) for a, b in zip(ours, initial, strict=True))
+
+
 def test_whole_training_steps_are_timed_in_turns(tmp_path):
     """Two optimizers' networks take the steps that they would take alone."""
     script = runpy.run_path(str(ROOT / "benchmarks/training_step.py"))

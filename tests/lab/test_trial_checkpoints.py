@@ -12,7 +12,7 @@ from untuned.lab.comparison.trials import TrialKey, train_trial
 from untuned.lab.training import run_folder
 from untuned.lab.workloads.supervised import SupervisedLearner
 
-KEY = TrialKey("fcn2-digits", "small", "adam / sgd(lr=1e-4)", "exponential", 1, 2000)
+KEY = TrialKey("fcn2-digits", "small", "adam / sgd(lr=1e-4)", "exponential", 1, 600)
 PROGRAM = """
 import sys
 from pathlib import Path

@@ -59,33 +59,10 @@ class ElementwiseExecutor(Executor):
         self, grads: Sequence[Tensor], last: StepInputs, norms: bool | None
     ) -> dict[str, Tensor]:
         self.grads: Sequence[Tensor] = grads
-        if norms is None and not self.tuned:
-            return {}
         sizes: list[Any] = [None] * len(self.weights)
-        found = {n: torch.zeros_like(torch.as_tensor(last.values[n])) for n in self.tuned}
-        for bucket in self._buckets_of(self.recorded) if self.tuned else ():
-            measures: Sequence[Any] = ()
-            if self._method == "tangent":
-                measures = self._add_products_(found, bucket)
-            else:
-                (given,), scale = self._given(bucket, (last.values,), last.scale)
-                squares: Any = 0.0
-                for buffers in bucket.buffers(self._columns(bucket), write=False):
-                    tuned = bucket.tuned(given, self._positions, buffers)
-                    if bucket.tiled(buffers):
-                        pull = bucket.kernel(self._kernels, "hypergradients", buffers)
-                        each, square = pull(given, scale, buffers, *tuned)
-                    else:  # the same, one call less deep
-                        gain = functools.partial(self._kernels.gain, given, scale, buffers)
-                        each, square = derivatives(gain, tuned)
-                    squares = squares + (square if bucket.row_a_tensor else square.sum())
-                    self._add_(found, bucket, [bucket.totals(one) for one in each])
-                if bucket.row_a_tensor:
-                    measures = squares.sqrt().unbind()
-                elif len(bucket.indices) == 1:
-                    measures = [squares.sqrt()]
-            for i, measure in zip(bucket.indices, measures, strict=False):
-                sizes[i] = measure
+        found = self._hypergradients(last, sizes, norms is not None) if self.tuned else {}
+        if norms is None:
+            return found
         rest = [i for i, size in enumerate(sizes) if size is None or norms]
         for bucket in self._buckets_of(rest) if rest else ():
             for i, norm in zip(bucket.indices, bucket.norms(grads, self._dtype), strict=True):
@@ -93,22 +70,54 @@ class ElementwiseExecutor(Executor):
         self.sizes = torch.stack(sizes)
         return found
 
-    def _add_products_(self, found: dict[str, Tensor], bucket: Bucket) -> Sequence[Any]:
-        """<d(last step)/dh, gradient> of a bucket's tensors; sizes that are finite if these are."""
-        tangents = [self.states[i][RECORD] for i in bucket.indices]
-        dots = bucket.dots(tangents, [self.grads[i] for i in bucket.indices])
-        self._add_(found, bucket, [dots])
-        return dots.abs().unbind()
-
-    def _add_(self, found: dict[str, Tensor], bucket: Bucket, each: Sequence[Tensor]) -> None:
-        """Add hypergradients of a bucket's tensors, or of all of them together, to those found."""
-        for total, part in zip(found.values(), each, strict=True):
-            part = part * self._parts[bucket.indices[0]]
-            if total.ndim:
-                places = integers(bucket.indices, part.device)
-                total.index_add_(0, places, part.to(total.dtype).expand(len(places)))
+    def _hypergradients(self, last: StepInputs, sizes: list[Any], sized: bool) -> dict[str, Tensor]:
+        """Hypergradients by name; and, if `sized`, into `sizes` what is finite if gradients are."""
+        old = {name: torch.as_tensor(last.values[name]) for name in self.tuned}
+        found = {name: torch.zeros_like(value) for name, value in old.items() if value.ndim}
+        for bucket in self._buckets_of(self.recorded):
+            measures: Sequence[Any] = ()
+            if self._method == "tangent":
+                tangents = [self.states[i][RECORD] for i in bucket.indices]
+                dots = bucket.dots(tangents, [self.grads[i] for i in bucket.indices])
+                self._add(found, bucket, [dots])
+                measures = dots.abs().unbind() if sized else ()
             else:
-                total += part.sum()
+                measures = self._replay(found, bucket, last)
+            for i, measure in zip(bucket.indices, measures, strict=False):
+                sizes[i] = measure
+        return {n: found[n] if n in found else torch.zeros_like(old[n]) for n in self.tuned}
+
+    def _replay(
+        self, found: dict[str, Tensor], bucket: Bucket, last: StepInputs
+    ) -> Sequence[Tensor]:
+        """Add what a replay of the last step finds in a bucket; returns norms that come with it."""
+        (given,), scale = self._given(bucket, (last.values,), last.scale)
+        squares: Any = 0.0
+        for buffers in bucket.buffers(self._columns(bucket), write=False):
+            tuned = bucket.tuned(given, self._positions, buffers)
+            if bucket.tiled(buffers):
+                pull = bucket.kernel(self._kernels, "hypergradients", buffers)
+                each, square = pull(given, scale, buffers, *tuned)
+            else:  # the same, one call less deep
+                gain = functools.partial(self._kernels.gain, given, scale, buffers)
+                each, square = derivatives(gain, tuned)
+            squares = squares + (square if bucket.row_a_tensor else square.sum())
+            self._add(found, bucket, [bucket.totals(one) for one in each])
+        if bucket.row_a_tensor:
+            return squares.sqrt().unbind()  # type: ignore[no-any-return]
+        return [squares.sqrt()] if len(bucket.indices) == 1 else ()
+
+    def _add(self, found: dict[str, Tensor], bucket: Bucket, each: Sequence[Tensor]) -> None:
+        """Add hypergradients of a bucket's tensors, or of all of them together, to those found."""
+        copies = self._parts[bucket.indices[0]]
+        for name, part in zip(self.tuned, each, strict=True):
+            part = part * copies if copies > 1 else part
+            if name in found and found[name].ndim:
+                places = integers(bucket.indices, part.device)
+                found[name].index_add_(0, places, part.to(found[name].dtype).expand(len(places)))
+            else:
+                total = part.sum(dtype=self._dtype)
+                found[name] = found[name] + total if name in found else total
 
     def partial_sums(self) -> list[Tensor]:
         return [self.sizes.double().square() * integers(self._parts, self.sizes.device)]

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from untuned._tensors import cached, derivatives
+from untuned._tensors import cached, derivatives, pull_back
 from untuned.domain import names_of
 from untuned.elementwise import Elementwise, Move
 from untuned.execution.record import MOVED, RECORD, rule_state
@@ -57,12 +57,12 @@ class Kernels:
         """One step; its derivative by the one tuned hyperparameter is recorded."""
         grad, state = buffers[GRAD].to(scale.dtype), rule_state(buffers)
 
-        def length(h: Tensor) -> tuple[Tensor, Tensor]:
+        def step(h: Tensor) -> tuple[Tensor]:
             move = self._with(self._replacing(values, (h,))).update(grad, state)
-            return ((scale * move.coefficient) * move.direction).sum(), h
+            return ((scale * move.coefficient) * move.direction,)
 
         each = values[self.tuned[0]].expand(grad.shape)  # each entry moves by a copy of its own
-        (derivative,), _ = derivatives(length, (each,))
+        (derivative,) = pull_back(step, (each,), (torch.ones_like(scale).expand(grad.shape),))
         move = self._with(values).update(grad, state)
         new = {WEIGHT: _moved(buffers, scale, move), **move.state, RECORD: derivative}
         _write_(buffers, new, how)

@@ -23,7 +23,6 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from untuned.execution import Executor, StepInputs, executor_of
@@ -73,10 +72,12 @@ class FloorStep:
         raws = self.state.raws
         if not raws:
             return
-        sign = -1.0 if self.level == 0 and self.group["maximize"] else 1.0
-        found = torch.cat([each.reshape(-1) for each in hypergradients.values()]) * sign
-        above, before = self._floor_above(raws), [raw.number.clone() for raw in raws]
-        grads, last = raw_gradients(raws, found.unbind()), above.read_last()
+        found: list[Tensor] = []
+        for each in hypergradients.values():
+            each = -each if self.level == 0 and self.group["maximize"] else each
+            found += each.unbind() if each.ndim else (each,)
+        above, before = self._floor_above(raws), [raw.before_step() for raw in raws]
+        grads, last = raw_gradients(raws, found), above.read_last()
         found_above = above.executor.measure(grads, last, norms=None)
         step = plan_step([above.executor], self.group, above.level)
         write_network_state_(self.group, above.level, step.network_state, finite)
@@ -84,7 +85,8 @@ class FloorStep:
         now = above.inputs(step.eta, step.L, finite)
         above.executor.apply(last, now, Write(finite))
         for raw, number in zip(raws, before, strict=True):
-            raw.number.copy_(raw.chart.step(number, raw.number))
+            if number is not None:
+                raw.number.copy_(raw.chart.step(number, raw.number))
         self._store_states(raws)
 
     def inputs(self, scale: Tensor | float, L: Tensor | int, finite: bool | Tensor) -> StepInputs:

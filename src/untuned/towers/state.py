@@ -5,13 +5,14 @@ inputs of the last step, which a replay needs. All of it is in the parameter gro
 start with the floor's; hyperparameters that each tensor has of its own are in the tensor's state.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from untuned._tensors import derivatives, shared_dtype
+from untuned._tensors import pull_back, shared_dtype
 from untuned.charts import Chart
 from untuned.domain import names_of
 from untuned.execution import StepInputs
@@ -33,6 +34,10 @@ class RawNumber(NamedTuple):
     def number(self) -> Tensor:
         """The number itself, 0-d."""
         return self.store[self.key]  # type: ignore[no-any-return]
+
+    def before_step(self) -> Tensor | None:
+        """A copy of the number, for a chart that limits steps; None for one that limits none."""
+        return self.number.clone() if self.chart.reach < math.inf else None
 
     def begin(self, value: float, dtype: torch.dtype, device: torch.device) -> None:
         """Start at a hyperparameter's `value`, or go on with the stored number, on this device."""
@@ -57,12 +62,12 @@ class RawNumber(NamedTuple):
 def raw_gradients(raws: Sequence[RawNumber], hypergradients: Sequence[Tensor]) -> list[Tensor]:
     """Derivatives by raw numbers, 0-d each, from those by hyperparameters: always finite."""
 
-    def gain(*numbers: Tensor) -> tuple[Tensor, Tensor]:
-        values = [raw.chart.value(number) for raw, number in zip(raws, numbers, strict=True)]
-        each = [v * h.to(v.dtype) for v, h in zip(values, hypergradients, strict=True)]
-        return torch.stack(each).sum(), each[0]
+    def values(*numbers: Tensor) -> tuple[Tensor, ...]:
+        return tuple([raw.chart.value(each) for raw, each in zip(raws, numbers, strict=True)])
 
-    found = torch.stack(derivatives(gain, tuple([raw.number for raw in raws]))[0])
+    numbers = [raw.number for raw in raws]
+    given = [h.to(number.dtype) for h, number in zip(hypergradients, numbers, strict=True)]
+    found = torch.stack(pull_back(values, numbers, tuple(given)))
     return list(found.nan_to_num(nan=0.0).clamp(-HUGE, HUGE).unbind())
 
 
