@@ -37,7 +37,7 @@ from untuned.optimizer.param_groups import (
     named,
     tensors_of,
 )
-from untuned.optimizer.plan import Plans
+from untuned.optimizer.plans import Plans
 from untuned.optimizer.step import take_step
 from untuned.optimizer.summary import summary
 from untuned.rule import Rule

@@ -15,7 +15,8 @@ from untuned.execution.network_state import plan_step, write_network_state_
 from untuned.execution.record import RECORD
 from untuned.optimizer.nonfinite import NonFiniteGuard
 from untuned.optimizer.param_groups import name_of
-from untuned.optimizer.plan import GroupPlan, Plans
+from untuned.optimizer.plan import GroupPlan
+from untuned.optimizer.plans import Plans
 from untuned.rule import States
 
 
