@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,52 +60,48 @@ class ElementwiseExecutor(Executor):
     ) -> dict[str, Tensor]:
         self.grads: Sequence[Tensor] = grads
         sizes: list[Any] = [None] * len(self.weights)
-        found = self._hypergradients(last, sizes, norms is not None) if self.tuned else {}
-        if norms is None:
-            return found
-        rest = [i for i, size in enumerate(sizes) if size is None or norms]
-        for bucket in self._buckets_of(rest) if rest else ():
-            for i, norm in zip(bucket.indices, bucket.norms(grads, self._dtype), strict=True):
-                sizes[i] = norm
-        self.sizes = torch.stack(sizes)
-        return found
-
-    def _hypergradients(self, last: StepInputs, sizes: list[Any], sized: bool) -> dict[str, Tensor]:
-        """Hypergradients by name; and, if `sized`, into `sizes` what is finite if gradients are."""
         old = {name: torch.as_tensor(last.values[name]) for name in self.tuned}
         found = {name: torch.zeros_like(value) for name, value in old.items() if value.ndim}
-        for bucket in self._buckets_of(self.recorded):
-            measures: Sequence[Any] = ()
+        for bucket in self._buckets_of(self.recorded) if self.tuned else ():
             if self._method == "tangent":
                 tangents = [self.states[i][RECORD] for i in bucket.indices]
                 dots = bucket.dots(tangents, [self.grads[i] for i in bucket.indices])
                 self._add(found, bucket, [dots])
-                measures = dots.abs().unbind() if sized else ()
+                measures: Sequence[Any] = () if norms is None else dots.abs().unbind()
             else:
-                measures = self._replay(found, bucket, last)
+                squares: Any = 0.0
+                for pull in self._replays(bucket, last):
+                    each, square = pull()
+                    squares = squares + (square if bucket.row_a_tensor else square.sum())
+                    self._add(found, bucket, [bucket.totals(one) for one in each])
+                alone = [squares.sqrt()] if len(bucket.indices) == 1 else ()
+                measures = squares.sqrt().unbind() if bucket.row_a_tensor else alone
             for i, measure in zip(bucket.indices, measures, strict=False):
                 sizes[i] = measure
+        if norms is not None:
+            self.sizes = self._with_norms(sizes, norms)
         return {n: found[n] if n in found else torch.zeros_like(old[n]) for n in self.tuned}
 
-    def _replay(
-        self, found: dict[str, Tensor], bucket: Bucket, last: StepInputs
-    ) -> Sequence[Tensor]:
-        """Add what a replay of the last step finds in a bucket; returns norms that come with it."""
+    def _with_norms(self, sizes: list[Any], norms: bool) -> Tensor:
+        """One size a tensor: a norm where none is known, or all are to be `norms`."""
+        rest = [i for i, size in enumerate(sizes) if size is None or norms]
+        for bucket in self._buckets_of(rest) if rest else ():
+            each = bucket.norms(self.grads, self._dtype)
+            for i, norm in zip(bucket.indices, each, strict=True):
+                sizes[i] = norm
+        return torch.stack(sizes)
+
+    def _replays(self, bucket: Bucket, last: StepInputs) -> Iterator[Callable[[], Any]]:
+        """Replays of the last step, one for each of a bucket's buffers: see `hypergradients`."""
         (given,), scale = self._given(bucket, (last.values,), last.scale)
-        squares: Any = 0.0
         for buffers in bucket.buffers(self._columns(bucket), write=False):
             tuned = bucket.tuned(given, self._positions, buffers)
             if bucket.tiled(buffers):
                 pull = bucket.kernel(self._kernels, "hypergradients", buffers)
-                each, square = pull(given, scale, buffers, *tuned)
+                yield functools.partial(pull, given, scale, buffers, *tuned)
             else:  # the same, one call less deep
                 gain = functools.partial(self._kernels.gain, given, scale, buffers)
-                each, square = derivatives(gain, tuned)
-            squares = squares + (square if bucket.row_a_tensor else square.sum())
-            self._add(found, bucket, [bucket.totals(one) for one in each])
-        if bucket.row_a_tensor:
-            return squares.sqrt().unbind()  # type: ignore[no-any-return]
-        return [squares.sqrt()] if len(bucket.indices) == 1 else ()
+                yield functools.partial(derivatives, gain, tuned)
 
     def _add(self, found: dict[str, Tensor], bucket: Bucket, each: Sequence[Tensor]) -> None:
         """Add hypergradients of a bucket's tensors, or of all of them together, to those found."""
