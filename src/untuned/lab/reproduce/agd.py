@@ -109,8 +109,9 @@ def _shapes(
 
 def _batches(sizes: tuple[int, ...], width: int, examples: int, count: int) -> tuple[Line, ...]:
     """`count` epochs of four layers, at each batch size."""
+    name = f"fcn4x{width}-cifar10"
     return tuple(
-        Line(label, optimizer, f"fcn4x{width}-cifar10-b{size}", x=size,
+        Line(label, optimizer, name if size == CIFAR[2] else f"{name}-b{size}", x=size,
              steps=epochs(count, examples, size))
         for label, optimizer in ({"AGD": "agd"} | WITH_AUTO).items()
         for size in sizes
