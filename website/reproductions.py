@@ -48,25 +48,27 @@ def committed() -> dict[str, Trials]:
     return {name: Trials(FOLDER / f"{name}.jsonl") for name in EXPERIMENTS}
 
 
-def belongs(key: TrialKey, e: Experiment) -> bool:
-    """Whether a trial is one of an experiment's, or a shorter one."""
-    results = Results(e, "small" if key.size == "small" else "full", {})
-    return any(
-        key._replace(steps=0) == own._replace(steps=0) and key.steps <= own.steps
-        for keys in results.keys().values()
-        for own in keys
-    )
+def homes(key: TrialKey) -> list[str]:
+    """The experiments that have a trial of this length; else those of which it is a shorter one."""
+    exact, shorter = [], []
+    for name, e in EXPERIMENTS.items():
+        results = Results(e, "small" if key.size == "small" else "full", {})
+        own = [other for keys in results.keys().values() for other in keys]
+        if key in own:
+            exact.append(name)
+        elif any(key == other._replace(steps=min(key.steps, other.steps)) for other in own):
+            shorter.append(name)
+    return exact or shorter
 
 
 def add(path: Path, to: Mapping[str, Trials]) -> None:
     """Add the trials of a file to all experiments that have them."""
     for key, trial in Trials(path).items():
-        homes = [name for name, e in EXPERIMENTS.items() if belongs(key, e)]
-        if not homes or trial.status == "failed":
+        found = [] if trial.status == "failed" else homes(key)
+        if not found:
             CONSOLE.print(f"left out: {key}: {trial.error or 'no experiment has it'}")
-        for name in homes:
-            if trial.status != "failed":
-                to[name].adopt({key: trial})
+        for name in found:
+            to[name].adopt({key: trial})
 
 
 def times() -> evidence.Milliseconds:

@@ -110,16 +110,38 @@ def test_the_longest_trial_counts_and_a_shorter_run_is_told_as_one():
     assert not any("neither confirm" in note for note in whole.notes())
 
 
-def test_the_picture_shows_how_far_a_short_run_is_from_the_published_end(tmp_path, monkeypatch):
-    seen = []
+def test_a_row_is_of_one_length():
+    """The longest that most of its grid has; whole seeds are not averaged with shorter ones."""
+    lines = [Line("Adam", f"adam(lr={x})", "w", x=x) for x in (0.1, 0.2)]
+    experiment = experiment_of(*lines, Line("AGD", "agd", "w"), epochs=200)
+    short = [trial(0.4 + x, optimizer=f"adam(lr={x})", steps=5) for x in (0.1, 0.2)]
+    seeds = [trial(0.6), trial(0.3, 1, steps=5)]
+    one = found_of(experiment, *short, trial(0.9, optimizer="adam(lr=0.1)"), *seeds)
+    assert cells(one)["means over the grid"] == "50 to 60"
+    assert cells(one)["ours, mean and range"] == "60; 1 of 2 seeds, after 100 of 200 epochs"
+    assert cells(one, 1)["ours, mean and range"] == "60; 1 of 2 seeds"
+    whole = (trial(x, optimizer=f"adam(lr={x})") for x in (0.1, 0.2))
+    assert cells(found_of(experiment, *short, *whole))["means over the grid"] == "10 to 20"
+    other = found_of(experiment, short[0], trial(0.9, optimizer="adam(lr=0.2)"))
+    assert cells(other)["means over the grid"] == "50 to 90"  # nothing is left out
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The axes that are drawn."""
+    found = []
 
     @contextmanager
     def kept(*arguments, drawn=plots.figure):
         with drawn(*arguments) as axes:
             yield axes
-            seen.extend(axes)
+            found.extend(axes)
 
     monkeypatch.setattr(plots, "figure", kept)
+    return found
+
+
+def test_the_picture_shows_how_far_a_short_run_is_from_the_published_end(tmp_path, seen):
     agd = {"AGD": Published((60.0, 70.0), "p")}
     experiment = experiment_of(Line("AGD", "agd", "w"), published=agd, epochs=200)
     draw_results(found_of(experiment, trial(0.5, steps=5)), tmp_path / "picture.png")
@@ -128,7 +150,19 @@ def test_the_picture_shows_how_far_a_short_run_is_from_the_published_end(tmp_pat
     assert max(line.get_xdata()[-1] for line in axes.lines if line.get_linestyle() == "-") == 100
     published = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == ":"]
     assert published == [60, 70]
-    assert {"published 60", "published 70"} <= {text.get_text() for text in axes.texts}
+    assert [text.get_text() for text in axes.texts] == ["published 60", "published 70"]
+
+
+def test_a_published_number_without_a_run_says_whose_it_is(tmp_path, seen):
+    lines = [Line("depth 4", f"agd(lr={x})", "w", x=x) for x in (64, 2048)]
+    published = {f"depth 4 at {x}": Published((y,), "p") for x, y in ((64, 42.0), (2048, 63.0))}
+    experiment = experiment_of(*lines, published=published, epochs=200, each=True)
+    draw_results(found_of(experiment, trial(0.4, optimizer="agd(lr=64)")), tmp_path / "picture.png")
+    (axes,) = seen
+    colors = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colors.keys() == {"published 42", "published 63: depth 4 at 2048"}
+    assert colors["published 42"] in {line.get_color() for line in axes.lines if line.get_label()}
+    assert len(set(colors.values())) == 2
 
 
 def test_claims_compare_trials_of_one_length_where_all_lines_have_one():
@@ -145,8 +179,8 @@ def test_claims_compare_trials_of_one_length_where_all_lines_have_one():
 
 def test_without_epochs_lengths_are_steps():
     line = Line("AGD", "agd", "w", steps=4000)
-    (row,) = found_of(experiment_of(line), trial(0.5, steps=4000), trial(0.6, 1, steps=1000)).rows()
-    assert row.after == "after 1,000 to 4,000 of 4,000 steps"
+    (row,) = found_of(experiment_of(line), trial(0.5, steps=1000), trial(0.6, 1, steps=1000)).rows()
+    assert row.after == "after 1,000 of 4,000 steps"
 
 
 def test_a_cut_run_trains_its_own_length_and_shows_what_is_longer():

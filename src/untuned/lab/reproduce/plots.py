@@ -16,6 +16,7 @@ from untuned.lab.reproduce.results import Results
 from untuned.lab.training.plots import COLORS, figure
 
 DECADE = 10
+GREY = "#999999"
 _DECAYS = ("beta", "gamma", "momentum")  # plotted as 1 - value
 _Trained = Mapping[Line, Sequence[Trial]]  # seeds that have ended
 
@@ -42,7 +43,7 @@ def draw_results(results: Results, path: Path) -> None:
     panels = list(dict.fromkeys(line.panel for line, each in trained.items() if each))
     inches = (2.6 + 3.6 * len(panels), 4.8)
     with figure(path, f"{experiment.name} ({results.size})", inches, len(panels)) as plots:
-        styles = _styles(trained)
+        styles = _styles(trained, experiment.each and draw is _curves)
         for axes, panel in zip(plots, panels, strict=True):
             inside = {line: each for line, each in trained.items() if line.panel == panel}
             draw(axes, results, inside, styles)
@@ -62,16 +63,22 @@ def _legend(plots: Sequence[Axes]) -> None:
     )
 
 
-_Styles = Mapping[str, Mapping[str, Any]]  # how to draw the line of a label
+_Styles = Mapping[tuple[str, float | None], Mapping[str, Any]]  # of a line's label and place
 
 
-def _styles(trained: _Trained) -> _Styles:
-    """A colour for each label that has ended; dashed where colours come again."""
-    labels = dict.fromkeys(line.label for line, each in trained.items() if each)
-    return {
-        label: {"color": COLORS[i % len(COLORS)], "linestyle": "--" if i >= len(COLORS) else "-"}
-        for i, label in enumerate(labels)
+def _styles(trained: _Trained, each_place: bool) -> _Styles:
+    """A colour for each label, or each place of each; dashed where colours come again."""
+    key = {line: (line.label, line.x if each_place else None) for line in trained}
+    kinds = dict.fromkeys(key[line] for line, trials in trained.items() if trials)
+    style = {
+        kind: {"color": COLORS[i % len(COLORS)], "linestyle": "--" if i >= len(COLORS) else "-"}
+        for i, kind in enumerate(kinds)
     }
+    return {(line.label, line.x): style[key[line]] for line in trained if key[line] in style}
+
+
+def _name(line: Line) -> str:
+    return line.label + (f" at {line.x:g}" if line.x is not None else "")
 
 
 def _curves(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
@@ -83,9 +90,9 @@ def _curves(axes: Axes, results: Results, trained: _Trained, styles: _Styles) ->
         by_steps: dict[tuple[float, ...], list[list[float]]] = {}
         for trial in done:
             by_steps.setdefault(tuple(trial.curve["step"]), []).append(measure.curve(trial))
-        label = line.label + (f" at {line.x:g}" if line.x is not None else "")
+        label = _name(line)
         for steps, curves in by_steps.items():
-            places, style = [unit * step for step in steps], styles[line.label]
+            places, style = [unit * step for step in steps], styles[line.label, line.x]
             for curve in curves:
                 axes.plot(places, curve, alpha=0.3, **style)
             axes.plot(places, np.mean(curves, axis=0), linewidth=2.4, label=label, **style)
@@ -104,21 +111,21 @@ def _curves(axes: Axes, results: Results, trained: _Trained, styles: _Styles) ->
 def _published(
     results: Results, trained: _Trained, styles: _Styles
 ) -> Iterator[tuple[Line, float, str]]:
-    """Published numbers of rows at full size, with their colours."""
+    """Published numbers of rows at full size, with their colours; grey of those without a run."""
     experiment = results.experiment
     for line in trained if results.size == "full" else ():
         published = experiment.published.get(experiment.row_of(line))
-        if published and line.label in styles:
-            color = styles[line.label]["color"]
-            yield from ((line, value, color) for value in published.values)
+        color = styles.get((line.label, line.x), {}).get("color", GREY)
+        yield from ((line, value, color) for value in (published.values if published else ()))
 
 
 def _published_ends(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> None:
     """Dotted lines with names."""
     ends = {}
-    for _, value, color in _published(results, trained, styles):
+    for line, value, color in _published(results, trained, styles):
         axes.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
-        ends[f"published {value:g}"] = value, color
+        whose = f": {_name(line)}" if color == GREY else ""
+        ends[f"published {value:g}{whose}"] = value, color
     _label_ends(axes, ends)
 
 
@@ -132,8 +139,8 @@ def _grid(axes: Axes, results: Results, trained: _Trained, styles: _Styles) -> N
     """The measure over `x`: every seed, and a line through the means."""
     ended = {line: trials for line, trials in trained.items() if trials}
     for label in dict.fromkeys(line.label for line in ended):
-        style = styles[label]
         lines = sorted((line for line in ended if line.label == label), key=lambda w: w.x or 0)
+        style = styles[label, lines[0].x]
         numbers = {line: _finite(results.experiment.measure, ended[line]) for line in lines}
         means = [float(np.mean(numbers[w])) if numbers[w] else math.nan for w in lines]
         if lines[0].x is None:
@@ -165,7 +172,7 @@ def _floors(title: str, curve: Mapping[str, Sequence[float]], path: Path) -> Non
             floor, name = column.removeprefix("hyper ").split(".", 1)
             floors.setdefault(floor, {})[name] = values
     with figure(path, title, (4.2 * (1 + len(floors)), 4.4), 1 + len(floors)) as (first, *rest):
-        first.plot(curve["step"], curve["valid_loss"], color="#999999")
+        first.plot(curve["step"], curve["valid_loss"], color=GREY)
         first.set(title="Validation loss", yscale="log", xlabel="steps")
         for axes, (floor, tuned) in zip(rest, floors.items(), strict=True):
             ends = {}

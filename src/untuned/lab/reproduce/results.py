@@ -1,6 +1,7 @@
 """The results of an experiment: rows with a verdict on each published number, as a table."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,11 +41,31 @@ class Results:
         }  # fmt: skip
 
     def trained(self, longest: int | None = None) -> dict[Line, list[Trial]]:
-        """Of each line and seed the longest trial that has ended, up to a length.
+        """Of each line the trials that have ended, of one length in a row, up to a length.
+
+        It is the longest of those that most lines of the row have. A line that has none of it
+        comes with its own longest.
 
         Args:
             longest: steps; None: the published length, or `steps` if that is more.
         """
+        ended = self._ended(longest)
+        of_row: dict[str, Counter[int]] = {}
+        for line, trials in ended.items():
+            lengths = of_row.setdefault(self.experiment.row_of(line), Counter())
+            lengths.update({trial.key.steps for trial in trials})
+
+        def chosen(line: Line, trials: Sequence[Trial]) -> list[Trial]:
+            own = {trial.key.steps for trial in trials}
+            lines = of_row[self.experiment.row_of(line)]
+            best = max(lines, key=lambda length: (lines[length], length), default=0)
+            length = best if best in own else max(own, default=0)
+            return [trial for trial in trials if trial.key.steps == length]
+
+        return {line: chosen(line, trials) for line, trials in ended.items()}
+
+    def _ended(self, longest: int | None) -> dict[Line, list[Trial]]:
+        """Of each line all trials that have ended, up to a length: see `trained`."""
         ended: dict[TrialKey, list[Trial]] = {}
         for key, trial in self.trials.items():
             if trial.status != "failed":
@@ -52,9 +73,8 @@ class Results:
         found: dict[Line, list[Trial]] = {}
         for line, keys in self.keys().items():
             most = longest or max(self.experiment.at(self.size).budget(line), self.steps or 0)
-            own = ([t for t in ended.get(key._replace(steps=0), []) if t.key.steps <= most]
-                   for key in keys)  # fmt: skip
-            found[line] = [max(each, key=lambda trial: trial.key.steps) for each in own if each]
+            own = (ended.get(key._replace(steps=0), []) for key in keys)
+            found[line] = [trial for each in own for trial in each if trial.key.steps <= most]
         return found
 
     def compared(self) -> dict[Line, list[Trial]]:

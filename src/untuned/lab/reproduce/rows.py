@@ -17,7 +17,7 @@ class ResultRow:
 
     name: str
     line: Line  # the best of its grid
-    trials: Sequence[Trial]  # of the seeds that have ended
+    trials: Sequence[Trial]  # of the seeds that have ended, of one length
     measure: Measure  # of the table
     scale: Scale
     others: tuple[float, float] | None = None  # worst and best mean of its grid
@@ -41,15 +41,12 @@ class ResultRow:
     @property
     def trained(self) -> str:
         """How long, of the published length: "10 of 200 epochs"; empty if no seed has ended."""
-        lengths = sorted({trial.key.steps for trial in self.trials})
-        if not lengths:
+        if not self.trials:
             return ""
-        budget, epochs = self.scale.budget(self.line), self.scale.epochs
-        ends = dict.fromkeys((lengths[0], lengths[-1]))
-        if epochs:
-            done = " to ".join(f"{epochs * length / budget:.3g}" for length in ends)
-            return f"{done} of {epochs} epochs"
-        return f"{' to '.join(f'{length:,}' for length in ends)} of {budget:,} steps"
+        steps, budget = self.trials[0].key.steps, self.scale.budget(self.line)
+        if self.scale.epochs:
+            return f"{self.scale.epochs * steps / budget:.3g} of {self.scale.epochs} epochs"
+        return f"{steps:,} of {budget:,} steps"
 
     @property
     def after(self) -> str:
