@@ -94,6 +94,11 @@ def test_the_schedules_of_nero():
         return [factor(name, round(part * 1000), 1000) for part in parts]
 
     assert at("exponential", 0, 0.02, 0.5) == pytest.approx([1, 0.9, 0.9**25])
+    # a fiftieth of 12,000 steps: a shorter training is the beginning of the published one
+    whole, cut = ([factor("epochwise", step, steps) for step in (0, 240, 2399)]
+                  for steps in (12_000, 2400))  # fmt: skip
+    assert whole == cut
+    assert whole == pytest.approx([factor("exponential", step, 12_000) for step in (0, 240, 2399)])
     assert at("halfway", 0, 0.49, 0.51, 0.99) == pytest.approx([1, 1, 0.1, 0.1])
     assert at("late", 0, 0.82, 0.83) == pytest.approx([1, 1, 0.1])
     # the warm-up is 2.5%, and milestones count from its end

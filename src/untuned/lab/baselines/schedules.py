@@ -10,8 +10,10 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from untuned.lab.errors import ConfigError
 
 Schedule = Literal[
-    "constant", "cosine", "linear", "horizon", "exponential", "fifths", "halfway", "late"
-]
+    "constant", "cosine", "linear", "horizon", "epochwise", "exponential", "fifths", "halfway",
+    "late",
+]  # fmt: skip
+EPOCH = 240  # steps of an epoch of MNIST in batches of 250, for "epochwise"
 WARM_UP = {"cosine": 0.05, "linear": 0.05, "fifths": 0.025}  # share of the steps; others: none
 
 # From the elapsed share of the decay (0 to 1) to the factor. Those below the line are the Nero
@@ -30,6 +32,8 @@ DECAYS: dict[str, Callable[[float], float]] = {
 def factor(schedule: Schedule, step: int, steps: int) -> float:
     """The factor of the learning rate: linear warm-up, then decay.
 
+    All decays but "epochwise" end with the training, however long it is.
+
     Args:
         schedule: its name.
         step: index of the step, from 0.
@@ -37,6 +41,8 @@ def factor(schedule: Schedule, step: int, steps: int) -> float:
     """
     if schedule == "constant":
         return 1.0
+    if schedule == "epochwise":
+        return float(0.9 ** (step / EPOCH))
     warm = max(1, round(WARM_UP[schedule] * steps)) if schedule in WARM_UP else 0
     if step < warm:
         return (step + 1) / warm
