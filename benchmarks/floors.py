@@ -7,8 +7,7 @@ Plainly written, a floor is a few operations on the numbers of one network: the 
 step stays until the next, and there are no charts, limits, records or checks.
 """
 
-import statistics
-import time
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import untuned
+from untuned.lab.bench.measure import Copy, take_turns
 from untuned.lab.report.table import Table
 
 HEIGHTS = (1, 2, 3, 5, 10)
@@ -69,25 +69,23 @@ def plain(height: int, x: Tensor, y: Tensor) -> Step:
     return step
 
 
-def main() -> None:
-    """A table: milliseconds of a step by height, ours and plain."""
+def main(turns: int = TURNS) -> None:
+    """A table: milliseconds of a step by height, ours and plain; a floor also in parts of a step.
+
+    Args:
+        turns: how often each step is timed.
+    """
     torch.set_num_threads(1)
     x, y = torch.rand(256, 784), torch.randint(10, (256,))
     kinds = {"ours": ours, "plain": plain}
-    steps = {(kind, h): build(h, x, y) for kind, build in kinds.items() for h in HEIGHTS}
-    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in steps}
-    for _ in range(TURNS):
-        for key, step in steps.items():
-            began = time.perf_counter()
-            step()
-            seconds[key].append(time.perf_counter() - began)
-    ms = {key: 1e3 * statistics.median(each) for key, each in seconds.items()}
+    steps = {f"{kind} {h}": build(h, x, y) for kind, build in kinds.items() for h in HEIGHTS}
+    nothing = Copy(x.device, 1)  # a training step leaves its own data in the caches
+    times, _ = take_turns(steps, nothing, turns, limit=math.inf)
     rows = []
     for kind in kinds:
-        low, high = ms[kind, HEIGHTS[1]], ms[kind, HEIGHTS[-1]]
-        floor = (high - low) / (HEIGHTS[-1] - HEIGHTS[1])
-        share = f"{floor:.3f} ({floor / ms[kind, 1]:.1%})"
-        rows.append([kind, *(f"{ms[kind, h]:.2f}" for h in HEIGHTS), share])
+        ms = [1e3 * times[f"{kind} {h}"].median for h in HEIGHTS]
+        floor = (ms[-1] - ms[1]) / (HEIGHTS[-1] - HEIGHTS[1])
+        rows.append([kind, *(f"{each:.2f}" for each in ms), f"{floor:.3f} ({floor / ms[0]:.1%})"])
     head = ["step, ms", *(f"height {h}" for h in HEIGHTS), "a floor"]
     Console().print(Table.of(head, rows, "What a floor takes").rich())
 

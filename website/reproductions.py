@@ -8,9 +8,11 @@ what stands between `<!-- begin ... -->` and `<!-- end ... -->`; the words aroun
 table at size small a row without a trial stays as it is.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,7 @@ import tyro
 from rich.console import Console
 
 from untuned.lab.comparison.trials import Trial, TrialKey, Trials
+from untuned.lab.config import Size
 from untuned.lab.programs.reproduce import EXPERIMENTS
 from untuned.lab.report.table import Table
 from untuned.lab.reproduce import evidence
@@ -48,12 +51,17 @@ def committed() -> dict[str, Trials]:
     return {name: Trials(FOLDER / f"{name}.jsonl") for name in EXPERIMENTS}
 
 
+@cache
+def keys_of(size: Size) -> dict[str, frozenset[TrialKey]]:
+    """The trials of each experiment."""
+    every = {name: Results(e, size, {}).keys().values() for name, e in EXPERIMENTS.items()}
+    return {name: frozenset(itertools.chain(*keys)) for name, keys in every.items()}
+
+
 def homes(key: TrialKey) -> list[str]:
     """The experiments that have a trial of this length; else those of which it is a shorter one."""
     exact, shorter = [], []
-    for name, e in EXPERIMENTS.items():
-        results = Results(e, "small" if key.size == "small" else "full", {})
-        own = [other for keys in results.keys().values() for other in keys]
+    for name, own in keys_of("small" if key.size == "small" else "full").items():
         if key in own:
             exact.append(name)
         elif any(key == other._replace(steps=min(key.steps, other.steps)) for other in own):

@@ -126,6 +126,14 @@ def test_plain_towers_take_our_steps(height):
     assert all(not torch.allclose(a, b) for a, b in zip(ours, initial, strict=True))
 
 
+def test_a_floors_time_is_shown_beside_plain_codes(capsys):
+    runpy.run_path(str(ROOT / "benchmarks/floors.py"))["main"](2)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    rows = {line[0]: line[1:] for line in lines if line[0] in ("ours", "plain")}
+    assert rows.keys() == {"ours", "plain"}
+    assert all(float(ms) > 0 for row in rows.values() for ms in row[:5])
+
+
 def test_whole_training_steps_are_timed_in_turns(tmp_path):
     """Two optimizers' networks take the steps that they would take alone."""
     script = runpy.run_path(str(ROOT / "benchmarks/training_step.py"))
