@@ -54,22 +54,29 @@ def same(a, b):
 
 
 def test_a_curve_has_its_points_evenly_and_the_last_step(go):
-    result = go(steps=205)
+    result = go(steps=525)  # of a budget of 500
     steps = [point["step"] for point in result.curve]
-    assert steps == [*range(0, 205, 5), 205]
+    assert steps == [*range(0, 525, 13), 525]
     assert len(steps) == POINTS + 2
     assert result.curve[0]["train_loss"] is None
-    assert result.stopped_at == result.steps == 205
+    assert result.stopped_at == result.steps == 525
     assert result.state_bytes == 2 * 4 * (64 * 128 + 128 * 10) + 2 * 4  # AdamW's, and its steps
     assert 50 < result.peak_mb < 100_000
-    assert result.ms_per_step == pytest.approx(1e3 * result.seconds / 205)
+    assert result.ms_per_step == pytest.approx(1e3 * result.seconds / 525)
     assert json.loads(json.dumps(vars(result))) == vars(result)
 
 
+@pytest.mark.parametrize(("steps", "every"), [(250, 12), (60, 6), (9, 1)])
+def test_a_short_run_is_evaluated_as_often_per_step_as_a_whole_one_but_ten_times(go, steps, every):
+    assert find("fcn2-digits").at("small").steps == 500
+    seen = [point["step"] for point in go(steps=steps).curve]
+    assert seen == [*range(0, steps, every), steps]
+
+
 def test_training_loss_is_the_mean_since_the_last_point(go):
-    fine, coarse = go(steps=40), go(steps=40, watch=None)
+    fine, coarse = go(steps=10), go(steps=10, watch=None)
     assert fine.curve == coarse.curve
-    long = go(steps=80)  # a point every two steps
+    long = go(steps=20)  # a point every two steps
     pairs = zip(fine.curve[1::2], fine.curve[2::2], strict=True)
     for (a, b), point in zip(pairs, long.curve[1:], strict=False):
         mean = (a["train_loss"] + b["train_loss"]) / 2

@@ -6,7 +6,7 @@ import torch
 
 from untuned.lab.config import Config
 from untuned.lab.errors import MissingDataError
-from untuned.lab.training.run import fabric_of
+from untuned.lab.training.fabric import fabric_of
 from untuned.lab.workloads import data
 from untuned.lab.workloads.papers import image_transforms
 from untuned.lab.workloads.papers.tokenizer import END, PAD, START, train_tokenizer

@@ -1,27 +1,25 @@
 """One training run: a workload, an optimizer, the curve, time and memory."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.loggers.logger import Logger
 from torch import Tensor
 from torch.optim import Optimizer
 
 from untuned.lab.baselines.methods import method_of
 from untuned.lab.config import Config
-from untuned.lab.errors import ConfigError
+from untuned.lab.training.fabric import fabric_of
 from untuned.lab.training.footprint import hyper, peak_mb, state_bytes, versions
 from untuned.lab.training.run_folder import CurvePoint, RunFolder, strict
 from untuned.lab.workloads.registry import find
 from untuned.lab.workloads.task import Learner, Task
 
-POINTS = 40  # of a curve, beside the first and the last
+POINTS = 40  # of the curve of a whole budget, beside the first and the last
+FEWEST = 10  # of a shorter one
 DIVERGED = 1e6  # times the first loss
 
 OnStep = Callable[[int, int, CurvePoint], None]  # from step, budget, and the last point
@@ -62,36 +60,15 @@ def run(config: Config, watch: OnStep | None = None) -> RunResult:
     return TrainingRun(config, watch or (lambda step, steps, point: None)).train()
 
 
-def fabric_of(config: Config) -> Fabric:
-    """Device, precision and processes."""
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))  # torchrun's number
-    nodes = int(os.environ.get("WORLD_SIZE", local)) // local
-    strategy = "ddp" if local * nodes > 1 else "auto"
-    return Fabric(
-        accelerator=config.accelerator, devices=local, num_nodes=nodes, strategy=strategy,
-        precision=config.precision, loggers=_loggers(config),
-    )  # fmt: skip
+def _interval(steps: int, budget: int, stride: int) -> int:
+    """Steps between evaluations, a multiple of `stride`.
 
-
-def _loggers(config: Config) -> list[Logger]:
-    """The loggers that a run asks for. Raises `ConfigError`."""
-    if config.folder is None:
-        if config.resume or config.tensorboard or config.wandb:
-            raise ConfigError("to resume or to log, a run needs a folder")
-        return []
-    found: list[Logger] = []
-    if config.tensorboard:
-        from lightning.fabric.loggers.tensorboard import TensorBoardLogger
-
-        found.append(TensorBoardLogger(config.folder, name="tensorboard", version=""))
-    if config.wandb:
-        from lightning.pytorch.loggers import WandbLogger
-
-        try:
-            found.append(WandbLogger(save_dir=config.folder, name=config.folder.name))
-        except ModuleNotFoundError as error:
-            raise ConfigError("wandb is missing: pip install wandb") from error
-    return found
+    A run shorter than the budget is not evaluated more often per step than a whole one, save for a
+    curve of `FEWEST` points: validation sets are of a size for whole runs, and would take most of
+    the time of short ones.
+    """
+    every = min(max(steps, budget) / POINTS, steps / FEWEST)
+    return max(1, round(every / stride)) * stride
 
 
 class TrainingRun:
@@ -111,7 +88,7 @@ class TrainingRun:
         self.learner = self.task.learner(self._fabric, config)
         stride = self.learner.stride
         self._steps = math.ceil((config.steps or self.task.steps) / stride) * stride
-        self._every = max(1, round(self._steps / POINTS / stride)) * stride
+        self._every = _interval(self._steps, self.task.steps, stride)
         self.optimizer, self._scheduler = method.build(
             self.learner.model, self._steps, config.schedule, self.learner.pretrained
         )
