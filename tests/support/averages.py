@@ -1,5 +1,7 @@
 """Averages of weights, for tests: computed from the iterates that an optimizer's state holds."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -88,3 +90,19 @@ class Wrapped(nn.Module):
         for layer in self.net:
             x = layer(x)
         return x
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def everything(model, opt):
+    """All that a training goes on from."""
+    return copy.deepcopy([model.state_dict(), opt.state_dict()["state"]])
+
+
+def evaluated(model):
+    model.eval()
+    with torch.no_grad():
+        model(batch(99)[0])
+    model.train()
