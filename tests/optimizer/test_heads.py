@@ -13,59 +13,9 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.utils.checkpoint import checkpoint
 
 import untuned
-from support.networks import by_shape, equal, layers
+from support.chains import ORDERS, Chain, bare_chain, degree, heads, train
+from support.networks import equal
 from untuned.geometry import Dense, Head
-
-
-def heads(opt):
-    """The names of what moves as a head does."""
-    return [
-        name
-        for group, its in zip(opt.param_groups, layers(opt), strict=True)
-        for name, layer in zip(group["param_names"], its, strict=True)
-        if isinstance(layer, Head)
-    ]
-
-
-def degree(opt):
-    group = opt.param_groups[0]
-    product, square = (group[f"floor0/network.{name}"] for name in ("product", "square"))
-    return float(product / square)
-
-
-def train(net, opt, steps=1, inputs=None, classes=8):
-    losses = []
-    for step in range(steps):
-        torch.manual_seed(step)
-        x = torch.randn(16, 8, dtype=torch.float64) if inputs is None else inputs
-        opt.zero_grad()
-        out = net(x)
-        loss = F.cross_entropy(out, torch.randint(out.shape[-1], (len(out),)))
-        loss.backward()
-        losses.append(loss.item())
-        opt.step()
-    return losses
-
-
-class Chain(nn.Module):
-    """Layers that are applied in one order, and declared in another."""
-
-    def __init__(self, order):
-        super().__init__()
-        self.depth = len(order)
-        for number in order:
-            layer = nn.Linear(8, 8, bias=False).double()
-            torch.manual_seed(number)
-            nn.init.orthogonal_(layer.weight, gain=1.4)
-            setattr(self, f"layer{number}", layer)
-
-    def forward(self, x):
-        for number in range(self.depth):
-            x = getattr(self, f"layer{number}")(x if number == 0 else F.relu(x))
-        return x
-
-
-ORDERS = {"in order": range(12), "first last": [*range(1, 12), 0], "reversed": range(11, -1, -1)}
 
 
 def test_the_order_of_declarations_does_not_matter():
@@ -153,81 +103,6 @@ def test_heads_of_other_kinds_are_found(kind):
     resumed = untuned.Auto(net)
     resumed.load_state_dict(opt.state_dict())
     assert heads(resumed) == heads(opt)
-
-
-def bare_chain(depth):
-    torch.manual_seed(0)
-    layers = [nn.Linear(8, 8, bias=False) for _ in range(depth)]
-    for layer in layers:
-        nn.init.orthogonal_(layer.weight, gain=1.4)
-    return nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())))[:-1].double()
-
-
-def test_before_a_frozen_head_the_last_matrix_that_moves_gives_the_degree():
-    net = bare_chain(6)
-    net[-1].requires_grad_(False)
-    opt = untuned.Auto(net)
-    train(net, opt, 3)
-    assert degree(opt) == pytest.approx(5, rel=1e-6)
-    assert heads(opt) == ["10.weight"]  # it stays, for when it thaws
-
-
-def test_what_moves_as_a_head_has_no_matrix_after_it():
-    """Declared last, but first in the pass, before a frozen head."""
-    net = Chain(ORDERS["first last"])
-    net.layer11.requires_grad_(False)
-    opt = untuned.Auto(net)
-    train(net, opt, 3)
-    assert heads(opt) == []
-    assert degree(opt) == pytest.approx(11, rel=1e-6)
-
-
-@pytest.mark.parametrize("turn", ["upper half", "lower half"])
-def test_the_degree_is_that_of_what_moves(turn):
-    """Also just after other tensors begin to."""
-    net = bare_chain(6)
-    halves = net[:6], net[6:]
-    opt = untuned.Auto(net)
-    first, second = halves if turn == "upper half" else halves[::-1]
-    for part, other in ((first, second), (second, first)):
-        part.requires_grad_(True)
-        other.requires_grad_(False)
-        train(net, opt)
-        assert degree(opt) == pytest.approx(3, rel=1e-6)
-    net.requires_grad_(True)
-    train(net, opt)
-    assert degree(opt) == pytest.approx(6, rel=1e-6)
-
-
-def test_bare_tensors_have_the_degree_of_a_chain():
-    net = bare_chain(6)
-    opt = untuned.Auto(by_shape(net))
-    train(net, opt, 3)
-    assert degree(opt) == pytest.approx(6, rel=1e-6)
-
-
-class Tasks(nn.Module):
-    """Two heads on one body, and its features besides."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = bare_chain(3)
-        self.one, self.other = (nn.Linear(8, 5, bias=False).double() for _ in range(2))
-
-    def forward(self, x):
-        features = torch.relu(self.body(x))
-        return {"features": features, "one": self.one(features), "other": self.other(features)}
-
-
-def test_several_heads_count_as_one():
-    net = Tasks()
-    opt = untuned.Auto(net)
-    for _ in range(3):
-        opt.zero_grad()
-        made = net(torch.randn(16, 8, dtype=torch.float64))
-        (made["one"].square().mean() - made["other"].square().mean() / 2).backward()
-        opt.step()
-    assert degree(opt) == pytest.approx(4, rel=1e-6)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
@@ -327,23 +202,3 @@ def test_rows_that_are_looked_up_are_no_factors(tied, deep):
     expected = ["table.weight" if tied else "head.weight"]
     assert heads(opt) == expected
     assert [layer.name for layer in untuned.report(opt).layers if layer.head] == expected
-
-
-class Normed(nn.Module):
-    """Norms and a residual, declared out of order."""
-
-    def __init__(self):
-        super().__init__()
-        self.head, self.norm = nn.Linear(8, 5, bias=False), nn.LayerNorm(8, eps=0.0)
-        self.up, self.down = nn.Linear(8, 16, bias=False), nn.Linear(16, 8, bias=False)
-
-    def forward(self, x):
-        return self.head(self.norm(x + self.down(torch.relu(self.up(x)))))
-
-
-def test_a_norm_before_the_head_has_degree_one():
-    net = Normed().double()
-    opt = untuned.Auto(net)
-    train(net, opt, 5)
-    assert heads(opt) == ["head.weight"]
-    assert degree(opt) < 3  # the norm has no degree, whatever comes before it
