@@ -39,7 +39,7 @@ def test_a_killed_run_goes_on_to_identical_numbers(tmp_path, pause):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    seen = random.SystemRandom().randrange(1, 38)
+    seen = random.SystemRandom().randrange(1, 12)  # of 15
     print(f"killed after {seen} points")  # noqa: T201
     while not (broken / "metrics.jsonl").exists() or (
         (broken / "metrics.jsonl").read_text().count("\n") < seen
@@ -73,7 +73,7 @@ def test_two_processes_are_as_one(tmp_path):
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     )
-    assert len(one) == len(two) == 16
+    assert len(one) == len(two) == 9  # each with the loss of the two steps before it
     for a, b in zip(one[1:], two[1:], strict=True):
         assert numbers(a) == pytest.approx(numbers(b), rel=1e-6)  # losses are logged in float32
 

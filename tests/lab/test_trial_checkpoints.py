@@ -64,7 +64,7 @@ def test_a_trial_that_fails_keeps_its_checkpoint_and_goes_on(tmp_path, monkeypat
         failed = train_trial(key, tmp_path)
     assert (failed.status, failed.error) == ("failed", "OSError: no space left")
     (checkpoint,) = tmp_path.glob("*/checkpoint.pt")
-    assert torch.load(checkpoint, weights_only=True)["step"] == 50
+    assert torch.load(checkpoint, weights_only=True)["step"] == 48  # of 0, 8 ... 80
     assert train_trial(key, tmp_path).curve == train_trial(key).curve
 
 
