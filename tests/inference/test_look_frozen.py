@@ -6,21 +6,13 @@ import torch.nn.functional as F
 from torch import nn
 
 import untuned
+from support.chains import bare_chain
 from support.looks import hooks, network, size, train
-
-
-def chain(depth, width=8):
-    torch.manual_seed(0)
-    layers = [nn.Linear(width, width, bias=False) for _ in range(depth)]
-    net = nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())))[:-1].double()
-    for layer in layers:
-        nn.init.orthogonal_(layer.weight, gain=1.3)
-    return net
 
 
 @pytest.mark.parametrize("no_grad", [False, True])
 def test_what_frozen_layers_make_is_no_data(no_grad):
-    net = chain(3)
+    net = bare_chain(3, gain=1.3)
     net[:4].requires_grad_(False)
     opt = untuned.Auto(net, average=False)
 
@@ -34,7 +26,7 @@ def test_what_frozen_layers_make_is_no_data(no_grad):
 
 
 def test_what_was_detached_is_no_data():
-    net = chain(3)
+    net = bare_chain(3, gain=1.3)
     opt = untuned.Auto(net, average=False)
 
     def loss():
@@ -48,7 +40,7 @@ def test_what_was_detached_is_no_data():
 @pytest.mark.parametrize("freeze", ["head first", "turns"])
 def test_layers_that_thaw_train_as_those_that_were_never_frozen(freeze):
     """Hidden activations shrink to a hundredth on their way: no step may be divided by them."""
-    net = chain(12)
+    net = bare_chain(12, gain=1.3)
     with torch.no_grad():
         net[0].weight.mul_(0.01)
     opt = untuned.Auto(net, average=False)

@@ -73,7 +73,7 @@ def test_two_processes_are_as_one(tmp_path):
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     )
-    assert len(one) == len(two) == 9  # each with the loss of the two steps before it
+    assert len(one) == len(two) == 9  # losses are means of two steps, the last is one
     for a, b in zip(one[1:], two[1:], strict=True):
         assert numbers(a) == pytest.approx(numbers(b), rel=1e-6)  # losses are logged in float32
 

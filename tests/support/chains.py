@@ -59,9 +59,10 @@ class Chain(nn.Module):
 ORDERS = {"in order": range(12), "first last": [*range(1, 12), 0], "reversed": range(11, -1, -1)}
 
 
-def bare_chain(depth):
+def bare_chain(depth, gain=1.4):
+    """Square matrices, each orthogonal times a gain, with ReLU between them."""
     torch.manual_seed(0)
     layers = [nn.Linear(8, 8, bias=False) for _ in range(depth)]
     for layer in layers:
-        nn.init.orthogonal_(layer.weight, gain=1.4)
+        nn.init.orthogonal_(layer.weight, gain=gain)
     return nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())))[:-1].double()
