@@ -37,8 +37,13 @@ class Browser:
 
     def open(self, page, width=1280, scheme="light"):
         """A file or an address, on a screen of this width (phones are mobile), light or dark."""
+        from selenium.webdriver.support.wait import WebDriverWait
+
         self.show(width, scheme)
         self.driver.get(page if isinstance(page, str) else page.as_uri())
+        # of a page that has just been printed `get` may return while it still loads
+        loaded = "return document.readyState === 'complete'"
+        WebDriverWait(self.driver, 60, 0.02).until(lambda driver: driver.execute_script(loaded))
 
     def show(self, width, scheme):
         """What is open, on another screen."""
