@@ -15,7 +15,8 @@ from untuned.lab.training.footprint import state_bytes, tensor_bytes
 from untuned.lab.training.run import TrainingRun
 
 FILE = Path(__file__).parents[1] / "docs/results/reproductions/memory.json"
-WORKLOADS = ("mlp100-mnist", "vgg11-cifar10", "resnet18-cifar10", "transformer-wikitext2")
+WORKLOADS = ("mlp100-mnist", "vgg11-cifar10", "resnet18-cifar10-original",
+             "transformer-wikitext2")  # fmt: skip
 OPTIMIZERS = {
     "Nero": "nero", "LAMB": "lamb", "Adam": "adam", "SGD": "sgd", "SGD, momentum": "sgdm",
     "Auto": "auto",

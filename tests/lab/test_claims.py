@@ -61,6 +61,7 @@ def test_the_best_place_of_a_grid():
     measured = {line("Adam", 0.1): [50.0], line("Adam", 0.2): [60.0, 62.0], line("SGD", 1.0): [3.0]}
     claim = best_at("", {"Adam": 0.2, "SGD": 0.1, "Nero": 1.0})
     assert claim.test(measured, ACCURACY) == "Adam 0.2 (as published); SGD 1 (published: 0.1)"
+    assert best_at("", {"Adam": 0.2}, "a panel").test(measured, ACCURACY) == ""
 
 
 def test_sensitivity_is_a_rank_correlation_over_heights():

@@ -1,6 +1,7 @@
 """What only the reproductions train: networks, the GAN's distance, Nero's ablation, schedules."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from untuned.lab.baselines.nero_ablation import NeroAblation
 from untuned.lab.baselines.schedules import factor
 from untuned.lab.workloads.data import Labelled
-from untuned.lab.workloads.networks import bare, preact_resnet18, vgg11, vgg16
+from untuned.lab.workloads.networks import bare, preact_resnet18, resnet18, vgg11, vgg16
 from untuned.lab.workloads.papers import vision as papers_vision
 from untuned.lab.workloads.papers.adversarial import frechet
 from untuned.lab.workloads.registry import find
@@ -26,9 +27,36 @@ def test_bare_networks_have_weights_of_layers_alone():
         assert network(torch.randn(2, 3, 32, 32)).isfinite().all()
 
 
-def test_vgg11_has_eight_convolutions():
-    # github.com/kuangliu/pytorch-cifar, VGG11 with batch norms
-    assert sum(p.numel() for p in vgg11().parameters()) == 9_231_114
+def test_neros_networks_have_its_authors_layers():
+    """VGG-11, configuration A (arXiv:1409.1556): convolutions without biases, then dense layers."""
+    widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
+    convolutions = sum(9 * a * b for a, b in pairwise(widths))
+    dense = sum((a + 1) * b for a, b in pairwise([512, 4096, 4096, 10]))
+    network = vgg11()
+    assert sum(p.numel() for p in network.parameters()) == convolutions + dense
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    assert vgg11(4)(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+    # github.com/kuangliu/pytorch-cifar, ResNet18
+    assert sum(p.numel() for p in resnet18().parameters()) == 11_173_962
+    deviations = [m.weight.std().item() * math.sqrt(m.out_channels * m.kernel_size[0] ** 2)
+                  for m in [*network.modules(), *resnet18().modules()]
+                  if isinstance(m, nn.Conv2d) and m.weight.numel() > 1e4]  # fmt: skip
+    assert deviations == pytest.approx([math.sqrt(2)] * len(deviations), rel=0.05)
+
+
+def test_images_turn_by_up_to_15_degrees():
+    """A ramp turned by an angle a has the gradient (cos a, sin a), where it has not left."""
+    side = torch.arange(32.0) - 15.5
+    down, right = torch.meshgrid(side, side, indexing="ij")
+    turned = papers_vision.turned(right.expand(500, 1, 32, 32) + 100)[:, 0] - 100
+    inner = down**2 + right**2 < 144
+    along = [(turned[:, inner] * by[inner]).sum(1) / by[inner].square().sum()
+             for by in (right, down)]  # fmt: skip
+    angles = torch.atan2(along[1], along[0]).rad2deg()
+    assert 14 < angles.abs().max() < 15.2  # nearest pixels round the angle, too
+    assert angles.std().item() == pytest.approx(15 / math.sqrt(3), rel=0.1)
+    torch.testing.assert_close(torch.hypot(*along), torch.ones(500), rtol=0, atol=0.02)
+    assert {*turned.unique().tolist()} == {*side.tolist(), -100.0}  # outside is zero
 
 
 @pytest.mark.usefixtures("data")
@@ -101,8 +129,11 @@ def test_the_schedules_of_nero():
     assert whole == pytest.approx([factor("exponential", step, 12_000) for step in (0, 240, 2399)])
     assert at("halfway", 0, 0.49, 0.51, 0.99) == pytest.approx([1, 1, 0.1, 0.1])
     assert at("late", 0, 0.82, 0.83) == pytest.approx([1, 1, 0.1])
-    # the warm-up is 2.5%, and milestones count from its end
-    assert at("fifths", 0.03, 0.35, 0.65, 0.85) == pytest.approx([1, 0.2, 0.04, 0.008])
+    # github.com/jxbz/nero, cifar/conf/global_settings.py: warm-up over 5 epochs of 200, then a
+    # fifth after 100, 150 and 180
+    assert at("fifths", 0.03, 0.499, 0.501, 0.749, 0.751, 0.899, 0.901) == pytest.approx(
+        [1, 1, 0.2, 0.2, 0.04, 0.04, 0.008]
+    )
     assert at("fifths", 0) == pytest.approx([1 / 25])
 
 

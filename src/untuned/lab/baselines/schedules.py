@@ -23,7 +23,7 @@ DECAYS: dict[str, Callable[[float], float]] = {
     "linear": lambda elapsed: 1 - elapsed,
     # ---
     "exponential": lambda elapsed: 0.9 ** (50 * elapsed),
-    "fifths": lambda elapsed: 0.2 ** sum(elapsed >= part for part in (0.3, 0.6, 0.8)),
+    "fifths": lambda elapsed: 0.2 ** sum(5 + 195 * elapsed >= epoch for epoch in (100, 150, 180)),
     "halfway": lambda elapsed: 1.0 if elapsed < 0.5 else 0.1,
     "late": lambda elapsed: 1.0 if elapsed < 100 / 121 else 0.1,
 }

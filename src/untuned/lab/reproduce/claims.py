@@ -52,14 +52,15 @@ def outperforms(said: str, ours: str, theirs: str) -> Claim:
     return Claim(said, partial(_differences, ours, theirs))
 
 
-def best_at(said: str, xs: Mapping[str, float]) -> Claim:
+def best_at(said: str, xs: Mapping[str, float], panel: str = "") -> Claim:
     """Where the best mean of a grid is.
 
     Args:
         said: the paper's words.
         xs: published places by label.
+        panel: of the grids.
     """
-    return Claim(said, partial(_places, xs))
+    return Claim(said, partial(_places, xs, panel))
 
 
 def less_sensitive(said: str, height_of: Callable[[Line], int]) -> Claim:
@@ -108,10 +109,10 @@ def _differences(ours: str, theirs: str, measured: Measured, more: bool) -> str:
     return "; ".join(found)
 
 
-def _places(xs: Mapping[str, float], measured: Measured, more: bool) -> str:
+def _places(xs: Mapping[str, float], panel: str, measured: Measured, more: bool) -> str:
     found = []
     for label, x in xs.items():
-        line, values = _best(measured, "", label, more)
+        line, values = _best(measured, panel, label, more)
         if values:
             same = "as published" if line.x == x else f"published: {x:g}"
             found.append(f"{label} {line.x:g} ({same})")

@@ -1,18 +1,21 @@
 """Nero (arXiv:2102.07227).
 
 Settings are those of the authors' code, github.com/jxbz/nero, whose scripts are named after the
-figures. Accuracies of single runs are known for the MLP alone: the other figures are curves, and
-their numbers were not at hand, so those experiments compare with their own baselines.
+figures, and repeat the best learning rates of their grids. Accuracies of single runs are known for
+the MLP alone: the other figures are curves, and their numbers were not at hand, so those
+experiments compare with their own baselines.
 """
 
 from untuned.lab.baselines.schedules import Schedule
 from untuned.lab.reproduce.agd import CIFAR, CORES, EITHER, FEW_SGD, GPU, SGD, SUBSET, WITH_AUTO
+from untuned.lab.reproduce.claims import best_at
 from untuned.lab.reproduce.experiment import (
     DISTANCE,
     RETURN,
     STATE,
     TEST_ACCURACY,
     VALID_PERPLEXITY,
+    Claim,
     Experiment,
     Line,
     Optimizers,
@@ -28,9 +31,15 @@ MEMORY = (STATE,)  # the paper claims about the square root of Adam's
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 NERO = "nero(lr={lr})"
 ADAM = "adamw(lr={lr}, betas=(0.0, 0.999), weight_decay=0.0)"  # without momentum, as published
+LAMB = "lamb(lr={lr}, betas=(0.0, 0.999))"  # likewise
+VGG = (
+    "VGG-11 has no norms, and three dense layers with dropout, as in the authors' code; its images "
+    "are turned, too. At size small images have half their resolution and stay as they are."
+)
 CURVES = "The paper shows curves; its numbers were not at hand."
-FEW_RATES = ((1e-2,), (1e-3, 1e-2), FEW_SGD[:2])
-WITH_LAMB = "MNIST (LAMB: pip install 'untuned[compare]')"
+FEW_RATES = ((1e-2,), (1e-3, 1e-2), FEW_SGD[:2], (1e-2,))
+FOR_LAMB = "(LAMB: pip install 'untuned[compare]')"
+WITH_LAMB = f"MNIST {FOR_LAMB}"
 OUT_OF_THE_BOX = {
     "Nero": "nero(lr=0.01)",
     "SGD": "sgdm(lr=0.1)",
@@ -41,12 +50,13 @@ OUT_OF_THE_BOX = {
 def _grids(
     workload: str, schedule: Schedule, few: tuple[tuple[float, ...], ...] | None, panel: str = ""
 ) -> tuple[Line, ...]:
-    """Nero, Adam and SGD over all learning rates, or few of each."""
-    nero, adam, sgd = few or (RATES, RATES, RATES)
+    """Nero, Adam, SGD and LAMB over all learning rates, or few of each."""
+    nero, adam, sgd, lamb = few or (RATES, RATES, RATES, RATES)
     optimizers: Optimizers = {
         "Nero": (NERO, nero),
         "Adam": (ADAM, adam),
         "SGD": (SGD, sgd),
+        "LAMB": (LAMB, lamb),
         **WITH_AUTO,
     }
     return lines(workload, optimizers, schedule, panel)
@@ -71,7 +81,14 @@ def _constraints(rates: tuple[float, ...]) -> tuple[Line, ...]:
 
 def _cifar(few: tuple[tuple[float, ...], ...] | None) -> tuple[Line, ...]:
     return (*_grids("vgg11-cifar10", "fifths", few, "VGG-11"),
-            *_grids("resnet18-cifar10", "fifths", few, "ResNet-18"))  # fmt: skip
+            *_grids("resnet18-cifar10-original", "fifths", few, "ResNet-18"))  # fmt: skip
+
+
+def _best(panel: str = "", **xs: float) -> Claim:
+    """The learning rates that the authors' scripts repeat with other seeds, by label."""
+    of = f", {panel}" if panel else ""
+    told = ", ".join(f"{label} {x:g}" for label, x in xs.items())
+    return best_at(f"best learning rates (its authors' script{of}): {told}", xs, panel)
 
 
 def _seeds(*values: float) -> Published:
@@ -85,16 +102,18 @@ def _seeds(*values: float) -> Published:
 def _translation(name: str, data: str) -> Experiment:
     """A transformer, German to English."""
     workload = f"translation-{name}"
-    few = ((1e-3,), (1e-3,), (1e-1,))
+    few = ((1e-3,), (1e-3,), (1e-1,), (1e-2,))
     return Experiment(
         f"nero-{name}", PAPER, "figure 8", "a transformer, German to English", VALID_PERPLEXITY,
-        in_epochs(data, GPU, (100, 29_000, 128), 1, _grids(workload, "linear", None)),
-        Scale(f"the first pairs of it (hub, or the folder {name})", CORES, 200, 1,
+        in_epochs(f"{data} {FOR_LAMB}", GPU, (100, 29_000, 128), 1,
+                  _grids(workload, "linear", None)),
+        Scale(f"the first pairs of it (hub, or the folder {name}) {FOR_LAMB}", CORES, 200, 1,
               _grids(workload, "linear", few), time="three minutes"),
         baseline="Adam", x="learning rate",
         also=MEMORY,
         note=f"{CURVES} The paper reports WMT16; its authors' code trains on Multi30k, the pairs "
         "of WMT16's multimodal task. There is an experiment for each.",
+        claims=(_best(Nero=0.001, SGD=1e-4, Adam=1e-4, LAMB=0.01),),
     )  # fmt: skip
 
 
@@ -116,7 +135,8 @@ EXPERIMENTS = (
         TEST_ACCURACY,
         in_epochs("CIFAR-10", GPU, CIFAR, 3, _constraints((0.01, 0.02, 0.04, 0.06, 0.08, 0.1))),
         Scale(SUBSET, CORES, 600, 1, _constraints((0.01, 0.04)), time="one minute"),
-        baseline="both", x="learning rate", also=MEMORY, note=CURVES,
+        baseline="both", x="learning rate", also=MEMORY, note=f"{CURVES} {VGG}",
+        claims=(_best(both=0.02, mean=0.01, norm=0.02, none=0.02),),
     ),
     Experiment(
         "nero-imagenet", PAPER, "figure 4", "ResNet-50 on ImageNet, 90 epochs", TEST_ACCURACY,
@@ -128,43 +148,50 @@ EXPERIMENTS = (
     ),
     Experiment(
         "nero-gan", PAPER, "figure 5", "a class-conditional GAN on CIFAR-10", DISTANCE,
-        Scale("CIFAR-10", GPU, 2 * epochs(121, 50_000, 256), 1,
+        Scale(f"CIFAR-10 {FOR_LAMB}", GPU, 2 * epochs(121, 50_000, 256), 1,
               _grids("gan-cifar10", "late", None), 121),
-        Scale(SUBSET, CORES, 400, 1,
-              _grids("gan-cifar10", "late", ((1e-2,), (1e-4, 1e-3), (1e-2,))),
+        Scale(f"{SUBSET} {FOR_LAMB}", CORES, 400, 1,
+              _grids("gan-cifar10", "late", ((1e-2,), (1e-4, 1e-3), (1e-2,), (1e-2,))),
               time="three minutes"),
         baseline="Adam", x="learning rate",
         also=MEMORY,
         note=f"{CURVES} They are Inception distances, which need a trained network; ours are of "
         "pixels and compare with nothing but each other.",
+        claims=(_best(Nero=0.01, SGD=0.01, Adam=1e-4, LAMB=0.01),),
     ),
     Experiment(
         "nero-cifar", PAPER, "figure 6", "VGG-11 and ResNet-18 on CIFAR-10", TEST_ACCURACY,
-        in_epochs("CIFAR-10", GPU, CIFAR, 3, _cifar(None)),
-        Scale(SUBSET, CORES, 600, 1, _cifar(FEW_RATES), time="two minutes"),
-        baseline="Adam", x="learning rate", also=MEMORY, note=CURVES,
+        in_epochs(f"CIFAR-10 {FOR_LAMB}", GPU, CIFAR, 3, _cifar(None)),
+        Scale(f"{SUBSET} {FOR_LAMB}", CORES, 600, 1, _cifar(FEW_RATES), time="ten minutes"),
+        baseline="Adam", x="learning rate", also=MEMORY, note=f"{CURVES} {VGG}",
+        claims=(_best("VGG-11", Nero=0.01, SGD=0.1, Adam=0.001, LAMB=0.01),
+                _best("ResNet-18", Nero=0.01, SGD=0.1, Adam=0.01, LAMB=0.1)),
     ),
     Experiment(
         "nero-wikitext2", PAPER, "figure 7", "a transformer on WikiText-2", VALID_PERPLEXITY,
-        Scale("WikiText-2", GPU, 13_800, 3, _grids("transformer-wikitext2", "halfway", None)),
-        Scale("WikiText-2, its test text", CORES, 900, 1,
-              _grids("transformer-wikitext2", "halfway", ((1e-2,), (1e-3,), (1e-1, 1.0))),
+        in_epochs(f"WikiText-2 {FOR_LAMB}", GPU, (20, 6891, 20), 3,
+                  _grids("transformer-wikitext2", "halfway", None)),
+        Scale(f"WikiText-2, its test text {FOR_LAMB}", CORES, 900, 1,
+              _grids("transformer-wikitext2", "halfway", ((1e-2,), (1e-3,), (1e-1, 1.0), (1e-2,))),
               time="one minute"),
         baseline="Adam", x="learning rate",
         also=MEMORY,
         note=f"{CURVES} The lab trains on WikiText-2's test text, whose perplexity compares with "
-        "no published one.",
+        "no published one, and on a network with layer norms, which the authors' has not.",
+        claims=(_best(Nero=0.01, SGD=1, Adam=1e-4, LAMB=0.01),),
     ),
     _translation("wmt16", "WMT16 de-en (hub, or the folder wmt16)"),
     _translation("multi30k", "Multi30k (hub, or the folder multi30k)"),
     Experiment(
         "nero-pong", PAPER, "figure 9", "PPO on Atari's Pong, 5 million moves", RETURN,
-        Scale("pip install 'untuned[atari]'", GPU, 5_000_000 // 1024 * 16, 1,
+        Scale("pip install 'untuned[atari,compare]'", GPU, 5_000_000 // 1024 * 16, 1,
               _grids("ppo-pong", "linear", None)),
-        Scale("pip install 'untuned[atari]'", CORES, 32, 1,
-              _grids("ppo-pong", "linear", ((1e-2,), (1e-4,), (1e-1,))), time="three minutes"),
+        Scale("pip install 'untuned[atari,compare]'", CORES, 32, 1,
+              _grids("ppo-pong", "linear", ((1e-2,), (1e-4,), (1e-1,), (1e-3,))),
+              time="three minutes"),
         baseline="Adam", x="learning rate",
         also=MEMORY,
         note=f"{CURVES} Size small plays 256 moves: it shows the code, not the effect.",
+        claims=(_best(Nero=0.01, SGD=0.1, Adam=1e-4, LAMB=0.001),),
     ),
 )  # fmt: skip

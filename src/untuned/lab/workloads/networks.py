@@ -1,7 +1,7 @@
 """Networks of the workloads: chains of dense layers, and convolutional networks of any width.
 
-He et al. 2015 (arXiv:1512.03385, section 4.2: ResNet-20; and pre-activation blocks,
-arXiv:1603.05027), Simonyan and Zisserman 2014 (arXiv:1409.1556, configurations A and D, with batch
+He et al. 2015 (arXiv:1512.03385: ResNet-18; section 4.2: ResNet-20; and pre-activation blocks,
+arXiv:1603.05027), Simonyan and Zisserman 2014 (arXiv:1409.1556, configuration A, and D with batch
 norms).
 """
 
@@ -73,12 +73,30 @@ class _PostActivation(nn.Module):
         self.stride = stride
         self.padding = outputs - inputs
 
+    def skip(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
+        before = self.padding // 2
+        fewer = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(fewer, (0, 0, 0, 0, before, self.padding - before))
+
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
         out = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        before = self.padding // 2
-        fewer = x[:, :, :: self.stride, :: self.stride]
-        return F.relu(out + F.pad(fewer, (0, 0, 0, 0, before, self.padding - before)))
+        return F.relu(out + self.skip(x))
+
+
+class _Projected(_PostActivation):
+    """Shortcuts are 1x1 convolutions with norms, where shapes change."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__(inputs, outputs, stride)
+        projection = [_conv(inputs, outputs, stride, 1), nn.BatchNorm2d(outputs)]
+        self.shortcut = nn.Sequential(*(projection if stride > 1 or inputs != outputs else []))
+
+    def skip(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
+        found: Tensor = self.shortcut(x)
+        return found
 
 
 def _stages(block: type[nn.Module], widths: list[int], blocks: int, inputs: int) -> list[nn.Module]:
@@ -110,32 +128,57 @@ def resnet20(width: int = 16) -> nn.Sequential:
     return nn.Sequential(*start, *_stages(_PostActivation, widths, 3, width), *_head(widths[-1]))
 
 
-def _vgg(convolutions: tuple[int, ...], width: int, classes: int) -> nn.Sequential:
-    """Stages of these numbers of convolutions, each with pooling at its end, and a dense layer."""
+def resnet18(width: int = 64) -> nn.Sequential:
+    """As `preact_resnet18`, of the original blocks; initial weights by He et al. (fan out)."""
+    widths = [width, 2 * width, 4 * width, 8 * width]
+    start = [_conv(3, width), nn.BatchNorm2d(width), nn.ReLU()]
+    return _by_fan_out(
+        nn.Sequential(*start, *_stages(_Projected, widths, 2, width), *_head(widths[-1]))
+    )
+
+
+def _by_fan_out(network: nn.Sequential) -> nn.Sequential:
+    """Convolutions drawn from normal distributions (arXiv:1502.01852), scaled for gradients."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def _vgg(convolutions: tuple[int, ...], width: int, normed: bool) -> list[nn.Module]:
+    """Stages of these numbers of convolutions, each with pooling at its end."""
     layers: list[nn.Module] = []
     inputs = 3
     for times, count in zip((1, 2, 4, 8, 8), convolutions, strict=True):
         for _ in range(count):
             outputs = times * width
-            layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+            layers.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=normed))
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU()] if normed else [nn.ReLU()]
             inputs = outputs
         layers.append(nn.MaxPool2d(2, ceil_mode=True))  # a single pixel stays one
-    return nn.Sequential(*layers, *_head(inputs, classes))
+    return layers
 
 
 def vgg11(width: int = 64) -> nn.Sequential:
-    """Eight convolutions, 10 classes."""
-    return _vgg((1, 1, 2, 2, 2), width, 10)
+    """Eight convolutions without norms or biases, three dense layers with dropout, 10 classes.
+
+    As in github.com/jxbz/nero, cifar/models/vgg.py; convolutions by He et al. (fan out).
+    """
+    wide = 64 * width
+    hidden = [nn.Linear(8 * width, wide), nn.ReLU(), nn.Dropout(),
+              nn.Linear(wide, wide), nn.ReLU(), nn.Dropout()]  # fmt: skip
+    convolutions = _vgg((1, 1, 2, 2, 2), width, normed=False)
+    return _by_fan_out(nn.Sequential(*convolutions, nn.Flatten(), *hidden, nn.Linear(wide, 10)))
 
 
 def vgg16(width: int = 64, classes: int = 10) -> nn.Sequential:
-    """Thirteen convolutions.
+    """Thirteen convolutions with norms, and a dense layer.
 
     Args:
         width: channels of the first stage; the last has eight times as many.
         classes: number of outputs.
     """
-    return _vgg((2, 2, 3, 3, 3), width, classes)
+    return nn.Sequential(*_vgg((2, 2, 3, 3, 3), width, normed=True), *_head(8 * width, classes))
 
 
 def bare(network: nn.Module) -> nn.Module:

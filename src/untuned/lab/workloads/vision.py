@@ -73,54 +73,11 @@ def crop_and_flip(x: Tensor) -> Tensor:
     return F.pad(x, (4, 4, 4, 4))[every, channels, ys[:, None, :, None], xs[:, None, None, :]]
 
 
-def cifar_workload(
-    network: Callable[[int], nn.Module], about: str, small: int, full: int,
-    name: str = "cifar10", loss: Loss = cross_entropy,
-) -> Workload:  # fmt: skip
-    """A convolutional network; at size small images have half their resolution.
-
-    Args:
-        network: from a width to the network.
-        about: a description of it.
-        small: width at size small.
-        full: width at size full.
-        name: of the data set.
-        loss: to train with.
-    """
-
-    def at(size: Size) -> Supervised:
-        width = small if size == "small" else full
-        return cifar_task(partial(network, width), size, name, loss)
-
-    return Workload(f"{about}, {name.replace('cifar', 'CIFAR-')}", at)
-
-
-def cifar_task(
-    model: Callable[[], nn.Module], size: Size, name: str = "cifar10", loss: Loss = cross_entropy
-) -> Supervised:
-    """Classification of images; at size small they have half their resolution.
-
-    Args:
-        model: makes the network.
-        size: of the workload.
-        name: of the data set.
-        loss: to train with.
-    """
-    if size == "full":
-        train, valid = map(CUSTOMARY.standard, parts(name, None, None))
-        steps = 200 * (len(train) // 128)
-        return Supervised(model, train, valid, 128, steps, ACCURACY, loss, CUSTOMARY.augment)
-    train, valid = (
-        standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
-        for found in parts(name, 5000, VALIDATED // 2)
-    )
-    return Supervised(model, train, valid, 32, 300, ACCURACY, loss)
-
-
 # Of CIFAR-10's training images, by channel; deviations of all pixels, and, smaller, within images
 CIFAR_MEAN = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]
 CIFAR_DEVIATION = torch.tensor([0.2470, 0.2435, 0.2616])[:, None, None]
 CIFAR_WITHIN = torch.tensor([0.2023, 0.1994, 0.2010])[:, None, None]
+BLACK = -CIFAR_MEAN / CIFAR_WITHIN  # standardised
 
 
 def standard(found: Labelled, deviation: Tensor = CIFAR_DEVIATION) -> Pairs:
@@ -135,7 +92,7 @@ def standard(found: Labelled, deviation: Tensor = CIFAR_DEVIATION) -> Pairs:
 
 def crop_with_black_edges(x: Tensor) -> Tensor:
     """`crop_and_flip` of images standardised by the deviations within images."""
-    black = (-CIFAR_MEAN / CIFAR_WITHIN).to(x)
+    black = BLACK.to(x)
     return crop_and_flip(x - black) + black
 
 
@@ -155,6 +112,54 @@ TREATMENTS: dict[str | None, Treatment] = {
     "unaugmented": CUSTOMARY._replace(about=" without augmentation", augment=None),
     "grey": Treatment(" padded with its mean colour", standard, crop_and_flip),
 }
+
+
+def cifar_workload(
+    network: Callable[[int], nn.Module], about: str, small: int, full: int,
+    name: str = "cifar10", loss: Loss = cross_entropy, treatment: Treatment = CUSTOMARY,
+) -> Workload:  # fmt: skip
+    """A convolutional network; at size small images have half their resolution.
+
+    Args:
+        network: from a width to the network.
+        about: a description of it.
+        small: width at size small.
+        full: width at size full.
+        name: of the data set.
+        loss: to train with.
+        treatment: of images, at size full.
+    """
+
+    def at(size: Size) -> Supervised:
+        width = small if size == "small" else full
+        return cifar_task(partial(network, width), size, name, loss, treatment)
+
+    return Workload(f"{about}, {name.replace('cifar', 'CIFAR-')}", at)
+
+
+def cifar_task(
+    model: Callable[[], nn.Module], size: Size, name: str = "cifar10", loss: Loss = cross_entropy,
+    treatment: Treatment = CUSTOMARY,
+) -> Supervised:  # fmt: skip
+    """Classification of images; at size small they have half their resolution.
+
+    Args:
+        model: makes the network.
+        size: of the workload.
+        name: of the data set.
+        loss: to train with.
+        treatment: of images, at size full.
+    """
+    if size == "full":
+        train, valid = map(treatment.standard, parts(name, None, None))
+        steps = 200 * (len(train) // 128)
+        return Supervised(model, train, valid, 128, steps, ACCURACY, loss, treatment.augment)
+    train, valid = (
+        standard(Labelled(F.avg_pool2d(found.images, 2), found.labels))
+        for found in parts(name, 5000, VALIDATED // 2)
+    )
+    return Supervised(model, train, valid, 32, 300, ACCURACY, loss)
+
 
 WORKLOADS = {
     "resnet18-cifar10": cifar_workload(preact_resnet18, "a pre-activation ResNet-18", 8, 64),

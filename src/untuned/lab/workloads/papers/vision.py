@@ -1,19 +1,32 @@
 """The papers' networks for MNIST and CIFAR."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from untuned.lab.config import Size
 from untuned.lab.workloads.data import grey_images, images
-from untuned.lab.workloads.networks import Chain, bare, preact_resnet18, vgg11, vgg16
+from untuned.lab.workloads.networks import (
+    Chain,
+    bare,
+    preact_resnet18,
+    resnet18,
+    vgg11,
+    vgg16,
+)
 from untuned.lab.workloads.supervised import Supervised
 from untuned.lab.workloads.task import ACCURACY, Pairs, Workload, square
 from untuned.lab.workloads.vision import (
+    BLACK,
+    CUSTOMARY,
     VALIDATED,
     Treatment,
     cifar_workload,
+    crop_with_black_edges,
     parts,
     standard,
 )
@@ -69,6 +82,21 @@ def _mnist(
     return Workload(f"{about}, MNIST", at)
 
 
+def turned(x: Tensor) -> Tensor:
+    """Images (n, c, h, w) turned by up to 15 degrees, to the nearest pixels; outside is zero."""
+    angles = (2 * torch.rand(len(x), device=x.device) - 1) * math.radians(15)
+    cosine, sine, zero = angles.cos(), angles.sin(), torch.zeros_like(angles)
+    rows = torch.stack([cosine, sine, zero, -sine, cosine, zero], dim=1)
+    grid = F.affine_grid(rows.view(-1, 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="nearest", align_corners=False)
+
+
+def _cropped_and_turned(x: Tensor) -> Tensor:
+    """Standardised images; black outside."""
+    black = BLACK.to(x)
+    return turned(crop_with_black_edges(x) - black) + black
+
+
 def _standardised(size: Size) -> dict[str, Pairs]:
     """Pixels of mean zero and variance one, at either size."""
     return {part: Pairs(*pair) for part, pair in grey_images("mnist").items()}
@@ -87,6 +115,8 @@ def _tanh(size: Size) -> nn.Module:
     return nn.Sequential(*layers, nn.Tanh()) if size == "full" else nn.Sequential(*layers)
 
 
+# github.com/jxbz/nero, cifar/utils.py
+CROPPED_AND_TURNED = CUSTOMARY._replace(augment=_cropped_and_turned)
 BARE = "without biases and gains of norms, square loss"
 WORKLOADS = {
     # Nero's (arXiv:2102.07227, figure 3); narrower at size small
@@ -96,7 +126,12 @@ WORKLOADS = {
     ),
     # the towers' (arXiv:1909.13371)
     "tanh-mnist": _mnist(_tanh, "one hidden layer of 128 tanh units", 256, 30, _as_the_towers_see),
-    "vgg11-cifar10": cifar_workload(vgg11, "VGG-11 with norms", 16, 64),
+    "vgg11-cifar10": cifar_workload(
+        vgg11, "VGG-11 without norms", 16, 64, treatment=CROPPED_AND_TURNED
+    ),
+    "resnet18-cifar10-original": cifar_workload(
+        resnet18, "ResNet-18 of the original blocks", 8, 64, treatment=CROPPED_AND_TURNED
+    ),
     "resnet18-cifar10-bare": cifar_workload(
         lambda width: bare(preact_resnet18(width)), f"a pre-activation ResNet-18 {BARE}", 8, 64,
         loss=square,
