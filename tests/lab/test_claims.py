@@ -59,7 +59,9 @@ def test_better_depends_on_what_is_measured_and_grids_count_at_their_best():
 
 def test_the_best_place_of_a_grid():
     measured = {line("Adam", 0.1): [50.0], line("Adam", 0.2): [60.0, 62.0], line("SGD", 1.0): [3.0]}
+    measured |= {line("SGD", 0.1): [2.0], line("SGD", 0.2): [], line("Nero", 1.0): [9.0]}
     claim = best_at("", {"Adam": 0.2, "SGD": 0.1, "Nero": 1.0})
+    # of Nero's grid one place alone has been tried
     assert claim.test(measured, ACCURACY) == "Adam 0.2 (as published); SGD 1 (published: 0.1)"
     assert best_at("", {"Adam": 0.2}, "a panel").test(measured, ACCURACY) == ""
 

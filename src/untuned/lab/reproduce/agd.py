@@ -20,28 +20,32 @@ from untuned.lab.reproduce.experiment import (
     in_epochs,
     lines,
 )
+from untuned.lab.reproduce.settings import (
+    ADAM,
+    CIFAR,
+    CORES,
+    DEEP_AUTO,
+    EITHER,
+    FEW_ADAM,
+    FEW_SGD,
+    GPU,
+    SGD,
+    SUBSET,
+    WITH_AUTO,
+)
 
 PAPER = "arXiv:2304.05187"
 TEXT = f"{PAPER}, text of the section Experiments"
 CAPTION = f"{PAPER}, caption of the figure"
-CIFAR = (200, 50_000, 128)  # epochs, images, batch
-GPU = "a GPU"
-CORES = "two cores"
-EITHER = "two cores or a GPU"
-SUBSET = "5,000 images of CIFAR-10"
 PUBLISHED_RATES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-FEW_ADAM, FEW_SGD = (1e-4, 1e-3, 1e-2), (1e-2, 1e-1, 1.0)
-ADAM, SGD = "adam(lr={lr})", "sgd(lr={lr})"
 STILL, GREY = "images as they are", "grey edges"
 TREATED = {STILL: "unaugmented", GREY: "grey"}  # keys of `vision.TREATMENTS`
 WHY_TREATED = (
-    "Random crops have black edges, as in the authors' code. The captions of figures 3 and 4 speak "
-    "of 100% training accuracy, which such images hardly allow: some networks also train on images "
-    "as they are, or with edges of the mean colour."
+    "Random crops have black edges, as in the authors' code. The paper speaks of 100% training "
+    "accuracy (caption of the figure of widths and depths), which such images hardly allow: some "
+    "networks also train on images as they are, or with edges of the mean colour."
 )
-WITH_AUTO = {"Auto": "auto"}
-DEFAULTS = {"AGD": "agd", "Adam": "adam(lr=0.001)", "SGD": "sgd(lr=0.1)", **WITH_AUTO,
-            "Auto, AGD's initial weights": "autoinitialised"}  # fmt: skip
+DEFAULTS = {"AGD": "agd", "Adam": "adam(lr=0.001)", "SGD": "sgd(lr=0.1)", **DEEP_AUTO}
 WITH_SGD = {"AGD": "agd", "SGD": "sgd(lr=0.1)"} | WITH_AUTO
 SMALL_BREADTH = ("fcn16x128-cifar10", "vgg16-cifar10-bare")
 ADAMW = {"AGD": "agd", "AdamW": "adamw(lr=0.001)"} | WITH_AUTO

@@ -53,7 +53,7 @@ def outperforms(said: str, ours: str, theirs: str) -> Claim:
 
 
 def best_at(said: str, xs: Mapping[str, float], panel: str = "") -> Claim:
-    """Where the best mean of a grid is.
+    """Where the best mean of a grid is, of which more than one place has been tried.
 
     Args:
         said: the paper's words.
@@ -87,18 +87,24 @@ def _panels(measured: Measured) -> list[str]:
     return list(dict.fromkeys(line.panel for line in measured))
 
 
-def _best(measured: Measured, panel: str, label: str, more: bool) -> tuple[Line, list[float]]:
-    """The line of a label with the best mean, and its numbers; none where nothing has ended."""
+def _ranked(
+    measured: Measured, panel: str, label: str, more: bool
+) -> list[tuple[Line, list[float]]]:
+    """The lines of a label that have ended and their numbers, the best mean first."""
     own = [(line, list(values)) for line, values in measured.items()
            if (line.panel, line.label) == (panel, label) and values]  # fmt: skip
-    order = sorted(own, key=lambda each: statistics.fmean(each[1]), reverse=more)
-    return order[0] if order else (Line(label, "", ""), [])
+    return sorted(own, key=lambda each: statistics.fmean(each[1]), reverse=more)
+
+
+def _best(measured: Measured, panel: str, label: str, more: bool) -> list[float]:
+    """The numbers of the line with the best mean; none where nothing has ended."""
+    return next((values for _, values in _ranked(measured, panel, label, more)), [])
 
 
 def _differences(ours: str, theirs: str, measured: Measured, more: bool) -> str:
     found = []
     for panel in _panels(measured):
-        own, other = (_best(measured, panel, label, more)[1] for label in (ours, theirs))
+        own, other = (_best(measured, panel, label, more) for label in (ours, theirs))
         if not own or not other:
             continue
         gap = statistics.fmean(own) - statistics.fmean(other)
@@ -112,10 +118,11 @@ def _differences(ours: str, theirs: str, measured: Measured, more: bool) -> str:
 def _places(xs: Mapping[str, float], panel: str, measured: Measured, more: bool) -> str:
     found = []
     for label, x in xs.items():
-        line, values = _best(measured, panel, label, more)
-        if values:
-            same = "as published" if line.x == x else f"published: {x:g}"
-            found.append(f"{label} {line.x:g} ({same})")
+        ranked = _ranked(measured, panel, label, more)
+        if len(ranked) > 1:
+            best = ranked[0][0].x
+            same = "as published" if best == x else f"published: {x:g}"
+            found.append(f"{label} {best:g} ({same})")
     return "; ".join(found)
 
 

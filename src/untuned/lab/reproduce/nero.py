@@ -7,7 +7,6 @@ experiments compare with their own baselines.
 """
 
 from untuned.lab.baselines.schedules import Schedule
-from untuned.lab.reproduce.agd import CIFAR, CORES, EITHER, FEW_SGD, GPU, SGD, SUBSET, WITH_AUTO
 from untuned.lab.reproduce.claims import best_at
 from untuned.lab.reproduce.experiment import (
     DISTANCE,
@@ -25,13 +24,22 @@ from untuned.lab.reproduce.experiment import (
     in_epochs,
     lines,
 )
+from untuned.lab.reproduce.settings import (
+    CIFAR,
+    CORES,
+    DEEP_AUTO,
+    EITHER,
+    FEW_SGD,
+    GPU,
+    SGD,
+    SUBSET,
+    WITH_AUTO,
+)
 
 PAPER = "arXiv:2102.07227"
 MEMORY = (STATE,)  # the paper claims about the square root of Adam's
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-NERO = "nero(lr={lr})"
-ADAM = "adamw(lr={lr}, betas=(0.0, 0.999), weight_decay=0.0)"  # without momentum, as published
-LAMB = "lamb(lr={lr}, betas=(0.0, 0.999))"  # likewise
+NO_MOMENTUM = "betas=(0.0, 0.999)"  # as published, of Adam and LAMB
 VGG = (
     "VGG-11 has no norms, and three dense layers with dropout, as in the authors' code; its images "
     "are turned, too. At size small images have half their resolution and stay as they are."
@@ -53,10 +61,10 @@ def _grids(
     """Nero, Adam, SGD and LAMB over all learning rates, or few of each."""
     nero, adam, sgd, lamb = few or (RATES, RATES, RATES, RATES)
     optimizers: Optimizers = {
-        "Nero": (NERO, nero),
-        "Adam": (ADAM, adam),
+        "Nero": ("nero(lr={lr})", nero),
+        "Adam": (f"adamw(lr={{lr}}, {NO_MOMENTUM}, weight_decay=0.0)", adam),
         "SGD": (SGD, sgd),
-        "LAMB": (LAMB, lamb),
+        "LAMB": (f"lamb(lr={{lr}}, {NO_MOMENTUM})", lamb),
         **WITH_AUTO,
     }
     return lines(workload, optimizers, schedule, panel)
@@ -64,7 +72,7 @@ def _grids(
 
 def _deep(lr: float, schedule: Schedule) -> tuple[Line, ...]:
     optimizers = {"Nero": f"nero(lr={lr:g})", "LAMB": "lamb(lr=0.01)", "Adam": "adam(lr=0.001)",
-                  "SGD": "sgd(lr=0.1)"} | WITH_AUTO  # fmt: skip
+                  "SGD": "sgd(lr=0.1)"} | DEEP_AUTO  # fmt: skip
     return lines("mlp100-mnist", optimizers, schedule)
 
 

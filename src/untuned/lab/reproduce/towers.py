@@ -8,7 +8,6 @@ of 0.01 of loss doubles the step.
 
 from typing import NamedTuple
 
-from untuned.lab.reproduce.agd import CIFAR, CORES, EITHER, GPU, SUBSET, WITH_AUTO
 from untuned.lab.reproduce.claims import cost_of_a_floor, less_sensitive, outperforms
 from untuned.lab.reproduce.experiment import (
     TEST_ERROR,
@@ -22,6 +21,7 @@ from untuned.lab.reproduce.experiment import (
     in_epochs,
     lines,
 )
+from untuned.lab.reproduce.settings import CIFAR, CORES, EITHER, GPU, SUBSET, WITH_AUTO
 
 PAPER = "arXiv:1909.13371"
 MNIST = "tanh-mnist"
