@@ -153,6 +153,12 @@ def test_the_picture_shows_how_far_a_short_run_is_from_the_published_end(tmp_pat
     assert [text.get_text() for text in axes.texts] == ["published 60", "published 70"]
 
 
+def test_a_picture_of_runs_too_short_to_see_ends_with_the_longest(tmp_path, seen):
+    experiment = experiment_of(Line("AGD", "agd", "w"), epochs=200)
+    draw_results(found_of(experiment, trial(0.5, steps=1)), tmp_path / "picture.png")
+    assert seen[0].get_xlim() == (0, 20)
+
+
 def test_a_published_number_without_a_run_says_whose_it_is(tmp_path, seen):
     lines = [Line("depth 4", f"agd(lr={x})", "w", x=x) for x in (64, 2048)]
     published = {f"depth 4 at {x}": Published((y,), "p") for x, y in ((64, 42.0), (2048, 63.0))}

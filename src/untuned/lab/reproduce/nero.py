@@ -46,8 +46,8 @@ VGG = (
 )
 CURVES = "The paper shows curves; its numbers were not at hand."
 FEW_RATES = ((1e-2,), (1e-3, 1e-2), FEW_SGD[:2], (1e-2,))
-FOR_LAMB = "(LAMB: pip install 'untuned[compare]')"
-WITH_LAMB = f"MNIST {FOR_LAMB}"
+FOR_LAMB = "; pip install 'untuned[compare]' for LAMB"
+WITH_LAMB = f"MNIST{FOR_LAMB}"
 OUT_OF_THE_BOX = {
     "Nero": "nero(lr=0.01)",
     "SGD": "sgdm(lr=0.1)",
@@ -113,9 +113,9 @@ def _translation(name: str, data: str) -> Experiment:
     few = ((1e-3,), (1e-3,), (1e-1,), (1e-2,))
     return Experiment(
         f"nero-{name}", PAPER, "figure 8", "a transformer, German to English", VALID_PERPLEXITY,
-        in_epochs(f"{data} {FOR_LAMB}", GPU, (100, 29_000, 128), 1,
+        in_epochs(f"{data}{FOR_LAMB}", GPU, (100, 29_000, 128), 1,
                   _grids(workload, "linear", None)),
-        Scale(f"the first pairs of it (hub, or the folder {name}) {FOR_LAMB}", CORES, 200, 1,
+        Scale(f"the first pairs of it (hub, or the folder {name}){FOR_LAMB}", CORES, 200, 1,
               _grids(workload, "linear", few), time="three minutes"),
         baseline="Adam", x="learning rate",
         also=MEMORY,
@@ -156,9 +156,9 @@ EXPERIMENTS = (
     ),
     Experiment(
         "nero-gan", PAPER, "figure 5", "a class-conditional GAN on CIFAR-10", DISTANCE,
-        Scale(f"CIFAR-10 {FOR_LAMB}", GPU, 2 * epochs(121, 50_000, 256), 1,
+        Scale(f"CIFAR-10{FOR_LAMB}", GPU, 2 * epochs(121, 50_000, 256), 1,
               _grids("gan-cifar10", "late", None), 121),
-        Scale(f"{SUBSET} {FOR_LAMB}", CORES, 400, 1,
+        Scale(f"{SUBSET}{FOR_LAMB}", CORES, 400, 1,
               _grids("gan-cifar10", "late", ((1e-2,), (1e-4, 1e-3), (1e-2,), (1e-2,))),
               time="three minutes"),
         baseline="Adam", x="learning rate",
@@ -169,17 +169,17 @@ EXPERIMENTS = (
     ),
     Experiment(
         "nero-cifar", PAPER, "figure 6", "VGG-11 and ResNet-18 on CIFAR-10", TEST_ACCURACY,
-        in_epochs(f"CIFAR-10 {FOR_LAMB}", GPU, CIFAR, 3, _cifar(None)),
-        Scale(f"{SUBSET} {FOR_LAMB}", CORES, 600, 1, _cifar(FEW_RATES), time="ten minutes"),
+        in_epochs(f"CIFAR-10{FOR_LAMB}", GPU, CIFAR, 3, _cifar(None)),
+        Scale(f"{SUBSET}{FOR_LAMB}", CORES, 600, 1, _cifar(FEW_RATES), time="ten minutes"),
         baseline="Adam", x="learning rate", also=MEMORY, note=f"{CURVES} {VGG}",
         claims=(_best("VGG-11", Nero=0.01, SGD=0.1, Adam=0.001, LAMB=0.01),
                 _best("ResNet-18", Nero=0.01, SGD=0.1, Adam=0.01, LAMB=0.1)),
     ),
     Experiment(
         "nero-wikitext2", PAPER, "figure 7", "a transformer on WikiText-2", VALID_PERPLEXITY,
-        in_epochs(f"WikiText-2 {FOR_LAMB}", GPU, (20, 6891, 20), 3,
+        in_epochs(f"WikiText-2{FOR_LAMB}", GPU, (20, 6891, 20), 3,
                   _grids("transformer-wikitext2", "halfway", None)),
-        Scale(f"WikiText-2, its test text {FOR_LAMB}", CORES, 900, 1,
+        Scale(f"WikiText-2, its test text{FOR_LAMB}", CORES, 900, 1,
               _grids("transformer-wikitext2", "halfway", ((1e-2,), (1e-3,), (1e-1, 1.0), (1e-2,))),
               time="one minute"),
         baseline="Adam", x="learning rate",

@@ -17,6 +17,7 @@ from untuned.lab.training.plots import COLORS, figure
 
 DECADE = 10
 GREY = "#999999"
+LEGIBLE = 0.1  # share of the published length that runs must fill, for an axis of all of it
 _DECAYS = ("beta", "gamma", "momentum")  # plotted as 1 - value
 _Trained = Mapping[Line, Sequence[Trial]]  # seeds that have ended
 
@@ -104,7 +105,8 @@ def _curves(axes: Axes, results: Results, trained: _Trained, styles: _Styles) ->
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     if results.size == "full":
-        axes.set_xlim(0, scale.epochs or max(map(scale.budget, trained)))
+        whole, longest = scale.epochs or max(map(scale.budget, trained)), axes.dataLim.x1
+        axes.set_xlim(0, whole if longest > LEGIBLE * whole else longest)
     _published_ends(axes, results, trained, styles)
 
 
