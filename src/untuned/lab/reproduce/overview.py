@@ -66,10 +66,11 @@ def merged_table(results: Results, before: Rows) -> Table:
     for row, cells in zip(results.rows(), fresh.rows, strict=True):
         new = {title: cell.text for (title, _), cell in zip(fresh.headings, cells, strict=True)}
         shown = dict.fromkeys(headings, NOTHING) | new
-        baseline = before.get(f"{row.line.panel}, {e.baseline}".removeprefix(", "), {})
+        compared = f"{row.line.panel}, {e.baseline}".removeprefix(", ")
+        baseline = before.get(compared, {})
         if not row.trials:
             shown = {title: before.get(row.name, shown).get(title, NOTHING) for title in headings}
-        elif shown["verdict"] == NOTHING and OURS in baseline:
+        elif shown["verdict"] == NOTHING and OURS in baseline and row.name != compared:
             base = _leading(baseline[OURS])
             shown["verdict"] = verdict(None, row.mean, base) if math.isfinite(base) else NOTHING
         if shown[OURS] != "not run":
