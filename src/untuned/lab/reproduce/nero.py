@@ -142,7 +142,7 @@ EXPERIMENTS = (
         "nero-ablation", PAPER, "figure 1", "the two halves of the constraint, VGG-11 on CIFAR-10",
         TEST_ACCURACY,
         in_epochs("CIFAR-10", GPU, CIFAR, 3, _constraints((0.01, 0.02, 0.04, 0.06, 0.08, 0.1))),
-        Scale(SUBSET, CORES, 600, 1, _constraints((0.01, 0.04)), time="one minute"),
+        Scale(SUBSET, CORES, 600, 1, _constraints((0.01, 0.04)), time="three minutes"),
         baseline="both", x="learning rate", also=MEMORY, note=f"{CURVES} {VGG}",
         claims=(_best(both=0.02, mean=0.01, norm=0.02, none=0.02),),
     ),
@@ -170,7 +170,7 @@ EXPERIMENTS = (
     Experiment(
         "nero-cifar", PAPER, "figure 6", "VGG-11 and ResNet-18 on CIFAR-10", TEST_ACCURACY,
         in_epochs(f"CIFAR-10{FOR_LAMB}", GPU, CIFAR, 3, _cifar(None)),
-        Scale(f"{SUBSET}{FOR_LAMB}", CORES, 600, 1, _cifar(FEW_RATES), time="ten minutes"),
+        Scale(f"{SUBSET}{FOR_LAMB}", CORES, 600, 1, _cifar(FEW_RATES), time="five minutes"),
         baseline="Adam", x="learning rate", also=MEMORY, note=f"{CURVES} {VGG}",
         claims=(_best("VGG-11", Nero=0.01, SGD=0.1, Adam=0.001, LAMB=0.01),
                 _best("ResNet-18", Nero=0.01, SGD=0.1, Adam=0.01, LAMB=0.1)),
