@@ -146,7 +146,10 @@ def _by_fan_out(network: nn.Sequential) -> nn.Sequential:
 
 
 def _vgg(convolutions: tuple[int, ...], width: int, normed: bool) -> list[nn.Module]:
-    """Stages of these numbers of convolutions, each with pooling at its end."""
+    """Stages of these numbers of convolutions, each with pooling at its end.
+
+    With norms they have biases, too; without, as Nero's authors have it, none.
+    """
     layers: list[nn.Module] = []
     inputs = 3
     for times, count in zip((1, 2, 4, 8, 8), convolutions, strict=True):
