@@ -59,6 +59,17 @@ def test_images_turn_by_up_to_15_degrees():
     assert {*turned.unique().tolist()} == {*side.tolist(), -100.0}  # outside is zero
 
 
+def test_neros_crops_turn_and_have_black_edges():
+    mean, deviation = torch.tensor([[0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]])
+    black, white = (((grey - mean) / deviation)[:, None, None] for grey in (0, 1))
+    augment = papers_vision.CROPPED_AND_TURNED.augment
+    found = augment(white.expand(99, 3, 32, 32))
+    dark, bright = ((found - grey).abs().amax(1) < 1e-5 for grey in (black, white))
+    assert bool((dark | bright).all())
+    left, right = dark[:, :, 8].sum(1), dark[:, :, 23].sum(1)  # equal, were images only shifted
+    assert (left != right).any()
+
+
 @pytest.mark.usefixtures("data")
 def test_a_chains_shape_is_its_name():
     task = find("fcn6x32-cifar10-bias-b48").at("small")

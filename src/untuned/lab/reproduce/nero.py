@@ -92,7 +92,7 @@ def _cifar(few: tuple[tuple[float, ...], ...] | None) -> tuple[Line, ...]:
             *_grids("resnet18-cifar10-original", "fifths", few, "ResNet-18"))  # fmt: skip
 
 
-def _best(panel: str = "", **xs: float) -> Claim:
+def _best_rates(panel: str = "", **xs: float) -> Claim:
     """The learning rates that the authors' scripts repeat with other seeds, by label."""
     of = f", {panel}" if panel else ""
     told = ", ".join(f"{label} {x:g}" for label, x in xs.items())
@@ -121,7 +121,7 @@ def _translation(name: str, data: str) -> Experiment:
         also=MEMORY,
         note=f"{CURVES} The paper reports WMT16; its authors' code trains on Multi30k, the pairs "
         "of WMT16's multimodal task. There is an experiment for each.",
-        claims=(_best(Nero=0.001, SGD=1e-4, Adam=1e-4, LAMB=0.01),),
+        claims=(_best_rates(Nero=0.001, SGD=1e-4, Adam=1e-4, LAMB=0.01),),
     )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ EXPERIMENTS = (
         in_epochs("CIFAR-10", GPU, CIFAR, 3, _constraints((0.01, 0.02, 0.04, 0.06, 0.08, 0.1))),
         Scale(SUBSET, CORES, 600, 1, _constraints((0.01, 0.04)), time="three minutes"),
         baseline="both", x="learning rate", also=MEMORY, note=f"{CURVES} {VGG}",
-        claims=(_best(both=0.02, mean=0.01, norm=0.02, none=0.02),),
+        claims=(_best_rates(both=0.02, mean=0.01, norm=0.02, none=0.02),),
     ),
     Experiment(
         "nero-imagenet", PAPER, "figure 4", "ResNet-50 on ImageNet, 90 epochs", TEST_ACCURACY,
@@ -167,15 +167,15 @@ EXPERIMENTS = (
         also=MEMORY,
         note=f"{CURVES} They are Inception distances, which need a trained network; ours are of "
         "pixels and compare with nothing but each other.",
-        claims=(_best(Nero=0.01, SGD=0.01, Adam=1e-4, LAMB=0.01),),
+        claims=(_best_rates(Nero=0.01, SGD=0.01, Adam=1e-4, LAMB=0.01),),
     ),
     Experiment(
         "nero-cifar", PAPER, "figure 6", "VGG-11 and ResNet-18 on CIFAR-10", TEST_ACCURACY,
         in_epochs(f"CIFAR-10{FOR_LAMB}", GPU, CIFAR, 3, _cifar(None)),
         Scale(f"{SUBSET}{FOR_LAMB}", CORES, 600, 1, _cifar(FEW_RATES), time="five minutes"),
         baseline="Adam", x="learning rate", also=MEMORY, note=f"{CURVES} {VGG}",
-        claims=(_best("VGG-11", Nero=0.01, SGD=0.1, Adam=0.001, LAMB=0.01),
-                _best("ResNet-18", Nero=0.01, SGD=0.1, Adam=0.01, LAMB=0.1)),
+        claims=(_best_rates("VGG-11", Nero=0.01, SGD=0.1, Adam=0.001, LAMB=0.01),
+                _best_rates("ResNet-18", Nero=0.01, SGD=0.1, Adam=0.01, LAMB=0.1)),
     ),
     Experiment(
         "nero-wikitext2", PAPER, "figure 7", "a transformer on WikiText-2", VALID_PERPLEXITY,
@@ -188,7 +188,7 @@ EXPERIMENTS = (
         also=MEMORY,
         note=f"{CURVES} The lab trains on WikiText-2's test text, whose perplexity compares with "
         "no published one, and on a network with layer norms, which the authors' has not.",
-        claims=(_best(Nero=0.01, SGD=1, Adam=1e-4, LAMB=0.01),),
+        claims=(_best_rates(Nero=0.01, SGD=1, Adam=1e-4, LAMB=0.01),),
     ),
     _translation("wmt16", "WMT16 de-en (hub, or the folder wmt16)"),
     _translation("multi30k", "Multi30k (hub, or the folder multi30k)"),
@@ -202,6 +202,6 @@ EXPERIMENTS = (
         baseline="Adam", x="learning rate",
         also=MEMORY,
         note=f"{CURVES} Size small plays 256 moves: it shows the code, not the effect.",
-        claims=(_best(Nero=0.01, SGD=0.1, Adam=1e-4, LAMB=0.001),),
+        claims=(_best_rates(Nero=0.01, SGD=0.1, Adam=1e-4, LAMB=0.001),),
     ),
 )  # fmt: skip

@@ -90,10 +90,18 @@ def standard(found: Labelled, deviation: Tensor = CIFAR_DEVIATION) -> Pairs:
     return Pairs((found.images - CIFAR_MEAN) / deviation, found.labels)
 
 
-def crop_with_black_edges(x: Tensor) -> Tensor:
-    """`crop_and_flip` of images standardised by the deviations within images."""
-    black = BLACK.to(x)
-    return crop_and_flip(x - black) + black
+def with_black_edges(augment: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An augmentation of images standardised by the deviations within images.
+
+    Args:
+        augment: an augmentation that fills with zeros.
+    """
+
+    def augmented(x: Tensor) -> Tensor:
+        black = BLACK.to(x)
+        return augment(x - black) + black
+
+    return augmented
 
 
 class Treatment(NamedTuple):
@@ -106,7 +114,9 @@ class Treatment(NamedTuple):
 
 # AGD's authors' (github.com/jxbz/agd, data/cifar10.py), as in github.com/kuangliu/pytorch-cifar:
 # images are cropped before they are standardised, so that crops have black edges
-CUSTOMARY = Treatment("", partial(standard, deviation=CIFAR_WITHIN), crop_with_black_edges)
+CUSTOMARY = Treatment(
+    "", partial(standard, deviation=CIFAR_WITHIN), with_black_edges(crop_and_flip)
+)
 TREATMENTS: dict[str | None, Treatment] = {
     None: CUSTOMARY,
     "unaugmented": CUSTOMARY._replace(about=" without augmentation", augment=None),

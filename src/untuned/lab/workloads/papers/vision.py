@@ -21,14 +21,14 @@ from untuned.lab.workloads.networks import (
 from untuned.lab.workloads.supervised import Supervised
 from untuned.lab.workloads.task import ACCURACY, Pairs, Workload, square
 from untuned.lab.workloads.vision import (
-    BLACK,
     CUSTOMARY,
     VALIDATED,
     Treatment,
     cifar_workload,
-    crop_with_black_edges,
+    crop_and_flip,
     parts,
     standard,
+    with_black_edges,
 )
 
 
@@ -91,12 +91,6 @@ def turned(x: Tensor) -> Tensor:
     return F.grid_sample(x, grid, mode="nearest", align_corners=False)
 
 
-def _cropped_and_turned(x: Tensor) -> Tensor:
-    """Standardised images; black outside."""
-    black = BLACK.to(x)
-    return turned(crop_with_black_edges(x) - black) + black
-
-
 def _standardised(size: Size) -> dict[str, Pairs]:
     """Pixels of mean zero and variance one, at either size."""
     return {part: Pairs(*pair) for part, pair in grey_images("mnist").items()}
@@ -116,7 +110,9 @@ def _tanh(size: Size) -> nn.Module:
 
 
 # github.com/jxbz/nero, cifar/utils.py
-CROPPED_AND_TURNED = CUSTOMARY._replace(augment=_cropped_and_turned)
+CROPPED_AND_TURNED = CUSTOMARY._replace(
+    augment=with_black_edges(lambda x: turned(crop_and_flip(x)))
+)
 BARE = "without biases and gains of norms, square loss"
 WORKLOADS = {
     # Nero's (arXiv:2102.07227, figure 3); narrower at size small
